@@ -1,0 +1,1 @@
+"""Speed, measured beside a peer on its documented fast path, in alternating pairs, as a ratio of medians."""

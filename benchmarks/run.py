@@ -1,0 +1,34 @@
+"""``python -m benchmarks.run [--only NAME]``: run the benchmarks, print the table, write the results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from . import execute, startup
+from .harness import Result, save, table
+
+BENCHMARKS: dict[str, Callable[[], list[Result]]] = {**startup.BENCHMARKS, **execute.BENCHMARKS}
+
+
+def main() -> int:
+    """Exit code 0 also when a target is missed: the table says so."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", help=f"one of {', '.join(BENCHMARKS)}")
+    only = parser.parse_args().only
+    if only and only not in BENCHMARKS:
+        print(f"There is no benchmark {only!r}; there are {', '.join(BENCHMARKS)}.", file=sys.stderr)
+        return 2
+    results = []
+    for name, benchmark in BENCHMARKS.items():
+        if only in (None, "", name):
+            print(f"{name} …", file=sys.stderr, flush=True)
+            results += benchmark()
+    print(table(results))
+    save(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Acme provider for go_services."""

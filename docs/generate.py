@@ -1,0 +1,109 @@
+"""Writes the reference pages that are tables of what is in the code: ``python docs/generate.py``.
+
+A test compares the pages with what this writes, so that they cannot fall behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from go_services_core import errors
+from go_services_core.errors import ServicesError
+from go_services_core.testing.kit import CHECKS, Check, Kind, checks_of
+
+HERE = Path(__file__).parent
+NOTE = "<!-- Written by `python docs/generate.py`; change the docstrings instead. -->"
+
+ERRORS = """\
+# Errors
+
+{note}
+
+Every error is a `ServicesError`. Catch the class that you can do something about; a class catches everything below it.
+
+- `code` is stable text for programs, `status` the HTTP status that a web face answers with, `category` a coarse group.
+- `message` says what is wrong, `hint` what to do about it, `plugin` and `field` whose it is, `metadata` holds ids.
+- `retryable` says whether the same call may succeed later without a change.
+- `as_dict()` gives all of that without secrets. No error holds a token, key or request body.
+
+A provider's own error keeps its status: `ProviderError` and what is below it have `upstream_status`, `upstream_code`,
+`request_id` and an excerpt of the answer from which credentials are removed, and their `status` is the provider's.
+
+| Class | Is a | Code | Status | Retryable | Meaning |
+|---|---|---|---|---|---|
+{rows}
+"""
+
+CONFORMANCE = """\
+# Conformance checks
+
+{note}
+
+What a plugin must do, as {count} checks. They run in three ways:
+
+- in pytest: subclass the kit of `go_services_core.testing.pytest_kit` and give `subject()`; each check is a test;
+- on the command line: `go-services plugins check NAME` examines an installed plugin and its providers;
+- from code: `await conformance(kind, subject)` of `go_services_core.testing.kit` gives a report.
+
+`must` is a condition for calling a plugin conformant, `should` is advice. A check that does not apply to a subject is
+reported as skipped, with the reason. Replacing a check in a subclass is refused; marking one `xfail` needs a reason.
+
+{sections}
+"""
+
+KINDS: dict[Kind, tuple[str, str, str]] = {
+    "plugin": ("Plugins", "PluginKit", "the id of an installed plugin"),
+    "provider": ("Providers", "ProviderKit", "a `ProviderSpec`"),
+    "store": ("Stores", "StoreKit", "an open, migrated, empty store"),
+    "secrets": ("Secret backends", "SecretBackendKit", "an open backend"),
+    "transport": (
+        "Transports",
+        "TransportKit",
+        "a transport whose guard lets 127.0.0.1 through for the provider `kit`",
+    ),
+    "signer": ("Signers", "SignerKit", "a `SignerSubject`"),
+}
+
+
+def tree(parent: type[ServicesError] = ServicesError) -> Iterator[type[ServicesError]]:
+    """The public error classes, each before its children, siblings in the order of the module."""
+    yield parent
+    for known in vars(errors).values():
+        if isinstance(known, type) and issubclass(known, ServicesError) and known.__base__ is parent:
+            yield from tree(known)
+
+
+def errors_page() -> str:
+    """``reference/errors.md``"""
+    rows = []
+    for cls in tree():
+        meaning = " ".join((cls.__doc__ or "").split("\n\n", 1)[0].split())
+        parent = "" if cls is ServicesError or cls.__base__ is None else f"`{cls.__base__.__name__}`"
+        retryable = "yes" if cls.retryable else "no"
+        rows.append(f"| `{cls.__name__}` | {parent} | `{cls.code}` | {cls.status} | {retryable} | {meaning} |")
+    return ERRORS.format(note=NOTE, rows="\n".join(rows))
+
+
+def conformance_page() -> str:
+    """``reference/conformance.md``"""
+    sections = []
+    for kind, (title, kit, subject) in KINDS.items():
+        rows = [_row(check) for check in checks_of(kind)]
+        head = (
+            f"## {title}\n\n`{kit}`; the subject is {subject}.\n\n| Check | Level | Since | Rule |\n|---|---|---|---|"
+        )
+        sections.append("\n".join([head, *rows]))
+    return CONFORMANCE.format(note=NOTE, count=len(CHECKS), sections="\n\n".join(sections))
+
+
+def _row(check: Check) -> str:
+    rule = check.rule.replace("``", "`").replace("|", "\\|")
+    return f"| `{check.id}` | {check.level} | {check.since} | {rule} |"
+
+
+PAGES = {"reference/errors.md": errors_page, "reference/conformance.md": conformance_page}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Auth flows: one file per flow, each a set of generators without I/O."""

@@ -1,0 +1,94 @@
+"""Credentials that a person or an operator types in: API key, personal access token, user name and password."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import BadInput, ReauthRequired
+from ..http import check_header
+from ..model import Credential, TokenSet
+from ..protocols import AuthContext, AuthStart, Flow
+from ..secret import SecretStr
+
+
+class _TypedFlow:
+    """No consent page, nothing to renew, nothing to give back."""
+
+    interactive = False
+    fields: tuple[str, ...]
+
+    def begin(self, ctx: AuthContext) -> Flow[AuthStart]:
+        yield from ()
+        raise BadInput(
+            f"The kind {ctx.auth.kind} of provider {ctx.provider_id} has no consent page.",
+            hint=f"Pass {', '.join(self.fields)} to Runtime.establish instead.",
+            field="auth",
+        )
+
+    def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
+        yield from ()
+        raise ReauthRequired(f"A credential of kind {ctx.auth.kind} cannot be renewed; enter a new one.")
+
+    def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
+        yield from ()
+        return False
+
+    def _take(self, ctx: AuthContext, params: Mapping[str, str]) -> tuple[str, ...]:
+        unknown = sorted(set(params) - set(self.fields))
+        missing = [name for name in self.fields if not params.get(name)]
+        if unknown or missing:
+            wrong = [f"{name} is not a field of it" for name in unknown] + [f"{name} is missing" for name in missing]
+            raise BadInput(
+                f"A credential of kind {ctx.auth.kind} takes {', '.join(self.fields)}: {'; '.join(wrong)}.",
+                field=(missing or unknown)[0],
+            )
+        for name in self.fields:
+            if not isinstance(params[name], str):
+                raise BadInput(f"The field {name} is text, not {type(params[name]).__name__}.", field=name)
+            if params[name] != params[name].strip():
+                raise BadInput(f"The field {name} begins or ends with a space; it was probably pasted so.", field=name)
+            try:
+                check_header("X", params[name])
+            except BadInput:
+                raise BadInput(
+                    f"The field {name} holds a line break or another forbidden character.", field=name
+                ) from None
+        return tuple(params[name] for name in self.fields)
+
+
+class ApiKeyFlow(_TypedFlow):
+    """The flow behind ``ApiKey`` records; the field is ``key``."""
+
+    fields = ("key",)
+
+    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+        """Take the key as it was typed."""
+        yield from ()
+        (key,) = self._take(ctx, params)
+        return TokenSet(access_token=SecretStr(key), token_type="api_key")
+
+
+class PersonalTokenFlow(_TypedFlow):
+    """The flow behind ``PersonalToken`` records; the field is ``token``."""
+
+    fields = ("token",)
+
+    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+        """Take the token as it was typed."""
+        yield from ()
+        (token,) = self._take(ctx, params)
+        return TokenSet(access_token=SecretStr(token), token_type="pat")
+
+
+class BasicFlow(_TypedFlow):
+    """The flow behind ``Basic`` records; the fields are ``username`` and ``password``."""
+
+    fields = ("username", "password")
+
+    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+        """Take both as they were typed; a colon cannot be in the user name (RFC 7617 §2)."""
+        yield from ()
+        username, password = self._take(ctx, params)
+        if ":" in username:
+            raise BadInput("A user name for basic authentication cannot hold a colon (RFC 7617 §2).", field="username")
+        return TokenSet(access_token=SecretStr(password), token_type="basic", extra={"username": SecretStr(username)})

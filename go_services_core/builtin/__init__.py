@@ -1,0 +1,1 @@
+"""The built-in plugin: what every installation has, through the public hooks."""

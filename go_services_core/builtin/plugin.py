@@ -1,0 +1,81 @@
+"""What the core brings itself, registered through the same hooks as everybody's."""
+
+from __future__ import annotations
+
+from ..hookspecs import hookimpl
+from ..refs import Ref
+from ..specs import (
+    ApiKey,
+    AuthStrategySpec,
+    Basic,
+    HealthCheckSpec,
+    HmacWebhook,
+    OAuth2Code,
+    PersonalToken,
+    SecretSourceSpec,
+    SignerSpec,
+    WebhookSchemeSpec,
+)
+
+GS_CONTRACT = 1
+
+
+@hookimpl
+def gs_auth_strategies() -> tuple[AuthStrategySpec, ...]:
+    return (
+        AuthStrategySpec(
+            kind="oauth2_auth_code",
+            flow=Ref("go_services_core.auth.oauth2_code:OAuth2CodeFlow"),
+            settings=Ref("go_services_core.auth.settings:OAuth2Settings"),
+            record=OAuth2Code,
+        ),
+        AuthStrategySpec(kind="api_key", flow=Ref("go_services_core.auth.typed:ApiKeyFlow"), record=ApiKey),
+        AuthStrategySpec(kind="pat", flow=Ref("go_services_core.auth.typed:PersonalTokenFlow"), record=PersonalToken),
+        AuthStrategySpec(kind="basic", flow=Ref("go_services_core.auth.typed:BasicFlow"), record=Basic),
+    )
+
+
+@hookimpl
+def gs_signers() -> tuple[SignerSpec, ...]:
+    return (
+        SignerSpec(scheme="bearer", signer=Ref("go_services_core.signing.bearer:BearerSigner")),
+        SignerSpec(scheme="api_key", signer=Ref("go_services_core.signing.api_key:ApiKeySigner")),
+        SignerSpec(scheme="basic", signer=Ref("go_services_core.signing.basic:BasicSigner")),
+    )
+
+
+@hookimpl
+def gs_webhook_schemes() -> tuple[WebhookSchemeSpec, ...]:
+    return (
+        WebhookSchemeSpec(id="hmac", verifier=Ref("go_services_core.webhooks.hmac:HmacVerifier"), record=HmacWebhook),
+    )
+
+
+@hookimpl
+def gs_health_checks() -> tuple[HealthCheckSpec, ...]:
+    return (
+        HealthCheckSpec(
+            id="store", summary="The database answers and is clean", check=Ref("go_services_core.builtin.health:store")
+        ),
+        HealthCheckSpec(
+            id="secrets",
+            summary="The secret backend's key works",
+            check=Ref("go_services_core.builtin.health:secrets"),
+        ),
+    )
+
+
+@hookimpl
+def gs_secret_sources() -> tuple[SecretSourceSpec, ...]:
+    return (
+        SecretSourceSpec(
+            scheme="env",
+            factory=Ref("go_services_core.builtin.secret_sources:EnvironmentSource"),
+            summary="an environment variable: env:NAME",
+        ),
+        SecretSourceSpec(
+            scheme="file",
+            factory=Ref("go_services_core.builtin.secret_sources:FileSource"),
+            summary="the content of a file, without the line break at its end: file:PATH",
+        ),
+    )

@@ -1,0 +1,127 @@
+"""``go-services connect``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+from .options import as_json, dry_run
+from .session import Session, pass_session
+
+if TYPE_CHECKING:
+    from ..blocking import BlockingRuntime
+    from ..model import Connection, Scope
+    from ..providers import ProviderInstance
+    from ..secret import SecretStr
+
+
+@click.command()
+@click.argument("provider")
+@options.scope(required=True)
+@click.option(
+    "--auth", metavar="KIND", help="How to authenticate, where the provider knows several ways: pat, api_key …"
+)
+@click.option("--grant", "grants", multiple=True, help="Grant to ask for, instead of the defaults. May be repeated.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port of the callback on 127.0.0.1; any by default."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds to wait for the consent."
+)
+@click.option("--no-browser", is_flag=True, help="Print the consent page's address and open nothing.")
+@dry_run
+@as_json
+@pass_session
+def connect(
+    session: Session,
+    provider: str,
+    scope: Scope,
+    auth: str | None,
+    grants: tuple[str, ...],
+    port: int,
+    timeout: float,
+    no_browser: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Connect an account at PROVIDER for a scope.
+
+    Opens the consent page and receives the callback on 127.0.0.1, so run it where the browser is. For a token or key
+    that was issued already, it asks for it and does not show it; it may also come from standard input.
+
+    \b
+    go-services connect github --scope user:1
+    go-services connect github --scope org:acme --auth pat < token.txt
+    """
+    from .connections import print_connection
+
+    with session.runtime() as runtime:
+        instance = _instance(runtime, provider)
+        kind = instance.auth(auth).kind
+        flow = runtime.catalog().auth_strategy(kind).flow.resolve()()
+        if dry_run:
+            asks = "open the consent page for" if flow.interactive else "ask for"
+            what = (", ".join(grants) or "the default grants") if flow.interactive else ", ".join(flow.fields)
+            click.echo(f"Would {asks} {what} and connect {provider} by {kind} for {scope}.")
+            return
+        if flow.interactive:
+            connection = _consented(runtime, provider, scope, kind, grants, port, timeout, no_browser)
+        else:
+            connection = runtime.establish(provider, scope=scope, fields=_typed(flow.fields), auth=kind)
+    if not as_json:
+        click.echo(f"Connected {connection.provider_id} {connection.external_account_id} for {connection.scope}.")
+    print_connection(connection, as_json)
+
+
+def _instance(runtime: BlockingRuntime, provider: str) -> ProviderInstance:
+    from ..errors import ProviderNotFound
+
+    known = runtime.providers()
+    if provider not in known:
+        raise ProviderNotFound.named(
+            "provider", provider, known, hint="`go-services providers list` shows what can be connected."
+        )
+    return known[provider]
+
+
+def _typed(fields: tuple[str, ...]) -> dict[str, SecretStr]:
+    from ..secret import SecretStr
+    from .questions import ask, ask_secret
+
+    return {name: SecretStr(ask(name)) if name == "username" else ask_secret(name) for name in fields}
+
+
+def _consented(
+    runtime: BlockingRuntime,
+    provider: str,
+    scope: Scope,
+    kind: str,
+    grants: tuple[str, ...],
+    port: int,
+    timeout: float,
+    no_browser: bool,
+) -> Connection:
+    from ..errors import AuthError, ServicesError
+    from .callback import CallbackListener
+
+    with CallbackListener(port) as listener:
+        start = runtime.connect(provider, scope=scope, redirect_uri=listener.redirect_uri, grants=grants, auth=kind)
+        listener.expect(start.url)
+        click.echo(f"Consent here: {start.url}", err=True)
+        if not no_browser:
+            click.launch(start.url)
+        query = listener.wait(timeout)
+        if query is None:
+            raise AuthError(
+                f"Nobody came back from the consent page within {timeout:g} s.",
+                hint=f"Is {listener.redirect_uri} registered at the provider?",
+            )
+        try:
+            connection = runtime.complete(query, binding=start.binding)
+        except ServicesError as error:
+            listener.settle("Not connected", str(error))
+            raise
+        listener.settle("Connected", f"{provider} is connected for {scope}. You may close this page.")
+        return connection

@@ -1,0 +1,148 @@
+"""``go-services connections``: what is connected, and ending it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .exits import FAILED, OK
+from .lazy import Group
+from .options import as_json, dry_run
+from .output import fields, show_json, table
+from .session import Session, pass_session
+
+if TYPE_CHECKING:
+    from ..model import Connection, Scope
+
+_STATUSES = ("active", "disconnected", "errored", "pending_reauth", "needs_reconsent")
+
+
+@click.group(cls=Group)
+def connections() -> None:
+    """List, show, refresh and disconnect connections.
+
+    \b
+    go-services connections list --provider github --scope user:1
+    go-services connections disconnect 0197… --reason "user asked"
+    """
+
+
+@connections.command("list")
+@click.option("--provider", help="Only of this provider.")
+@options.scope(required=False)
+@click.option("--status", type=click.Choice(_STATUSES), help="Only with this status.")
+@click.option("--after", metavar="ID", help="Begin after this connection.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many at most.")
+@as_json
+@pass_session
+def list_connections(
+    session: Session,
+    provider: str | None,
+    scope: Scope | None,
+    status: str | None,
+    after: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List connections by id, a page at a time."""
+    with session.runtime() as runtime:
+        page = runtime.connections(provider_id=provider, scope=scope, status=status, after=after, limit=limit)
+    if as_json:
+        show_json({"connections": [as_fields(one) for one in page.items], "next": page.next})
+        return
+    rows = [(one.id, one.provider_id, one.scope, one.external_account_id, state(one)) for one in page.items]
+    table(("id", "provider", "scope", "account", "status"), rows, empty="There is no such connection.")
+    if page.next is not None:
+        click.echo(f"There are more: --after {page.next}")
+
+
+@connections.command()
+@click.argument("connection")
+@as_json
+@pass_session
+def show(session: Session, connection: str, as_json: bool) -> None:
+    """Show one connection; never its credential."""
+    with session.runtime() as runtime:
+        found = runtime.connection(connection)
+    print_connection(found, as_json)
+
+
+@connections.command()
+@click.argument("connection")
+@dry_run
+@as_json
+@pass_session
+def refresh(session: Session, connection: str, dry_run: bool, as_json: bool) -> None:
+    """Renew a connection's token now."""
+    with session.runtime() as runtime:
+        if dry_run:
+            found = runtime.connection(connection)
+            click.echo(f"Would refresh {found.provider_id} {found.id} ({state(found)}).")
+            return
+        found = runtime.refresh(connection)
+    print_connection(found, as_json)
+
+
+@connections.command()
+@click.argument("connection")
+@click.option("--reason", default="go-services command", show_default=True, help="Goes into the event.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run
+@as_json
+@pass_session
+def disconnect(session: Session, connection: str, reason: str, yes: bool, dry_run: bool, as_json: bool) -> int:
+    """Revoke at the provider where it can be told, and destroy the stored credential."""
+    with session.runtime() as runtime:
+        found = runtime.connection(connection)
+        what = f"{found.provider_id} {found.external_account_id} of {found.scope}"
+        if dry_run:
+            click.echo(f"Would disconnect {what} ({state(found)}).")
+            return OK
+        if not yes and not click.confirm(f"Disconnect {what}?", err=True):
+            click.echo("Nothing was changed.", err=True)
+            return FAILED
+        ended = runtime.disconnect(connection, reason=reason)
+    if as_json:
+        show_json({"connection": as_fields(ended.connection), "revoked": ended.revoked, "detail": ended.detail})
+    else:
+        click.echo(f"Disconnected {what}.")
+        click.echo(f"{'Revoked' if ended.revoked else 'Not revoked'} at the provider: {ended.detail}")
+    return OK
+
+
+def state(connection: Connection) -> str:
+    """The status, with what is wrong beside it."""
+    notes = []
+    if connection.refresh_state != "ok":
+        notes.append(f"refresh {connection.refresh_state.replace('_', ' ')}")
+    if connection.secret_state != "ok":
+        notes.append(f"secret {connection.secret_state}")
+    return f"{connection.status} ({', '.join(notes)})" if notes else connection.status
+
+
+def as_fields(connection: Connection) -> dict[str, Any]:
+    """The connection for JSON."""
+    return {
+        "id": connection.id,
+        "provider": connection.provider_id,
+        "auth": connection.auth_kind,
+        "scope": str(connection.scope),
+        "account": connection.external_account_id,
+        "status": connection.status,
+        "refresh_state": connection.refresh_state,
+        "secret_state": connection.secret_state,
+        "inherits_from": connection.inherits_from,
+        "last_error": connection.last_error,
+        "created_at": connection.created_at,
+        "updated_at": connection.updated_at,
+    }
+
+
+def print_connection(connection: Connection, as_json: bool) -> None:
+    """Print one connection."""
+    if as_json:
+        show_json(as_fields(connection))
+    else:
+        fields([(name.replace("_", " "), value) for name, value in as_fields(connection).items()])

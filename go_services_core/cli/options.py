@@ -1,0 +1,35 @@
+"""Options that mean the same in every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..model import Scope
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+
+
+def scope(*, required: bool) -> Callable[[F], F]:
+    """``--scope user:ID`` or ``--scope org:ID``, as a ``Scope``."""
+    return click.option(
+        "--scope", required=required, metavar="user:ID|org:ID", callback=_scope, help="Whose connection it is."
+    )
+
+
+def _scope(ctx: click.Context, param: click.Parameter, value: str | None) -> Scope | None:
+    from ..errors import InvalidScope
+    from ..model import Scope
+
+    if value is None:
+        return None
+    try:
+        return Scope.parse(value)
+    except InvalidScope as error:
+        raise click.BadParameter(str(error), ctx, param) from None

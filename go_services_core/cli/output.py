@@ -1,0 +1,116 @@
+"""What commands print: tables that fit the terminal, JSON for programs, errors with their remedy on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from ..errors import ServicesError
+
+_GAP = 2
+_NARROWEST = 8
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON. Times are ISO 8601, scopes ``user:1``; a secret prints as its mask."""
+    click.echo(_dumps(value, indent=2))
+
+
+def show_json_line(value: Any) -> None:
+    """Print a value as one line of JSON, for lists that are too long to hold."""
+    click.echo(_dumps(value))
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    import json  # here and not above: `--version` prints no JSON
+
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return str(value)  # a SecretStr gives its mask
+
+
+def clean(value: Any) -> str:
+    """One line of text that cannot move the terminal's cursor; times without fractions, None as a dash."""
+    if value is None or value == "":
+        return "-"
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat(sep=" ", timespec="seconds"))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(clean(item) for item in value) or "-"
+    text = " ".join(str(value).split())
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+    """Print rows under headers, or ``empty`` when there is none.
+
+    On a terminal the widest columns are cut until a row fits on one line; a pipe gets everything.
+    """
+    lines = [[clean(cell) for cell in row] for row in rows]
+    if not lines:
+        click.echo(empty)
+        return
+    lines.insert(0, [header.upper() for header in headers])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    limit = _line_length()
+    while limit and sum(widths) + _GAP * (len(widths) - 1) > limit and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    for line in lines:
+        cells = (_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo((" " * _GAP).join(cells).rstrip())
+
+
+def fields(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Print a record, one ``name  value`` line each."""
+    known = [(name, clean(value)) for name, value in pairs]
+    width = max(len(name) for name, _ in known)
+    for name, value in known:
+        click.echo(f"{name.ljust(width)}  {value}")
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _line_length() -> int | None:
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        from shutil import get_terminal_size
+
+        return get_terminal_size().columns
+    return None
+
+
+def show_error(error: Exception) -> None:
+    """Print what went wrong, and the remedy, on stderr."""
+    if not isinstance(error, ServicesError):
+        click.echo(f"error: {clean(error)}", err=True)
+        return
+    lines = [clean(line) if not line.startswith("  ") else f"  {clean(line)}" for line in error.message.splitlines()]
+    if error.plugin and error.plugin not in error.message:
+        lines[0] = f"plugin {error.plugin}: {lines[0]}"
+    click.echo("error: " + "\n".join(lines), err=True)
+    if error.hint:
+        click.echo(f"  {clean(error.hint)}", err=True)
+
+
+def show_usage_error(error: click.ClickException) -> None:
+    """Print what click says about a wrong call, in the style of every other error."""
+    from io import StringIO
+
+    said = StringIO()
+    error.show(said)
+    click.echo(said.getvalue().replace("Error: ", "error: ", 1), err=True, nl=False)

@@ -1,0 +1,144 @@
+"""``go-services providers``: what can be connected, and what it offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ProviderNotFound
+from .lazy import Group
+from .options import as_json
+from .output import clean, fields, show_json, table
+from .session import Session, pass_session
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..plugins import PluginManager
+    from ..providers import ProviderInstance
+    from ..specs import Operation, Param
+
+
+@click.group(cls=Group)
+def providers() -> None:
+    """List and show providers.
+
+    \b
+    go-services providers list
+    go-services providers show github
+    """
+
+
+@providers.command("list")
+@as_json
+@pass_session
+def list_providers(session: Session, as_json: bool) -> None:
+    """List the providers of the installed plugins and of the configuration, and whether each is configured."""
+    config = session.config()
+    manager, instances = _instances(session, config)
+    catalog, configured = manager.catalog(), config.table("providers")
+    found = []
+    for instance in instances.values():
+        owner = catalog.owners.get(("providers", instance.plugin_provider))
+        found.append(
+            {
+                "id": instance.id,
+                "name": instance.spec.name,
+                "auth": [auth.kind for auth in instance.spec.auth],
+                "operations": len(instance.spec.operations),
+                "configured": instance.id in configured,
+                "plugin": owner.plugin if owner is not None else None,
+            }
+        )
+    if as_json:
+        show_json({"providers": found})
+        return
+    table(
+        ("id", "name", "auth", "operations", "configured", "plugin"),
+        [tuple(one.values()) for one in found],
+        empty="No plugin brings a provider. Install one: pip install go-services-github",
+    )
+
+
+@providers.command()
+@click.argument("provider")
+@as_json
+@pass_session
+def show(session: Session, provider: str, as_json: bool) -> None:
+    """Show a provider: how it authenticates, its capabilities and its operations."""
+    instances = _instances(session, session.config())[1]
+    if provider not in instances:
+        raise ProviderNotFound.named(
+            "provider", provider, instances, hint="`go-services providers list` shows what can be connected."
+        )
+    instance = instances[provider]
+    spec = instance.spec
+    capabilities = [{"name": one.name, "grants": list(one.grants), "denied": one.denied} for one in spec.capabilities]
+    operations = [_operation(one) for one in spec.operations]
+    if as_json:
+        show_json(
+            {
+                "id": provider,
+                "name": spec.name,
+                "auth": [auth.kind for auth in spec.auth],
+                "base_url": spec.api.base_url if spec.api else None,
+                "webhook": spec.webhook.scheme if spec.webhook else None,
+                "scope_types": list(spec.scope_types),
+                "capabilities": capabilities,
+                "operations": operations,
+                "docs_url": spec.docs_url,
+            }
+        )
+        return
+    fields(
+        [
+            ("id", provider),
+            ("name", spec.name),
+            ("auth", [auth.kind for auth in spec.auth]),
+            ("api", spec.api.base_url if spec.api else None),
+            ("webhook", spec.webhook.scheme if spec.webhook else None),
+            ("docs", spec.docs_url),
+        ]
+    )
+    click.echo()
+    table(("capability", "grants"), [(one["name"], one["grants"]) for one in capabilities], empty="No capabilities.")
+    click.echo()
+    rows = [(one.id, one.method, one.path, [_signature(param) for param in one.params]) for one in spec.operations]
+    table(("operation", "method", "path", "parameters"), rows, empty="No operations.")
+
+
+def _instances(session: Session, config: Config) -> tuple[PluginManager, Mapping[str, ProviderInstance]]:
+    """The providers of plugins and configuration; one whose table is wrong is left out, `config validate` names it."""
+    from ..providers import collect_instances
+    from .survey import survey
+
+    manager, _ = survey(config)
+    reader = config.reader(None)
+    instances = collect_instances(config, manager.catalog(), reader)
+    for problem in dict.fromkeys(reader.problems):
+        click.echo(f"note: {clean(problem)}", err=True)
+    return manager, instances
+
+
+def _required(param: Param) -> bool:
+    return param.required or param.where == "path"
+
+
+def _signature(param: Param) -> str:
+    return param.name if _required(param) else f"{param.name}?"
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    return {
+        "id": operation.id,
+        "method": operation.method,
+        "path": operation.path,
+        "capability": operation.capability,
+        "paginated": operation.pagination is not None,
+        "params": [
+            {"name": one.name, "where": one.where, "type": one.type, "required": _required(one), "help": one.help}
+            for one in operation.params
+        ],
+        "summary": operation.summary,
+    }

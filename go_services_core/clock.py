@@ -1,0 +1,57 @@
+"""Time, randomness and sleeping, injected so that every rule can be tested without waiting."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """What the runtime asks for time and randomness."""
+
+    def now(self) -> datetime:
+        """The time as an aware UTC datetime."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that many seconds."""
+        ...
+
+    def random(self, size: int) -> bytes:
+        """``size`` bytes fit for keys and states."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock and random source."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+    def random(self, size: int) -> bytes:
+        return os.urandom(size)
+
+
+def uuid7(clock: Clock) -> str:
+    """A UUID version 7 (RFC 9562 §5.7): ids that sort by the time of their making."""
+    milliseconds = int(clock.now().timestamp() * 1000)
+    value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(clock.random(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

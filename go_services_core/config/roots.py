@@ -1,0 +1,124 @@
+"""The core's own tables of the configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..secret import SecretStr
+from ..specs import ApiSpec, Capability, Identity, Operation
+from .schema import setting, settings
+
+
+@settings
+class RuntimeRoot:
+    """``[runtime]``"""
+
+    callback_url: str | None = setting(
+        default=None, help="URL that providers send the browser back to", example="https://app.example/callback"
+    )
+    allow_plaintext_secrets: bool = setting(default=False, help="Accept secrets in plain text, for experiments only")
+    cache_seconds: float = setting(
+        default=30.0, help="Seconds that a connection is cached in the process; 0 turns it off"
+    )
+    attempt_lifetime: float = setting(default=600.0, help="Seconds that a person has to consent")
+    default_timeout: float = setting(default=30.0, help="Seconds that a call of a provider may take")
+
+
+@settings
+class PluginsRoot:
+    """``[plugins]``"""
+
+    enabled: tuple[str, ...] | None = setting(
+        default=None, help="Load these plugins only, and fail when one of them fails"
+    )
+    disabled: tuple[str, ...] = setting(default=(), help="Do not import these plugins")
+    prefer: Mapping[str, str] = setting(default={}, help="Id that several plugins offer, and the plugin that gets it")
+    strict: bool = setting(default=False, help="Treat every broken plugin as an error")
+
+
+@settings
+class StoreRoot:
+    """``[store]``; the store's own settings stand in the same table."""
+
+    url: str = setting(default="sqlite:///go-services.db", help="Where records are kept; the scheme chooses the store")
+
+
+@settings
+class SecretsRoot:
+    """``[secrets]``; the backends' own settings are in ``[secrets.<id>]``."""
+
+    backend: str = setting(default="appkey", help="Secret backend that wraps the keys of what is stored")
+
+
+@settings
+class EgressRoot:
+    """``[egress]``"""
+
+    allow: Mapping[str, tuple[str, ...]] = setting(
+        default={}, help="Provider id, and the host:port entries that the egress guard lets through for it"
+    )
+
+
+@settings
+class WorkerRoot:
+    """``[worker]``"""
+
+    lease: float = setting(
+        default=60.0, help="Seconds that claimed work is kept from other workers without a sign of life"
+    )
+    batch: int = setting(default=50, help="How many items are claimed at once")
+    poll: float = setting(default=1.0, help="Seconds between looks for due work when there was none")
+
+
+@settings
+class ProviderCommon:
+    """What every ``[providers.<id>]`` takes, besides the provider's own settings and its auth strategies'."""
+
+    use: str | None = setting(default=None, help="Provider that this is another instance of")
+    auth: str | None = setting(default=None, help="Kind of authentication that is used when none is asked for")
+    base_url: str | None = setting(default=None, help="Base URL of the API, instead of the provider's own")
+    redirect_uri: str | None = setting(
+        default=None, help="Redirect URI registered at the provider, sent exactly as it is written"
+    )
+    callback: str | None = setting(
+        default=None, help="URL that this provider sends the browser back to, instead of runtime.callback_url"
+    )
+    grants: tuple[str, ...] | None = setting(default=None, help="Grants to ask for, instead of the provider's defaults")
+    webhook_secrets: tuple[SecretStr, ...] = setting(
+        default=(), help="Secrets that inbound webhooks are signed with; the first is the newest", secret=True
+    )
+
+
+@settings
+class DeclaredProvider:
+    """What ``[providers.<id>]`` takes besides when it declares a provider that no plugin brings.
+
+    ``auth`` and ``webhook`` are tables with a ``kind`` and a ``scheme``, which choose their fields.
+    """
+
+    name: str | None = setting(default=None, help="Name that people see")
+    api: ApiSpec | None = setting(default=None, help="Where operations go")
+    capabilities: tuple[Capability, ...] = setting(default=(), help="What a connection may be able to do")
+    operations: tuple[Operation, ...] = setting(default=(), help="Calls of the API")
+    implies: Mapping[str, tuple[str, ...]] = setting(default={}, help="Grant, and the narrower ones that it includes")
+    identity: Identity | None = setting(default=None, help="Where the provider says whose account it is")
+    scope_types: tuple[str, ...] = setting(default=("user", "org"), help="Kinds of scope that may connect")
+    docs_url: str | None = setting(default=None, help="The vendor's documentation")
+
+
+ROOTS: Final[Mapping[str, Any]] = {
+    "runtime": RuntimeRoot,
+    "plugins": PluginsRoot,
+    "store": StoreRoot,
+    "secrets": SecretsRoot,
+    "providers": None,
+    "egress": EgressRoot,
+    "worker": WorkerRoot,
+    "transport": None,
+    "observers": None,
+}
+"""Name of each table → its settings class, or None where the core has no settings of its own in it."""
+
+BY_ID: Final = frozenset({"secrets", "providers", "observers"})
+"""Roots with a table for each id below them."""

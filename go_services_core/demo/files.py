@@ -1,0 +1,115 @@
+"""The demo's folder: configuration, key and database, in a form that the other commands understand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from ..testing.sandbox import Sandbox
+
+CONFIG = """\
+# Written by `go-services demo`. The provider is the sandbox, which ran only while the demo did.
+
+[store]
+url = "{store}"
+
+[secrets.appkey]
+key = "file:app.key"
+
+[egress.allow]
+sandbox = ["{host}"]
+
+[providers.sandbox]
+client_id = "{client_id}"
+client_secret = "file:client.secret"
+webhook_secrets = ["file:webhook.secret"]
+
+[providers.sandbox.auth]
+kind = "oauth2_auth_code"
+authorize_url = "{url}/authorize"
+token_url = "{url}/token"
+revocation_url = "{url}/revoke"
+issuer = "{url}"
+default_grants = ["items.read", "items.write"]
+rotation = "single-use"
+revocation_scope = "grant"
+
+[providers.sandbox.api]
+base_url = "{url}"
+
+[providers.sandbox.identity]
+url = "/userinfo"
+account = "id"
+
+[providers.sandbox.webhook]
+scheme = "hmac"
+signature_header = "webhook-signature"
+encoding = "base64"
+prefix = "v1,"
+signed = ["id", "timestamp", "body"]
+id_header = "webhook-id"
+timestamp_header = "webhook-timestamp"
+event_field = "type"
+
+[[providers.sandbox.capabilities]]
+name = "items.read"
+grants = ["items.read"]
+
+[[providers.sandbox.operations]]
+id = "items.list"
+method = "GET"
+path = "/items"
+capability = "items.read"
+summary = "All items, page by page"
+params = [{{ name = "per_page", type = "integer" }}, {{ name = "page", type = "integer" }}]
+pagination = {{ style = "link" }}
+"""
+
+
+@frozen
+class Files:
+    """Where the demo keeps what it writes."""
+
+    folder: Path
+    store_url: str
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "go-services.toml"
+
+    def write(self, sandbox: Sandbox, key: str) -> None:
+        """Write configuration and secrets; a key that is there already stays, because the database needs it."""
+        self._secret("client.secret", sandbox.client_secret.reveal())
+        self._secret("webhook.secret", sandbox.webhook_secret.reveal())
+        if not (self.folder / "app.key").exists():
+            self._secret("app.key", key)
+        text = CONFIG.format(
+            store=self.store_url, url=sandbox.url, host=urlsplit(sandbox.url).netloc, client_id=sandbox.client_id
+        )
+        self._replace(self.config, text)
+
+    def database(self) -> list[Path]:
+        """Every file of the SQLite database, its log included."""
+        return sorted(self.folder.glob("demo.db*"))
+
+    def secrets(self) -> list[str]:
+        """The secrets that the demo wrote into files of their own."""
+        return [(self.folder / name).read_text().strip() for name in ("app.key", "client.secret", "webhook.secret")]
+
+    def _secret(self, name: str, value: str) -> None:
+        path = self.folder / name
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(value + "\n")
+
+    @staticmethod
+    def _replace(path: Path, text: str) -> None:
+        """Write beside and rename: a kill in between leaves the old file or the new one, never half of one."""
+        beside = path.with_suffix(".new")
+        beside.write_text(text)
+        beside.replace(path)

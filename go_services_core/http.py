@@ -1,0 +1,176 @@
+"""Requests and answers as frozen records: what flows yield, signers sign and transports send."""
+
+from __future__ import annotations
+
+import json as _json
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Final, Protocol, runtime_checkable
+from urllib.parse import urlencode
+
+from attrs import evolve, field, frozen
+
+from ._version import VERSION
+from .errors import BadInput, ResponseInvalid
+
+Headers = tuple[tuple[str, str], ...]
+"""Header fields in order; a name may occur more than once."""
+
+USER_AGENT: Final = ("User-Agent", f"go-services/{VERSION}")
+"""Sent with every request that the runtime makes: some providers (GitHub) refuse requests without one."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 §5.6.2."""
+_UNSAFE_VALUE = re.compile("[\r\n\0\ud800-\udfff]")
+_NOT_SHOWN = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
+"""What a URL may keep a secret in: user information, query and fragment."""
+
+
+_ACCEPT_JSON: Final = ("Accept", "application/json")
+
+
+@runtime_checkable
+class BodySource(Protocol):
+    """A body that can be opened again for each attempt."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes in all, or None when it is not known."""
+        ...
+
+    def open(self) -> AsyncIterator[bytes]:
+        """The bytes from the beginning."""
+        ...
+
+
+def _find(headers: Headers, name: str) -> str | None:
+    name = name.lower()
+    for key, value in headers:
+        if key.lower() == name:
+            return value
+    return None
+
+
+@frozen
+class HttpRequest:
+    """One request as it goes on the wire: ``url`` is encoded and final.
+
+    ``timeout`` is in seconds for the whole exchange, ``max_body`` in bytes of the answer; None is the transport's own.
+    """
+
+    method: str
+    url: str
+    headers: Headers = ()
+    body: bytes | BodySource | None = field(default=None, repr=False)
+    timeout: float | None = None
+    max_body: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<HttpRequest {self.method} {_NOT_SHOWN.sub('', self.url)}>"
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, whatever its case."""
+        return _find(self.headers, name)
+
+    def with_header(self, name: str, value: str) -> HttpRequest:
+        """A copy in which ``name`` occurs once, with ``value``.
+
+        Raises:
+            BadInput: the name or the value holds a line break or another character that no header may have.
+        """
+        check_header(name, value)
+        lowered = name.lower()
+        kept = tuple(pair for pair in self.headers if pair[0].lower() != lowered)
+        return HttpRequest(self.method, self.url, (*kept, (name, value)), self.body, self.timeout, self.max_body)
+
+    def with_url(self, url: str) -> HttpRequest:
+        """A copy for another URL."""
+        return evolve(self, url=url)
+
+    @classmethod
+    def form(
+        cls, url: str, fields: Mapping[str, str] | Iterable[tuple[str, str]], *, headers: Headers = ()
+    ) -> HttpRequest:
+        """A POST of ``application/x-www-form-urlencoded`` fields that asks for JSON.
+
+        Raises:
+            BadInput: a field holds a lone surrogate, which UTF-8 cannot encode.
+        """
+        pairs = list(fields.items()) if isinstance(fields, Mapping) else list(fields)
+        own: Headers = (("Content-Type", "application/x-www-form-urlencoded"), _ACCEPT_JSON, USER_AGENT)
+        try:
+            body = urlencode(pairs).encode("ascii")
+        except UnicodeEncodeError:
+            raise BadInput("A field of the form holds a character that cannot be encoded.", field="form") from None
+        return cls("POST", url, (*own, *headers), body)
+
+    @classmethod
+    def json(cls, method: str, url: str, data: Any, *, headers: Headers = ()) -> HttpRequest:
+        """A request with a JSON body that asks for JSON."""
+        own: Headers = (("Content-Type", "application/json"), _ACCEPT_JSON, USER_AGENT)
+        return cls(method, url, (*own, *headers), _json.dumps(data, separators=(",", ":")).encode())
+
+
+@frozen
+class HttpResponse:
+    """One answer. ``url`` is where it came from, ``headers`` keep their order and case."""
+
+    status: int
+    headers: Headers = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+    url: str = field(default="", repr=False)
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, whatever its case."""
+        return _find(self.headers, name)
+
+    @property
+    def content_type(self) -> str:
+        """The media type in lower case, without parameters; empty when absent."""
+        return (self.header("content-type") or "").partition(";")[0].strip().lower()
+
+    def json(self) -> Any:
+        """The body read as JSON.
+
+        Raises:
+            ResponseInvalid: the body is not JSON; the message names the content type, not the content.
+        """
+        try:
+            return _json.loads(self.body)
+        except (ValueError, RecursionError):
+            kind = self.content_type or "no content type"
+            raise ResponseInvalid(
+                f"The answer of {self.status} is not JSON ({kind}, {len(self.body)} bytes)."
+            ) from None
+
+
+@frozen
+class InboundRequest:
+    """A request that came to us, before anything was parsed."""
+
+    method: str
+    target: str
+    """Path and query exactly as they were received."""
+    headers: Headers
+    body: bytes = field(repr=False)
+    peer_certificate: bytes | None = field(default=None, repr=False)
+    """The client's certificate in DER form, when TLS asked for one."""
+
+    def __repr__(self) -> str:
+        return f"<InboundRequest {self.method} {_NOT_SHOWN.sub('', self.target)}>"
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, whatever its case."""
+        return _find(self.headers, name)
+
+
+def check_header(name: str, value: str) -> None:
+    """Refuse what could end a header and begin another (RFC 9110 §5.5), and what cannot be encoded.
+
+    Raises:
+        BadInput: the name is not a token, or the value holds CR, LF, NUL or a lone surrogate.
+    """
+    if not _TOKEN.fullmatch(name):
+        raise BadInput("A header name may hold only token characters.", field="header")
+    if _UNSAFE_VALUE.search(value):
+        raise BadInput(f"The value for header {name} holds a line break or another forbidden character.", field=name)

@@ -1,0 +1,384 @@
+"""Frozen records of what the runtime keeps and answers with. All times are aware UTC datetimes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from attrs import field, frozen
+
+from .errors import InvalidScope
+from .http import Headers
+from .secret import SecretStr
+
+T = TypeVar("T")
+
+ConnectionStatus = Literal["active", "disconnected", "errored", "pending_reauth", "needs_reconsent"]
+RefreshState = Literal["ok", "backing_off", "unknown"]
+SecretState = Literal["ok", "unreadable"]
+QueueName = Literal["inbox", "outbox"]
+Outcome = Literal["done", "retry", "dead"]
+
+
+@frozen
+class Scope:
+    """Whose connection it is: a user or an organisation of the application."""
+
+    type: str = field()
+    id: str = field()
+
+    def __attrs_post_init__(self) -> None:
+        if self.type not in ("user", "org"):
+            raise InvalidScope(f"A scope's type is 'user' or 'org', not {self.type!r}.", field="scope.type")
+        if not self.id or self.id != self.id.strip():
+            raise InvalidScope("A scope's id may not be blank or begin or end with a space.", field="scope.id")
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Scope:
+        """Read ``user:ID`` or ``org:ID``."""
+        kind, colon, name = text.partition(":")
+        if not colon:
+            raise InvalidScope(f"A scope reads 'user:ID' or 'org:ID', not {text!r}.", field="scope")
+        return cls(kind, name)
+
+
+@frozen
+class KeyRef:
+    """Which key of which backend wrapped a ciphertext."""
+
+    backend: str
+    key_id: str
+    key_version: int
+
+
+@frozen
+class Sealed:
+    """A ciphertext together with the reference of the key that it needs."""
+
+    ciphertext: bytes = field(repr=False)
+    key: KeyRef
+
+
+@frozen(kw_only=True)
+class Binding:
+    """What a ciphertext belongs to; it opens only under the same binding (protocols.md, envelope)."""
+
+    purpose: str
+    provider_id: str
+    scope: Scope | None
+    record_id: str
+    record_version: int = 1
+
+
+@frozen(kw_only=True)
+class Connection:
+    """A provider account connected for a scope."""
+
+    id: str
+    provider_id: str
+    auth_kind: str
+    scope: Scope
+    external_account_id: str
+    status: ConnectionStatus
+    refresh_state: RefreshState = "ok"
+    secret_state: SecretState = "ok"
+    inherits_from: str | None = None
+    last_error: str = ""
+    created_at: datetime
+    updated_at: datetime
+
+
+@frozen(kw_only=True)
+class TokenSet:
+    """What a flow brought home. ``granted=None`` and ``refresh_token=None`` mean unchanged (RFC 6749 §5.1, §6)."""
+
+    access_token: SecretStr
+    token_type: str = "bearer"
+    refresh_token: SecretStr | None = None
+    expires_at: datetime | None = None
+    refresh_expires_at: datetime | None = None
+    granted: tuple[str, ...] | None = None
+    id_token: SecretStr | None = None
+    extra: Mapping[str, SecretStr] = field(factory=dict)
+    """Other values of the answer that are kept; all are secrets until proven otherwise."""
+
+
+@frozen(kw_only=True)
+class Credential:
+    """The active credential of a connection, opened."""
+
+    connection_id: str
+    version: int
+    auth_kind: str
+    tokens: TokenSet
+    requested: tuple[str, ...] = ()
+    granted: tuple[str, ...] | None = ()
+    """None where the provider does not tell grants."""
+    refreshable: bool = False
+
+
+@frozen(kw_only=True)
+class SealedCredential:
+    """A credential as its row holds it; only ``sealed`` is secret."""
+
+    id: str
+    connection_id: str
+    version: int
+    sealed: Sealed
+    payload_format: str
+    payload_version: int
+    token_type: str
+    requested: tuple[str, ...] = ()
+    granted: tuple[str, ...] | None = ()
+    expires_at: datetime | None = None
+    refresh_expires_at: datetime | None = None
+    refreshable: bool = False
+    created_at: datetime
+
+
+@frozen(kw_only=True)
+class Event:
+    """A change that has been committed, for durable handlers. The payload holds no secret."""
+
+    id: str
+    name: str
+    provider_id: str
+    scope: Scope
+    connection_id: str | None
+    occurred_at: datetime
+    source: str = "runtime"
+    payload: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Attempt:
+    """One open OAuth consent. State and binding are stored as SHA-256 only."""
+
+    id: str
+    state_hash: bytes
+    binding_hash: bytes
+    provider_id: str
+    auth_kind: str
+    scope: Scope
+    redirect_uri: str
+    requested: tuple[str, ...]
+    connection_id: str | None
+    """Set for a re-consent: only this connection may be completed."""
+    return_to: str | None = None
+    sealed: Sealed
+    """The PKCE verifier and whatever else the flow must remember."""
+    created_at: datetime
+    expires_at: datetime
+
+
+@frozen(kw_only=True)
+class GrantSnapshot:
+    """What was asked and given at one moment; versions count up per connection."""
+
+    connection_id: str
+    version: int
+    requested: tuple[str, ...]
+    granted: tuple[str, ...] | None
+    captured_at: datetime
+
+
+@frozen(kw_only=True)
+class Establish:
+    """Everything that ``establish`` commits together."""
+
+    connection: Connection
+    """As it shall be when new; when the account is connected already, its row keeps id and ``created_at``."""
+    credential: SealedCredential
+    event: Event
+    expected_connection_id: str | None = None
+    """For a re-consent: the connection that must be the one found."""
+
+
+@frozen(kw_only=True)
+class Lease:
+    """The right to act on a resource until the database's clock passes the expiry."""
+
+    resource: str
+    owner: str
+    fence: int
+
+
+@frozen(kw_only=True)
+class RefreshOpen:
+    """What opening a refresh brought: the lease and the credential to refresh from, read in the same unit."""
+
+    lease: Lease
+    connection: Connection
+    credential: SealedCredential
+
+
+@frozen(kw_only=True)
+class InboxDelivery:
+    """A verified webhook delivery; request line, headers and body are one sealed blob."""
+
+    id: str
+    provider_id: str
+    connection_id: str | None
+    scope: Scope | None = None
+    delivery_id: str
+    """What dedupes: made of channel, resource and id as the scheme says."""
+    event: str
+    digest: bytes
+    """SHA-256 of the body: the same id with another body is not the same delivery."""
+    sealed: Sealed
+    received_at: datetime
+
+
+@frozen(kw_only=True)
+class Accepted:
+    """The answer of the inbox to one delivery."""
+
+    id: str
+    duplicate: bool = False
+    quarantined: bool = False
+    """True when the id was seen before with another body: kept and visible, not handled."""
+    challenge: bytes | None = None
+    """Set when the request was a handshake: answer with it as text/plain. Nothing was stored and ``id`` is empty."""
+
+
+@frozen(kw_only=True)
+class Claim:
+    """One item of a queue, held by ``owner`` under ``fence`` until its lease ends."""
+
+    queue: QueueName
+    id: str
+    owner: str
+    fence: int
+    attempt: int
+    """1 for the first time."""
+    delivery: InboxDelivery | None = None
+    """Set for the inbox."""
+    event: Event | None = None
+    """Set for the outbox."""
+    handler: str | None = None
+    """Set for the outbox: the one handler that this claim is for."""
+
+
+@frozen(kw_only=True)
+class QueueItem:
+    """One line of a queue's listing."""
+
+    id: str
+    queue: QueueName
+    status: str
+    attempts: int
+    provider_id: str
+    name: str
+    handler: str | None = None
+    error: str = ""
+    created_at: datetime
+
+
+@frozen
+class Page(Generic[T]):
+    """Part of a list. Pass ``next`` to get the following part; None ends it."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+@frozen(kw_only=True)
+class ConnectStart:
+    """A consent that was begun: send the person to ``url`` and keep ``binding`` in their browser."""
+
+    url: str
+    attempt_id: str
+    binding: SecretStr
+    expires_at: datetime
+
+
+@frozen(kw_only=True)
+class OperationResult:
+    """The answer to an operation. ``data`` is parsed JSON, text, or None for an empty body."""
+
+    status: int
+    data: Any = field(repr=False)
+    headers: Headers = field(repr=False)
+    attempts: int = 1
+    request_id: str | None = None
+
+
+@frozen(kw_only=True)
+class Decision:
+    """Whether a connection may use a capability."""
+
+    allowed: bool
+    capability: str
+    mode: Literal["full", "degraded", "blocked"]
+    missing: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@frozen(kw_only=True)
+class Disconnected:
+    """How a disconnect ended. ``revoked`` is False when the provider could not be told; ``detail`` says why."""
+
+    connection: Connection
+    revoked: bool
+    detail: str
+
+
+@frozen(kw_only=True)
+class Drained:
+    """What one ``drain`` did."""
+
+    deliveries: int = 0
+    events: int = 0
+    failed: int = 0
+
+
+@frozen(kw_only=True)
+class Observation:
+    """Something happened in this process; handed to observers, never stored."""
+
+    name: str
+    at: datetime
+    ok: bool = True
+    duration_ms: float | None = None
+    provider_id: str | None = None
+    connection_id: str | None = None
+    error_code: str | None = None
+    detail: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Health:
+    """The answer of a health check."""
+
+    ok: bool
+    detail: str
+    remedy: str | None = None
+
+
+@frozen(kw_only=True)
+class MigrationStep:
+    """One numbered migration."""
+
+    number: int
+    name: str
+    applied_at: datetime | None = None
+
+
+@frozen(kw_only=True)
+class StoreStatus:
+    """What a store says of itself."""
+
+    url: str
+    dialect: str
+    server: str
+    schema_version: int
+    latest_version: int
+    pending: tuple[MigrationStep, ...] = ()
+    tables: Mapping[str, int] = field(factory=dict)
+    """Rows per table."""
+    problems: tuple[str, ...] = ()
+    """Empty when the store is clean."""

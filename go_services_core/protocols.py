@@ -1,0 +1,665 @@
+"""What the objects behind the records must do. Protocols only; each method's docstring is its contract.
+
+A factory behind a ``Ref`` is called as ``factory(settings, env)``: ``settings`` is an instance of the record's settings
+class (or None when it has none), ``env`` a :class:`PluginEnv`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from attrs import field, frozen
+
+from .clock import Clock
+from .http import HttpRequest, HttpResponse, InboundRequest
+from .model import (
+    Accepted,
+    Attempt,
+    Binding,
+    Claim,
+    Connection,
+    Credential,
+    Establish,
+    Event,
+    GrantSnapshot,
+    Health,
+    InboxDelivery,
+    KeyRef,
+    Lease,
+    MigrationStep,
+    Observation,
+    Outcome,
+    Page,
+    QueueItem,
+    QueueName,
+    RefreshOpen,
+    Scope,
+    Sealed,
+    SealedCredential,
+    StoreStatus,
+    TokenSet,
+)
+from .secret import SecretBytes, SecretStr
+
+if TYPE_CHECKING:
+    from .runtime.runtime import Runtime
+    from .specs import AuthSpec
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@frozen(kw_only=True)
+class PluginEnv:
+    """What a plugin's object may use of the runtime that builds it."""
+
+    clock: Clock
+    logger: logging.Logger
+    resolve_secret: Callable[[str], SecretStr]
+    """Turns a reference such as ``env:NAME`` into its value."""
+    transport: Transport | None = None
+    """The guarded transport; None while the transport itself is built."""
+    egress_allow: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    """Provider id → ``host:port`` entries that the egress guard lets through."""
+
+
+class Factory(Protocol[T_co]):
+    """Makes a plugin's object once, when the runtime is built."""
+
+    def __call__(self, settings: Any, env: PluginEnv, /) -> T_co: ...
+
+
+# --- auth flows: generators without I/O -----------------------------------------------------------------------------
+
+
+@frozen
+class ClaimOnce:
+    """A step of a flow: claim ``key`` for ``ttl`` seconds; the answer is False when it was claimed before."""
+
+    key: str
+    ttl: float
+
+
+FlowStep: TypeAlias = HttpRequest | ClaimOnce
+Flow: TypeAlias = Generator[FlowStep, Any, T]
+"""Yields a step, receives its answer (``HttpResponse`` for a request, ``bool`` for a claim), returns the result.
+A transport error is thrown into the generator at the ``yield``."""
+
+
+@frozen(kw_only=True)
+class AuthContext:
+    """What a flow may know. It has no clock and no socket: ``now`` and ``random`` are all it gets."""
+
+    provider_id: str
+    auth: AuthSpec
+    settings: Any
+    """The strategy's settings instance: client id and secret for OAuth."""
+    scope: Scope
+    now: datetime
+    random: Callable[[int], bytes]
+    redirect_uri: str = ""
+    state: SecretStr | None = None
+    requested: tuple[str, ...] = ()
+    memory: Mapping[str, SecretStr] = field(factory=dict)
+    """What ``begin`` asked to be remembered for ``complete``."""
+
+
+@frozen(kw_only=True)
+class AuthStart:
+    """Where to send the person, and what to remember (sealed) until the callback."""
+
+    url: str
+    memory: Mapping[str, SecretStr] = field(factory=dict)
+
+
+class AuthFlow(Protocol):
+    """One way to obtain, renew and give back a credential."""
+
+    interactive: bool
+    """Whether ``begin`` leads to a consent page; if not, ``complete`` takes what the person typed."""
+    fields: tuple[str, ...]
+    """Names of what the person types, for a kind without a consent page."""
+
+    def begin(self, ctx: AuthContext) -> Flow[AuthStart]:
+        """Prepare the consent."""
+        ...
+
+    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+        """Turn the callback's parameters, or the fields that were typed, into tokens.
+
+        Raises:
+            CallbackRefused: the provider sent error parameters.
+            TokenEndpointError: the token endpoint refused or answered nonsense.
+            BadInput: a field is missing.
+        """
+        ...
+
+    def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
+        """Renew the tokens.
+
+        Raises:
+            InvalidGrant: the provider says that the grant is over.
+            TokenEndpointError: any other refusal.
+        """
+        ...
+
+    def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
+        """Give the tokens back at the provider. False when this kind has nothing to give back."""
+        ...
+
+
+class ProviderAdapter:
+    """Where one vendor deviates from the standards. Override what differs; None means the standard way."""
+
+    def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool] | None:
+        """Revocation at a vendor without RFC 7009."""
+        return None
+
+    def classify(self, response: HttpResponse) -> Exception | None:
+        """The typed error for an answer whose status alone does not tell."""
+        return None
+
+
+# --- signing and sending --------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class SigningKey:
+    """The secret to sign with, and the auth record that says how."""
+
+    secret: SecretStr
+    auth: AuthSpec
+    credential: Credential | None = None
+
+
+@frozen
+class SigningContext:
+    """The moment of signing; skew is applied already."""
+
+    now: datetime
+    random: Callable[[int], bytes]
+    nonce: str | None = None
+    """The nonce that the server asked for, if any."""
+
+
+class Signer(Protocol):
+    """Puts a credential on a final request. Pure: no clock, no I/O, the input is not changed."""
+
+    def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
+        """The signed copy of ``request``.
+
+        Raises:
+            SigningError: the key does not fit the scheme.
+            BadInput: the credential would break out of its header.
+        """
+        ...
+
+
+class Transport(Protocol):
+    """Sends final requests. It follows no redirects and changes no byte of what was signed."""
+
+    async def send(self, request: HttpRequest, *, provider_id: str) -> HttpResponse:
+        """The answer, whatever its status.
+
+        Raises:
+            EgressDenied: the guard refuses the address; nothing was sent.
+            ConnectFailed: no connection; nothing was sent.
+            RequestTimeout: over ``request.timeout``; ``sent`` says whether a byte may have left.
+            BodyTooLarge: the answer is over ``request.max_body``.
+            TransportError: anything else that ended the exchange.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection; idempotent."""
+        ...
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class DataKey:
+    """A fresh data key in clear and wrapped."""
+
+    plaintext: SecretBytes
+    wrapped: bytes = field(repr=False)
+    key: KeyRef
+
+
+class SecretBackend(Protocol):
+    """Keeps wrapping keys: generates, wraps and unwraps data keys of 32 bytes. ``context`` is authenticated."""
+
+    id: str
+
+    async def generate(self, context: bytes) -> DataKey:
+        """A fresh data key under the primary wrapping key."""
+        ...
+
+    async def wrap(self, plaintext: SecretBytes, context: bytes) -> DataKey:
+        """Wrap a data key under the primary wrapping key."""
+        ...
+
+    async def unwrap(self, wrapped: bytes, key: KeyRef, context: bytes) -> SecretBytes:
+        """The data key in clear.
+
+        Raises:
+            KeyNotFound: the wrapping key is not here.
+            CannotOpen: wrong context, or changed.
+            BackendUnavailable: the backend does not answer.
+        """
+        ...
+
+    async def rewrap(self, wrapped: bytes, key: KeyRef, context: bytes) -> tuple[bytes, KeyRef]:
+        """The same data key under the primary wrapping key."""
+        ...
+
+    async def check(self) -> KeyRef:
+        """The primary key's reference, after proving that it works.
+
+        Raises:
+            KeyInvalid, KeyNotFound, BackendUnavailable: it does not.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Forget keys and close connections; idempotent."""
+        ...
+
+
+class Sealer(Protocol):
+    """Seals records: the envelope over a backend's data keys."""
+
+    async def seal(self, plaintext: bytes, binding: Binding) -> Sealed:
+        """The ciphertext of ``plaintext``, which opens only under the same binding."""
+        ...
+
+    async def open(self, sealed: Sealed, binding: Binding) -> SecretBytes:
+        """The plaintext.
+
+        Raises:
+            CannotOpen: another binding, another key, or a changed byte.
+            KeyNotFound, BackendUnavailable: the key cannot be had.
+        """
+        ...
+
+
+class SealerFactory(Protocol):
+    """Makes the sealer for one backend and one database."""
+
+    def __call__(self, backend: SecretBackend, *, store_id: str, clock: Clock) -> Sealer: ...
+
+
+class SecretSource(Protocol):
+    """Reads secrets for settings from somewhere else."""
+
+    def get(self, name: str) -> SecretStr:
+        """The secret that ``name`` (the reference without its scheme) stands for.
+
+        Raises:
+            ConfigError: it does not exist or cannot be read; the message names it.
+        """
+        ...
+
+
+# --- storage --------------------------------------------------------------------------------------------------------
+
+Work: TypeAlias = Callable[[], Generator[Any, Any, T]]
+"""A unit of work: a re-runnable factory of a generator of statements (design: storage). Ids, times and ciphertexts
+are arguments, never made inside."""
+
+
+class ConnectionFacet(Protocol):
+    """Connections with their credentials, grants, attempts and refreshes."""
+
+    async def begin_attempt(self, attempt: Attempt) -> None:
+        """Keep an open consent."""
+        ...
+
+    async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
+        """Take the attempt of that state, once: state, binding, expiry and use are checked and set in one statement.
+
+        A wrong binding does not consume but counts; the fifth ends the attempt.
+
+        Raises:
+            StateUnknown, StateUsed, StateExpired, BindingMismatch: and the attempt is not consumed.
+        """
+        ...
+
+    async def establish(self, change: Establish) -> tuple[Connection, int]:
+        """Connection, next credential version, grant snapshot and event in one commit.
+
+        The account (provider, scope, external account) that is connected already keeps its row and gets a new
+        version; its status becomes active and its old credential is superseded. Gives the connection and the
+        credential's version, which is that of ``change.credential`` when it is new.
+
+        Raises:
+            AccountMismatch: ``expected_connection_id`` is set and the account's connection is another; nothing changed.
+            VersionConflict: ``change.credential.version`` is not the next one; nothing changed. Its ``metadata`` has
+                ``connection_id`` and ``next_version`` to seal again for.
+        """
+        ...
+
+    async def next_version(self, provider_id: str, scope: Scope, external_account_id: str) -> tuple[str | None, int]:
+        """The id of the account's connection, if it has one, and the version its next credential will have."""
+        ...
+
+    async def get(self, connection_id: str) -> Connection:
+        """The connection.
+
+        Raises:
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+    async def load(self, connection_id: str) -> tuple[Connection, SealedCredential | None]:
+        """The connection and its active credential in one statement.
+
+        Raises:
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+    async def list(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Connection]:
+        """Connections by id, a page at a time."""
+        ...
+
+    async def grants(self, connection_id: str) -> GrantSnapshot | None:
+        """The newest grant snapshot."""
+        ...
+
+    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
+        """Take the connection's refresh lease for ``lease`` seconds, write the intent, read the credential: one unit.
+
+        Raises:
+            RefreshLocked: another owner holds the lease; ``metadata["retry_in"]`` are the seconds it has left.
+            ReauthRequired: the connection is not active, or has no active credential.
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+    async def close_refresh(self, new: SealedCredential, *, lease: Lease, active_version: int, event: Event) -> None:
+        """Save ``new`` if ``lease`` still holds, ``active_version`` is still active and the connection is active.
+
+        Supersedes, inserts, settles the intent, writes grants and event and releases the lease in one commit.
+
+        Raises:
+            LeaseLost, VersionConflict, InvalidTransition: and nothing changed.
+        """
+        ...
+
+    async def fail_refresh(
+        self, lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str = "backing_off"
+    ) -> None:
+        """Settle the intent and release the lease. ``terminal`` moves the connection to ``pending_reauth`` with
+        ``event``; otherwise it stays active with ``refresh_state`` as ``state``.
+
+        Raises:
+            LeaseLost: and nothing changed.
+        """
+        ...
+
+    async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+        """Status ``disconnected``, the active credential revoked, every ciphertext of the connection destroyed, event
+        written, any refresh lease broken: one commit. Disconnecting twice changes nothing and writes no event.
+
+        Raises:
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+
+class QueueFacet(Protocol):
+    """Inbox and outbox: one shape of claim, heartbeat, settle, requeue and list."""
+
+    async def accept(self, delivery: InboxDelivery) -> Accepted:
+        """Keep a verified delivery, durably, with one statement where it is new.
+
+        The same provider, connection and delivery id with the same digest is a duplicate and has no effect; with
+        another digest it is kept as quarantined.
+        """
+        ...
+
+    async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
+        """Make handler names and their event patterns known; events from before ``now`` do not reach a new one."""
+        ...
+
+    async def claim(
+        self, queue: QueueName, *, owner: str, lease: float, limit: int, handlers: Sequence[str] = ()
+    ) -> list[Claim]:
+        """Take up to ``limit`` due items for ``lease`` seconds by the database's clock.
+
+        An item whose lease ended is taken over under a higher fence. For the outbox only items of ``handlers``.
+        """
+        ...
+
+    async def heartbeat(self, claims: Sequence[Claim], *, lease: float) -> list[str]:
+        """Extend the leases; gives the ids of claims that are lost."""
+        ...
+
+    async def settle(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        error: str = "",
+        delay: float = 0.0,
+        events: Sequence[Event] = (),
+        work: Work[Any] | None = None,
+    ) -> None:
+        """End a claim. ``done`` commits ``events`` and ``work`` with it; ``retry`` makes it due again in ``delay``
+        seconds; ``dead`` sets it aside.
+
+        Raises:
+            LeaseLost: owner or fence do not hold it any more; nothing changed.
+        """
+        ...
+
+    async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
+        """Make a dead item due again. False when it is not dead."""
+        ...
+
+    async def delivery(self, delivery_row_id: str) -> InboxDelivery | None:
+        """The stored delivery."""
+        ...
+
+    async def list(
+        self, queue: QueueName, *, status: str | None = None, after: str | None = None, limit: int = 100
+    ) -> Page[QueueItem]:
+        """Items by id, a page at a time."""
+        ...
+
+
+class OnceFacet(Protocol):
+    """What may happen once: the replay ledger."""
+
+    async def claim(self, key: str, *, ttl: float) -> bool:
+        """True for the first caller within ``ttl`` seconds by the database's clock."""
+        ...
+
+
+class Store(Protocol):
+    """Durable records, in facets."""
+
+    @property
+    def id(self) -> str:
+        """Random id made by the first migration; part of every ciphertext's binding."""
+        ...
+
+    @property
+    def connections(self) -> ConnectionFacet: ...
+
+    @property
+    def queues(self) -> QueueFacet: ...
+
+    @property
+    def once(self) -> OnceFacet: ...
+
+    async def remember(self, name: str, value: bytes) -> bytes:
+        """Keep ``value`` under ``name`` unless a value is there; gives the one that is kept."""
+        ...
+
+    async def open(self) -> None:
+        """Connect and check the schema; changes nothing.
+
+        Raises:
+            StoreUnavailable: the database cannot be opened.
+            SchemaOutOfDate, SchemaTooNew: the schema is not this release's.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was submitted and close; idempotent."""
+        ...
+
+    async def migrate(self, *, dry_run: bool = False) -> list[MigrationStep]:
+        """Apply what is pending and give it; does not need ``open``."""
+        ...
+
+    async def status(self) -> StoreStatus:
+        """Schema, sizes and problems; does not need ``open``."""
+        ...
+
+
+# --- inbound, events, everything else -------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Verified:
+    """The delivery is authentic."""
+
+    delivery_id: str
+    event: str
+    timestamp: datetime | None = None
+
+
+@frozen(kw_only=True)
+class Rejected:
+    """The delivery is not acceptable; ``reason`` has no secret and no signature in it."""
+
+    reason: str
+
+
+@frozen(kw_only=True)
+class Challenge:
+    """The request is a handshake; answer it with ``body`` as text/plain."""
+
+    body: bytes
+
+
+Verdict: TypeAlias = Verified | Rejected | Challenge
+
+
+class WebhookVerifier(Protocol):
+    """Checks the raw bytes of a delivery before anything is parsed. Made from the provider's webhook record."""
+
+    def __init__(self, record: Any, /) -> None: ...
+
+    def verify(
+        self, request: InboundRequest, *, secrets: Sequence[SecretStr], now: datetime
+    ) -> Generator[FlowStep, Any, Verdict]:
+        """The verdict. A missing header, an unreadable value or no secret at all is Rejected, never an exception."""
+        ...
+
+
+class HandlerContext(Protocol):
+    """What a durable handler may use."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    async def request(self) -> InboundRequest:
+        """The webhook request behind the event, opened from the inbox.
+
+        Raises:
+            NotFound: the event does not come from a webhook.
+        """
+        ...
+
+
+class EventHandler(Protocol):
+    """A durable handler. What it returns as a ``Work`` commits together with the settlement."""
+
+    def __call__(self, event: Event, context: HandlerContext, /) -> Awaitable[Work[Any] | None]: ...
+
+
+class InboundHandler(Protocol):
+    """Answers a request on a surface."""
+
+    def __call__(self, request: InboundRequest, context: HandlerContext, /) -> Awaitable[HttpResponse]: ...
+
+
+class Observer(Protocol):
+    """Watches; must be quick and must not block. What it raises is logged and dropped."""
+
+    def __call__(self, event: Observation, /) -> None: ...
+
+
+class JobEngine(Protocol):
+    """Runs the runtime's jobs somewhere else; a job names a ledger row, whose claim makes duplicates harmless."""
+
+    async def enqueue(self, kind: str, row_id: str, *, delay: float = 0.0) -> None:
+        """Have ``runtime.run_due(kind)`` run for that row."""
+        ...
+
+
+class MessageHandler(Protocol):
+    """Handles a command or query."""
+
+    def __call__(self, runtime: Runtime, message: Mapping[str, Any], /) -> Awaitable[Any]: ...
+
+
+class HealthCheck(Protocol):
+    """One line of ``go-services doctor``."""
+
+    def __call__(self, runtime: Runtime, /) -> Awaitable[Health]: ...
+
+
+@frozen(kw_only=True)
+class CallbackRequest:
+    """Who is about to consent."""
+
+    provider_id: str
+    scope: Scope
+    reconsent: bool = False
+
+
+class CallbackUrl(Protocol):
+    """Chooses the redirect URI of a provider."""
+
+    def __call__(self, request: CallbackRequest, /) -> str: ...
+
+
+class ErrorClassifier(Protocol):
+    """Turns an unsuccessful answer into a typed error; None leaves it to the core."""
+
+    def __call__(self, response: HttpResponse, /) -> Exception | None: ...
+
+
+class RateLimitPolicy(Protocol):
+    """Keeps a provider's budget."""
+
+    def before(self, bucket: str) -> float:
+        """Seconds to wait before the call; 0 to go."""
+        ...
+
+    def after(self, bucket: str, response: HttpResponse) -> None:
+        """Learn from the answer."""
+        ...
+
+
+class ConnectionPolicy(Protocol):
+    """Chooses among the connections that could serve a scope."""
+
+    def __call__(self, scope: Scope, connections: Sequence[Connection], /) -> Connection | None: ...

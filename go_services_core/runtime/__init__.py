@@ -1,0 +1,1 @@
+"""The runtime: connect, refresh, execute, take in webhooks, hand out events."""

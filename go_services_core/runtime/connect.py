@@ -1,0 +1,292 @@
+"""Connecting: from the first click to a stored, active connection."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urljoin
+
+from ..auth.identity import read_account
+from ..clock import uuid7
+from ..errors import AccountMismatch, AuthError, BadInput, StateUnknown, VersionConflict
+from ..http import USER_AGENT, HttpRequest
+from ..model import (
+    Attempt,
+    Binding,
+    Connection,
+    ConnectStart,
+    Credential,
+    Establish,
+    Event,
+    Observation,
+    Scope,
+    SealedCredential,
+    TokenSet,
+)
+from ..protocols import AuthStart, CallbackRequest, SigningKey
+from ..secret import SecretStr
+from .core import Core, credential_binding
+from .outcomes import error_for
+from .payload import (
+    CREDENTIAL_FORMAT,
+    CREDENTIAL_VERSION,
+    decode_memory,
+    encode_memory,
+    encode_tokens,
+)
+
+if TYPE_CHECKING:
+    from ..providers import ProviderInstance
+    from ..specs import AuthSpec
+
+ESTABLISH_TRIES = 5
+
+
+async def connect(
+    core: Core,
+    provider_id: str,
+    *,
+    scope: Scope,
+    redirect_uri: str | None,
+    grants: Iterable[str],
+    auth: str | None,
+    connection_id: str | None,
+    return_to: str | None,
+) -> ConnectStart:
+    """Begin a consent; see ``Runtime.connect``."""
+    instance = core.instance(provider_id)
+    record = instance.auth(auth)
+    _check_scope_type(instance, scope)
+    if connection_id is not None:
+        known = await core.store.connections.get(connection_id)
+        if (known.provider_id, known.scope) != (instance.id, scope):
+            raise BadInput("The connection belongs to another provider or scope.", field="connection_id")
+    redirect_uri = _redirect_uri(core, instance, scope, redirect_uri, reconsent=connection_id is not None)
+    defaults: tuple[str, ...] = getattr(record, "default_grants", ())
+    requested = tuple(dict.fromkeys(grants)) or instance.grants or defaults
+    state, binding = (SecretStr(_random_text(core)) for _ in range(2))
+    ctx = core.auth_context(instance, record, scope, redirect_uri=redirect_uri, state=state, requested=requested)
+    start: AuthStart = await core.drive(core.flow(record.kind).begin(ctx), provider_id=instance.id)
+    now = core.clock.now()
+    attempt_id = uuid7(core.clock)
+    attempt = Attempt(
+        id=attempt_id,
+        state_hash=_digest(state.reveal()),
+        binding_hash=_digest(binding.reveal()),
+        provider_id=instance.id,
+        auth_kind=record.kind,
+        scope=scope,
+        redirect_uri=redirect_uri,
+        requested=requested,
+        connection_id=connection_id,
+        return_to=return_to,
+        sealed=await core.sealer.seal(encode_memory(start.memory), _attempt_binding(attempt_id, instance.id, scope)),
+        created_at=now,
+        expires_at=now + timedelta(seconds=core.settings.attempt_lifetime),
+    )
+    await core.store.connections.begin_attempt(attempt)
+    return ConnectStart(url=start.url, attempt_id=attempt_id, binding=binding, expires_at=attempt.expires_at)
+
+
+async def complete(
+    core: Core, params: str | Mapping[str, str] | Iterable[tuple[str, str]], binding: SecretStr | str
+) -> Connection:
+    """Finish a consent; see ``Runtime.complete``."""
+    fields = _single(params)
+    state = fields.get("state")
+    if not state:
+        raise StateUnknown("The callback has no state.", field="state")
+    attempt = await core.store.connections.consume_attempt(
+        _digest(state), _digest(binding.reveal() if isinstance(binding, SecretStr) else binding), now=core.clock.now()
+    )
+    instance = core.instance(attempt.provider_id)
+    record = instance.auth(attempt.auth_kind)
+    opened = await core.sealer.open(attempt.sealed, _attempt_binding(attempt.id, instance.id, attempt.scope))
+    ctx = core.auth_context(
+        instance,
+        record,
+        attempt.scope,
+        redirect_uri=attempt.redirect_uri,
+        state=SecretStr(state),
+        requested=attempt.requested,
+        memory=decode_memory(opened),
+    )
+    tokens: TokenSet = await core.drive(core.flow(record.kind).complete(ctx, fields), provider_id=instance.id)
+    return await _establish(core, instance, record, attempt.scope, attempt.requested, tokens, attempt.connection_id)
+
+
+async def establish(
+    core: Core, provider_id: str, *, scope: Scope, fields: Mapping[str, SecretStr | str], auth: str | None
+) -> Connection:
+    """Connect with what a person typed; see ``Runtime.establish``."""
+    instance = core.instance(provider_id)
+    record = instance.auth(auth)
+    _check_scope_type(instance, scope)
+    flow = core.flow(record.kind)
+    if flow.interactive:
+        raise BadInput(
+            f"The kind {record.kind} of provider {instance.id} needs a consent.",
+            hint="Use Runtime.connect and Runtime.complete.",
+            field="auth",
+        )
+    typed = {name: value.reveal() if isinstance(value, SecretStr) else value for name, value in fields.items()}
+    ctx = core.auth_context(instance, record, scope)
+    tokens: TokenSet = await core.drive(flow.complete(ctx, typed), provider_id=instance.id)
+    return await _establish(core, instance, record, scope, (), tokens, None)
+
+
+async def _establish(
+    core: Core,
+    instance: ProviderInstance,
+    record: AuthSpec,
+    scope: Scope,
+    requested: tuple[str, ...],
+    tokens: TokenSet,
+    expected: str | None,
+) -> Connection:
+    account, told = await _account(core, instance, record, scope, tokens)
+    granted = tokens.granted if tokens.granted is not None else told
+    if granted is None and core.flow(record.kind).interactive:
+        granted = requested  # RFC 6749 §5.1: an absent scope is the one that was asked for
+    now = core.clock.now()
+    facet = core.store.connections
+    for _ in range(ESTABLISH_TRIES):
+        known_id, version = await facet.next_version(instance.id, scope, account)
+        if expected is not None and known_id != expected:
+            raise AccountMismatch(
+                "The consent was given with another account than the connection's.",
+                hint="Sign in at the provider with the account that was connected first.",
+            )
+        connection_id = known_id or uuid7(core.clock)
+        sealed = await core.sealer.seal(
+            encode_tokens(tokens), credential_binding(connection_id, version, instance.id, scope)
+        )
+        credential = SealedCredential(
+            id=uuid7(core.clock),
+            connection_id=connection_id,
+            version=version,
+            sealed=sealed,
+            payload_format=CREDENTIAL_FORMAT,
+            payload_version=CREDENTIAL_VERSION,
+            token_type=tokens.token_type,
+            requested=requested,
+            granted=granted,
+            expires_at=tokens.expires_at,
+            refresh_expires_at=tokens.refresh_expires_at,
+            refreshable=tokens.refresh_token is not None and getattr(record, "refreshable", False),
+            created_at=now,
+        )
+        change = Establish(
+            connection=Connection(
+                id=connection_id,
+                provider_id=instance.id,
+                auth_kind=record.kind,
+                scope=scope,
+                external_account_id=account,
+                status="active",
+                created_at=now,
+                updated_at=now,
+            ),
+            credential=credential,
+            event=Event(
+                id=uuid7(core.clock),
+                name="connection.established",
+                provider_id=instance.id,
+                scope=scope,
+                connection_id=connection_id,
+                occurred_at=now,
+                payload={"external_account_id": account, "auth_kind": record.kind, "version": version},
+            ),
+            expected_connection_id=expected,
+        )
+        try:
+            connection, _ = await facet.establish(change)
+        except VersionConflict:
+            continue  # the same account was connected at the same moment: seal for the next version
+        core.forget(connection.id)
+        core.observe(
+            Observation(name="connection.established", at=now, provider_id=instance.id, connection_id=connection.id)
+        )
+        return connection
+    raise VersionConflict("The account is being connected by many at once; try again.")
+
+
+async def _account(
+    core: Core, instance: ProviderInstance, record: AuthSpec, scope: Scope, tokens: TokenSet
+) -> tuple[str, tuple[str, ...] | None]:
+    """Ask the provider whose account the new tokens are; the caller is never asked."""
+    identity = instance.spec.identity
+    if identity is None:
+        return f"{record.kind}:{scope}", None
+    api = instance.spec.api
+    url = urljoin(api.base_url.rstrip("/") + "/", identity.url.lstrip("/")) if api is not None else identity.url
+    if identity.url.startswith(("https://", "http://")):
+        url = identity.url
+    if not instance.allows(url):
+        raise BadInput(f"The identity URL of provider {instance.id} is not on one of its hosts.", field="identity.url")
+    headers = tuple(api.headers.items()) if api is not None else ()
+    request = HttpRequest("GET", url, (("Accept", "application/json"), USER_AGENT, *headers))
+    probe = Credential(connection_id="", version=0, auth_kind=record.kind, tokens=tokens)
+    key = SigningKey(secret=tokens.access_token, auth=record, credential=probe)
+    signed = core.signer(record.signer).sign(request, key, core.signing_context())
+    response = await core.transport.send(signed, provider_id=instance.id)
+    if response.status in (401, 403):
+        raise AuthError(
+            f"The provider {instance.id} does not accept the new credential (status {response.status}).",
+            hint="Check that it was copied whole and has not been revoked.",
+        )
+    if response.status >= 300:
+        raise error_for(core, instance, response, secrets=(tokens.access_token,))
+    return read_account(identity, response)
+
+
+def _redirect_uri(core: Core, instance: ProviderInstance, scope: Scope, given: str | None, *, reconsent: bool) -> str:
+    resolver = core.ownership[instance.id].callback_url
+    redirect_uri = given or instance.redirect_uri
+    if not redirect_uri and resolver is not None:
+        redirect_uri = resolver(CallbackRequest(provider_id=instance.id, scope=scope, reconsent=reconsent))
+    redirect_uri = redirect_uri or instance.callback or core.settings.callback_url
+    if not redirect_uri:
+        raise BadInput(
+            f"There is no redirect URI for provider {instance.id}.",
+            hint=f"Pass redirect_uri, or set runtime.callback_url or providers.{instance.id}.redirect_uri.",
+            field="redirect_uri",
+        )
+    return redirect_uri
+
+
+def _check_scope_type(instance: ProviderInstance, scope: Scope) -> None:
+    if scope.type not in instance.spec.scope_types:
+        raise BadInput(
+            f"Provider {instance.id} connects for {' or '.join(instance.spec.scope_types)}, not for {scope.type}.",
+            field="scope.type",
+        )
+
+
+def _single(params: str | Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The callback's parameters; one that occurs twice is refused (RFC 6749 §3.1)."""
+    if isinstance(params, str):
+        whole = params.startswith(("http://", "https://", "/", "?"))  # a "?" inside a query is part of a value
+        pairs = parse_qsl(params.partition("?")[2] if whole else params, keep_blank_values=True)
+    else:
+        pairs = list(params.items()) if isinstance(params, Mapping) else list(params)
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = sorted({name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1})
+        raise BadInput(f"The callback has more than one {twice[0]!r}.", field=twice[0])
+    return fields
+
+
+def _attempt_binding(attempt_id: str, provider_id: str, scope: Scope) -> Binding:
+    return Binding(purpose="attempt", provider_id=provider_id, scope=scope, record_id=attempt_id)
+
+
+def _random_text(core: Core) -> str:
+    return urlsafe_b64encode(core.clock.random(32)).rstrip(b"=").decode()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

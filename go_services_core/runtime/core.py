@@ -1,0 +1,200 @@
+"""The parts that the runtime is made of, shared by its subjects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from attrs import Factory, define, frozen
+
+from ..errors import ProviderNotFound, ServicesError
+from ..model import Binding, Connection, Credential, Decision, Observation, Scope
+from ..protocols import AuthContext, AuthFlow, Flow, ProviderAdapter, SigningContext, SigningKey
+
+if TYPE_CHECKING:
+    from ..catalog import Catalog
+    from ..clock import Clock
+    from ..config.roots import RuntimeRoot, WorkerRoot
+    from ..protocols import (
+        CallbackUrl,
+        ConnectionPolicy,
+        ErrorClassifier,
+        EventHandler,
+        Observer,
+        RateLimitPolicy,
+        Sealer,
+        SecretBackend,
+        Signer,
+        Store,
+        Transport,
+        WebhookVerifier,
+    )
+    from ..providers import ProviderInstance
+    from ..secret import SecretStr
+    from ..specs import AuthSpec
+    from .requests import Plan
+
+logger = logging.getLogger("go_services.runtime")
+
+
+@frozen(kw_only=True)
+class Ownership:
+    """The objects that plugins gave for one provider, or None where the core's own way holds."""
+
+    callback_url: CallbackUrl | None = None
+    error_classifier: ErrorClassifier | None = None
+    rate_limit_policy: RateLimitPolicy | None = None
+    connection_policy: ConnectionPolicy | None = None
+
+
+@define(kw_only=True)
+class Loaded:
+    """A connection ready for use, kept for at most ``[runtime] cache_seconds``."""
+
+    connection: Connection
+    credential: Credential
+    instance: ProviderInstance
+    signer: Signer
+    key: SigningKey
+    renew_at: datetime | None
+    until: float
+    decisions: dict[str, Decision] = Factory(dict)
+
+
+@define(kw_only=True)
+class Core:
+    """Everything that a subject of the runtime may use."""
+
+    settings: RuntimeRoot
+    worker: WorkerRoot
+    catalog: Catalog
+    instances: Mapping[str, ProviderInstance]
+    ownership: Mapping[str, Ownership]
+    store: Store
+    backend: SecretBackend
+    sealer: Sealer
+    transport: Transport
+    clock: Clock
+    owner: str
+    """Names this process in leases and claims."""
+    observers: list[tuple[str, Observer]] = Factory(list)
+    handlers: dict[str, tuple[str, EventHandler]] = Factory(dict)
+    cache: dict[str, Loaded] = Factory(dict)
+    changes: int = 0
+    """Counts what was dropped from the cache: what was read before a change is not cached after it."""
+    flights: dict[str, asyncio.Task[Any]] = Factory(dict)
+    tasks: set[asyncio.Task[Any]] = Factory(set)
+    flows: dict[str, AuthFlow] = Factory(dict)
+    signers: dict[str, Signer] = Factory(dict)
+    adapters: dict[str, ProviderAdapter] = Factory(dict)
+    verifiers: dict[str, WebhookVerifier] = Factory(dict)
+    plans: dict[tuple[str, str], Plan] = Factory(dict)
+
+    def instance(self, provider_id: str) -> ProviderInstance:
+        """The configured provider of that id."""
+        found = self.instances.get(provider_id)
+        if found is None:
+            raise ProviderNotFound.named(
+                "provider", provider_id, self.instances, hint="Install its plugin, or declare it in [providers]."
+            )
+        return found
+
+    def flow(self, kind: str) -> AuthFlow:
+        """The flow for auth records of that kind."""
+        found = self.flows.get(kind)
+        if found is None:
+            found = self.flows[kind] = self.catalog.auth_strategy(kind).flow.resolve()()
+        return found
+
+    def signer(self, scheme: str) -> Signer:
+        """The signer of that scheme."""
+        found = self.signers.get(scheme)
+        if found is None:
+            found = self.signers[scheme] = self.catalog.signer(scheme).signer.resolve()()
+        return found
+
+    def adapter(self, instance: ProviderInstance) -> ProviderAdapter:
+        """The provider's overrides; an adapter without any when it has none."""
+        found = self.adapters.get(instance.id)
+        if found is None:
+            ref = instance.spec.adapter
+            found = self.adapters[instance.id] = ref.resolve()() if ref is not None else ProviderAdapter()
+        return found
+
+    def auth_context(
+        self,
+        instance: ProviderInstance,
+        auth: AuthSpec,
+        scope: Scope,
+        *,
+        redirect_uri: str = "",
+        state: SecretStr | None = None,
+        requested: tuple[str, ...] = (),
+        memory: Mapping[str, SecretStr] | None = None,
+    ) -> AuthContext:
+        """What a flow gets to know."""
+        return AuthContext(
+            provider_id=instance.id,
+            auth=auth,
+            settings=instance.auth_settings(auth.kind),
+            scope=scope,
+            now=self.clock.now(),
+            random=self.clock.random,
+            redirect_uri=redirect_uri,
+            state=state,
+            requested=requested,
+            memory=memory or {},
+        )
+
+    async def drive(self, flow: Flow[Any], *, provider_id: str, timeout: float | None = None) -> Any:
+        """Run a flow: send its requests, claim its keys, give its result."""
+        answer: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                step = flow.throw(error) if error is not None else flow.send(answer)
+            except StopIteration as done:
+                return done.value
+            answer, error = None, None
+            try:
+                answer = await self._step(step, provider_id, timeout)
+            except ServicesError as failed:
+                error = failed
+
+    async def _step(self, step: Any, provider_id: str, timeout: float | None) -> Any:
+        from attrs import evolve
+
+        from ..http import HttpRequest
+
+        if isinstance(step, HttpRequest):
+            if timeout is not None and step.timeout is None:
+                step = evolve(step, timeout=timeout)
+            return await self.transport.send(step, provider_id=provider_id)
+        return await self.store.once.claim(step.key, ttl=step.ttl)
+
+    def signing_context(self) -> SigningContext:
+        """This moment, for a signer."""
+        return SigningContext(self.clock.now(), self.clock.random)
+
+    def observe(self, observation: Observation) -> None:
+        """Tell every observer; what one raises is logged and does not reach the caller."""
+        for name, observer in self.observers:
+            try:
+                observer(observation)
+            except Exception:
+                logger.exception("the observer %s failed", name)
+
+    def forget(self, connection_id: str) -> None:
+        """Drop what is cached of a connection."""
+        self.changes += 1
+        self.cache.pop(connection_id, None)
+
+
+def credential_binding(connection_id: str, version: int, provider_id: str, scope: Scope) -> Binding:
+    """What a stored credential's ciphertext belongs to."""
+    return Binding(
+        purpose="credential", provider_id=provider_id, scope=scope, record_id=connection_id, record_version=version
+    )

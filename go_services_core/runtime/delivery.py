@@ -1,0 +1,141 @@
+"""What follows later: accepted deliveries become events, events reach their handlers, each once in effect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from ..clock import uuid7
+from ..errors import BadInput, LeaseLost, NotFound, ServicesError
+from ..http import InboundRequest
+from ..model import Claim, Drained, Event, InboxDelivery, QueueName, Scope
+from .core import Core, logger
+from .inbound import inbox_binding
+from .payload import decode_request
+
+if TYPE_CHECKING:
+    from ..protocols import EventHandler
+    from .runtime import Runtime
+
+RETRY_DELAY = 60.0
+"""Seconds until a handler that failed is due again, times the number of its attempts."""
+MAX_ATTEMPTS = 8
+"""After so many failures the item is set aside as dead."""
+NOBODY = Scope("org", "-")
+"""The scope of an event from a webhook that is not tied to a connection."""
+
+
+@frozen
+class Context:
+    """What a durable handler may use."""
+
+    runtime: Runtime
+    _core: Core
+    _event: Event
+
+    async def request(self) -> InboundRequest:
+        """The webhook request behind the event.
+
+        Raises:
+            NotFound: the event does not come from a webhook, or its delivery is gone.
+        """
+        row_id = self._event.payload.get("delivery")
+        row = await self._core.store.queues.delivery(row_id) if isinstance(row_id, str) else None
+        if row is None:
+            raise NotFound(f"The event {self._event.name} has no webhook request behind it.")
+        binding = inbox_binding(row.id, row.provider_id, row.scope)
+        return decode_request(await self._core.sealer.open(row.sealed, binding))
+
+
+async def register(core: Core, handlers: Mapping[str, tuple[str, EventHandler]]) -> None:
+    """Make handlers known, here and in the store: events from before do not reach a name that is new."""
+    patterns = {name: pattern for name, (pattern, _) in handlers.items()}
+    await core.store.queues.register_handlers(patterns, now=core.clock.now())
+    core.handlers.update(handlers)
+
+
+async def run_due(core: Core, runtime: Runtime, kind: QueueName, limit: int) -> tuple[int, int]:
+    """Claim and handle up to ``limit`` items of one queue; gives how many were handled and how many failed."""
+    names = sorted(core.handlers)
+    claims = await core.store.queues.claim(kind, owner=core.owner, lease=core.worker.lease, limit=limit, handlers=names)
+    handled = failed = 0
+    for claim in claims:
+        done = await _handle(core, runtime, claim)
+        handled, failed = handled + done, failed + (not done)
+    return handled, failed
+
+
+async def drain(core: Core, runtime: Runtime) -> Drained:
+    """Handle what is due until nothing is; see ``Runtime.drain``."""
+    counts: dict[QueueName, int] = {"inbox": 0, "outbox": 0}
+    failures = 0
+    for kind in counts:
+        while True:
+            handled, failed = await run_due(core, runtime, kind, core.worker.batch)
+            counts[kind] += handled
+            failures += failed
+            if handled + failed == 0:
+                break
+    return Drained(deliveries=counts["inbox"], events=counts["outbox"], failed=failures)
+
+
+async def _handle(core: Core, runtime: Runtime, claim: Claim) -> bool:
+    try:
+        if claim.delivery is not None:
+            await core.store.queues.settle(claim, "done", events=[_webhook_event(core, claim.delivery)])
+            return True
+        assert claim.event is not None
+        assert claim.handler is not None
+        _, handler = core.handlers[claim.handler]
+        work = await handler(claim.event, Context(runtime, core, claim.event))
+        await core.store.queues.settle(claim, "done", work=work)
+        return True
+    except LeaseLost:
+        logger.warning("the lease of %s item %s was lost; its new holder goes on", claim.queue, claim.id)
+        return False
+    except (Exception, asyncio.CancelledError) as error:
+        await _put_back(core, claim, error)
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        return False
+
+
+async def _put_back(core: Core, claim: Claim, error: BaseException) -> None:
+    logger.error(
+        "handler %s failed for %s item %s, attempt %d",
+        claim.handler, claim.queue, claim.id, claim.attempt, exc_info=error,
+    )  # fmt: skip
+    # A foreign exception may quote a secret, and the row stays: it gets the type only, the log has the rest.
+    text = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
+    try:
+        if claim.attempt >= MAX_ATTEMPTS:
+            await core.store.queues.settle(claim, "dead", error=text)
+        else:
+            await core.store.queues.settle(claim, "retry", error=text, delay=RETRY_DELAY * claim.attempt)
+    except LeaseLost:
+        logger.warning("the lease of %s item %s was lost; its new holder goes on", claim.queue, claim.id)
+
+
+def _webhook_event(core: Core, delivery: InboxDelivery) -> Event:
+    return Event(
+        id=uuid7(core.clock),
+        name=f"webhook.{delivery.event}",
+        provider_id=delivery.provider_id,
+        scope=delivery.scope or NOBODY,
+        connection_id=delivery.connection_id,
+        occurred_at=delivery.received_at,
+        source="webhook",
+        payload={"delivery": delivery.id, "delivery_id": delivery.delivery_id, "event": delivery.event},
+    )
+
+
+def check_kind(kind: str) -> QueueName:
+    """Refuse a kind of work that does not exist."""
+    if kind == "inbox":
+        return "inbox"
+    if kind == "outbox":
+        return "outbox"
+    raise BadInput(f"There is no kind of work {kind!r}.", hint="Kinds: inbox, outbox.", field="kind")

@@ -1,0 +1,66 @@
+"""Disconnecting: revoked at the provider first, then ended here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from ..clock import uuid7
+from ..errors import ServicesError
+from ..model import Connection, Disconnected, Event, Observation
+from .core import Core
+from .load import open_credential
+
+REVOKE_TIMEOUT = 15.0
+"""Seconds for the revocation request."""
+
+
+async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconnected:
+    """End a connection; see ``Runtime.disconnect``."""
+    flight = core.flights.get(connection_id)
+    if flight is not None:
+        with contextlib.suppress(ServicesError):
+            await asyncio.shield(flight)
+    core.forget(connection_id)
+    connection, row = await core.store.connections.load(connection_id)
+    if connection.status == "disconnected":
+        return Disconnected(connection=connection, revoked=False, detail="was disconnected before")
+    if row is None:
+        revoked, detail = False, "there was no credential to revoke"
+    else:
+        try:
+            credential = await open_credential(core, connection, row)
+            instance = core.instance(connection.provider_id)
+            auth = instance.auth(connection.auth_kind)
+            ctx = core.auth_context(instance, auth, connection.scope)
+            own = core.adapter(instance).revoke(ctx, credential)
+            flow = own if own is not None else core.flow(auth.kind).revoke(ctx, credential)
+            revoked = await core.drive(flow, provider_id=instance.id, timeout=REVOKE_TIMEOUT)
+            detail = "revoked at the provider" if revoked else "the provider offers no revocation"
+        except ServicesError as failed:
+            revoked, detail = False, f"the provider could not be told: {failed.message}"
+    ended = await core.store.connections.disconnect(
+        connection_id, reason=reason, event=_event(core, connection, reason, revoked, detail)
+    )
+    core.forget(connection_id)
+    core.observe(
+        Observation(
+            name="connection.disconnected",
+            at=core.clock.now(),
+            provider_id=connection.provider_id,
+            connection_id=connection_id,
+        )
+    )
+    return Disconnected(connection=ended, revoked=revoked, detail=detail)
+
+
+def _event(core: Core, connection: Connection, reason: str, revoked: bool, detail: str) -> Event:
+    return Event(
+        id=uuid7(core.clock),
+        name="connection.disconnected",
+        provider_id=connection.provider_id,
+        scope=connection.scope,
+        connection_id=connection.id,
+        occurred_at=core.clock.now(),
+        payload={"reason": reason, "revoked": revoked, "detail": detail},
+    )

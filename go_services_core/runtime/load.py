@@ -1,0 +1,83 @@
+"""Getting a connection ready for use: one statement, or none while it is cached."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from ..errors import ReauthRequired
+from ..model import Connection, Credential, SealedCredential
+from ..protocols import SigningKey
+from .core import Core, Loaded, credential_binding
+from .payload import decode_credential
+
+MARGIN = timedelta(minutes=5)
+"""A token is renewed this long before it ends, or a tenth of its life if that is shorter."""
+
+
+async def load(core: Core, connection_id: str) -> Loaded:
+    """The connection with its opened credential, from the cache or the store.
+
+    Raises:
+        ConnectionNotFound: there is none.
+        ReauthRequired: it is not active, or has no credential.
+        CannotOpen, KeyNotFound, BackendUnavailable: its credential cannot be opened.
+    """
+    cached = core.cache.get(connection_id)
+    if cached is not None and cached.until > core.clock.monotonic():
+        return cached
+    since = core.changes
+    connection, row = await core.store.connections.load(connection_id)
+    require_active(connection)
+    if row is None:
+        raise ReauthRequired(f"Connection {connection_id} has no credential; connect it again.")
+    return remember(core, connection, row, await open_credential(core, connection, row), since=since)
+
+
+def require_active(connection: Connection) -> None:
+    """Refuse a connection that may not be used.
+
+    Raises:
+        ReauthRequired: its status is not ``active``.
+    """
+    if connection.status != "active":
+        why = f": {connection.last_error}" if connection.last_error else ""
+        raise ReauthRequired(
+            f"Connection {connection.id} is {connection.status}{why}.",
+            hint="Connect it again to use it.",
+            metadata={"connection_id": connection.id, "status": connection.status},
+        )
+
+
+async def open_credential(core: Core, connection: Connection, row: SealedCredential) -> Credential:
+    """The credential in a row, opened under the binding of its connection and version."""
+    binding = credential_binding(connection.id, row.version, connection.provider_id, connection.scope)
+    return decode_credential(await core.sealer.open(row.sealed, binding), row, connection)
+
+
+def remember(
+    core: Core, connection: Connection, row: SealedCredential, credential: Credential, *, since: int
+) -> Loaded:
+    """Cache a connection and what was opened of it, unless something was forgotten after ``since``."""
+    instance = core.instance(connection.provider_id)
+    auth = instance.auth(connection.auth_kind)
+    renew_at = None
+    if credential.refreshable and row.expires_at is not None:
+        life = row.expires_at - row.created_at
+        renew_at = row.expires_at - min(MARGIN, life / 10)
+    now = core.clock.monotonic()
+    loaded = Loaded(
+        connection=connection,
+        credential=credential,
+        instance=instance,
+        signer=core.signer(auth.signer),
+        key=SigningKey(secret=credential.tokens.access_token, auth=auth, credential=credential),
+        renew_at=renew_at,
+        until=now + core.settings.cache_seconds,
+    )
+    cache = core.cache
+    cache.pop(connection.id, None)
+    while cache and next(iter(cache.values())).until <= now:  # in the order of their time: all live equally long
+        del cache[next(iter(cache))]
+    if core.settings.cache_seconds > 0 and core.changes == since:
+        cache[connection.id] = loaded
+    return loaded

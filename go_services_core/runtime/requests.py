@@ -1,0 +1,199 @@
+"""From an operation's record and its parameters to the final request, before signing."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from attrs import frozen
+
+from ..errors import BadInput, UnknownParameter, nearest
+from ..http import USER_AGENT, Headers, HttpRequest, check_header
+from ..specs import Operation, Param
+
+if TYPE_CHECKING:
+    from ..providers import ProviderInstance
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+}
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@frozen
+class Plan:
+    """An operation compiled once: what does not depend on the parameters is ready."""
+
+    operation: Operation
+    method: str
+    literals: tuple[str, ...]
+    """The URL between its placeholders; one more than there are names."""
+    names: tuple[str, ...]
+    headers: Headers
+    params: Mapping[str, Param]
+    required: tuple[str, ...]
+    has_body: bool
+
+
+def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
+    """Prepare ``operation`` for an instance.
+
+    Raises:
+        BadInput: the provider has no API, or the template names a parameter that the operation does not declare.
+    """
+    api = instance.spec.api
+    if api is None:
+        raise BadInput(f"Provider {instance.id} has no API.", hint="Set base_url for it.", plugin=instance.id)
+    url = api.base_url.rstrip("/") + operation.path
+    names = tuple(_PLACEHOLDER.findall(url))
+    params = {param.name: param for param in operation.params}
+    for name in names:
+        if name not in params or params[name].where != "path":
+            raise BadInput(
+                f"The path of operation {operation.id} has {{{name}}}, which is not a path parameter of it.",
+                plugin=instance.id,
+                field="path",
+            )
+    headers: Headers = tuple(api.headers.items())
+    present = {name.lower() for name in api.headers}
+    if "accept" not in present:
+        headers = (*headers, ("Accept", "application/json" if operation.answer == "json" else "*/*"))
+    if "user-agent" not in present:
+        headers = (*headers, USER_AGENT)
+    has_body = any(param.where == "body" for param in operation.params)
+    if has_body and "content-type" not in present:
+        headers = (*headers, ("Content-Type", "application/json"))
+    return Plan(
+        operation=operation,
+        method=operation.method.upper(),
+        literals=tuple(_PLACEHOLDER.split(url)[::2]),
+        names=names,
+        headers=headers,
+        params=params,
+        required=tuple(param.name for param in operation.params if param.required or param.where == "path"),
+        has_body=has_body,
+    )
+
+
+def build(plan: Plan, params: Mapping[str, Any], *, idempotency_key: str | None, timeout: float | None) -> HttpRequest:
+    """The request for one call.
+
+    Raises:
+        UnknownParameter: the operation has no such parameter; the message has the nearest one.
+        BadInput: a required parameter is missing, or one has the wrong type.
+    """
+    for name in plan.required:
+        if params.get(name) is None:
+            raise BadInput(f"Operation {plan.operation.id} needs the parameter {name!r}.", field=name)
+    path: dict[str, str] = {}
+    query: list[str] = []
+    body: dict[str, Any] = {}
+    headers = plan.headers
+    for name, value in params.items():
+        param = plan.params.get(name)
+        if param is None:
+            raise _unknown(plan, name)
+        if value is None:
+            continue
+        _check_type(plan.operation, param, value)
+        if param.where == "query":
+            encoded = quote(name, safe="")
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            query.extend(f"{encoded}={_encoded(plan.operation, name, item)}" for item in items)
+        elif param.where == "path":
+            path[name] = _segment(plan.operation, name, value)
+        elif param.where == "body":
+            body[name] = value
+        else:
+            headers = _with(headers, name, _text(plan.operation, name, value))
+    url = plan.literals[0]
+    for name, literal in zip(plan.names, plan.literals[1:], strict=True):
+        url += path[name] + literal
+    if query:
+        url += ("&" if "?" in url else "?") + "&".join(query)
+    if idempotency_key is not None:
+        headers = _with(headers, *_idempotency(plan.operation, idempotency_key))
+    content = _json(plan.operation, body) if plan.has_body else None
+    return HttpRequest(plan.method, url, headers, content, timeout)
+
+
+def _with(headers: Headers, name: str, value: str) -> Headers:
+    check_header(name, value)
+    return (*(pair for pair in headers if pair[0].lower() != name.lower()), (name, value))
+
+
+def _json(operation: Operation, body: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(
+            f"The body of operation {operation.id} cannot be written as JSON: {error}.", field="body"
+        ) from None
+
+
+def _idempotency(operation: Operation, key: str) -> tuple[str, str]:
+    if operation.idempotency_header is None:
+        raise BadInput(
+            f"The provider honours no idempotency key for operation {operation.id}.",
+            hint="Call it without one.",
+            field="idempotency_key",
+        )
+    return operation.idempotency_header, key
+
+
+def _unknown(plan: Plan, name: str) -> UnknownParameter:
+    near = nearest(name, plan.params)
+    known = ", ".join(plan.params) or "none"
+    return UnknownParameter(
+        f"Operation {plan.operation.id} has no parameter {name!r}.",
+        hint=f"Did you mean {near!r}?" if near else f"It has: {known}.",
+        field=name,
+    )
+
+
+def _check_type(operation: Operation, param: Param, value: Any) -> None:
+    fits = isinstance(value, _TYPES[param.type])
+    if isinstance(value, bool) and param.type in ("integer", "number"):
+        fits = False
+    if not fits:
+        raise BadInput(
+            f"The parameter {param.name!r} of operation {operation.id} is {param.type}, not {type(value).__name__}.",
+            field=param.name,
+        )
+
+
+def _text(operation: Operation, name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        what = f"{value}" if isinstance(value, float) else type(value).__name__
+        raise BadInput(f"The parameter {name!r} of operation {operation.id} cannot be sent as {what}.", field=name)
+    try:
+        return str(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        raise BadInput(f"The parameter {name!r} of operation {operation.id} is too long.", field=name) from None
+
+
+def _encoded(operation: Operation, name: str, value: Any) -> str:
+    try:
+        return quote(_text(operation, name, value), safe="")
+    except UnicodeEncodeError:
+        raise BadInput(
+            f"The parameter {name!r} of operation {operation.id} holds a character that cannot be encoded.", field=name
+        ) from None
+
+
+def _segment(operation: Operation, name: str, value: Any) -> str:
+    """One path segment. Dots alone would climb out of the template (RFC 3986 §5.2.4), however they are encoded."""
+    if value in ("", ".", ".."):
+        raise BadInput(f"The parameter {name!r} of operation {operation.id} cannot be {value!r}.", field=name)
+    return _encoded(operation, name, value)

@@ -1,0 +1,388 @@
+"""The async face: what applications call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConnectionNotFound
+from ..http import HttpRequest, InboundRequest
+from ..model import (
+    Accepted,
+    Connection,
+    ConnectStart,
+    Decision,
+    Disconnected,
+    Drained,
+    Health,
+    KeyRef,
+    MigrationStep,
+    OperationResult,
+    Page,
+    Scope,
+    StoreStatus,
+)
+from ..secret import SecretStr
+from . import connect as _connect
+from . import delivery as _delivery
+from . import disconnect as _disconnect
+from . import inbound as _inbound
+from . import load as _load
+from . import operations as _operations
+from . import refresh as _refresh
+from .core import Core
+
+if TYPE_CHECKING:
+    from ..catalog import Catalog
+    from ..clock import Clock
+    from ..config.layers import Config
+    from ..plugins import PluginManager
+    from ..protocols import EventHandler, Observer, Store, Transport
+    from ..providers import ProviderInstance
+
+
+class Runtime:
+    """Connections, operations, webhooks and events of one application.
+
+    Made by :meth:`open`. Every method may be called from any task of the loop that opened it; ``BlockingRuntime`` has
+    the same methods for code without a loop.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        source: str | Path | Config | None = None,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        plugins: PluginManager | None = None,
+        clock: Clock | None = None,
+        store: Store | None = None,
+        transport: Transport | None = None,
+        migrate: bool = False,
+    ) -> AsyncGenerator[Runtime]:
+        """Build the runtime from its configuration, and close it in the end.
+
+        Args:
+            source: the configuration file, or a loaded ``Config``; None looks for ``go-services.toml``.
+            arguments: dotted keys and values over file and environment, e.g. ``{"store.url": "sqlite:///x.db"}``.
+            plugins: a manager of your own, instead of what is installed.
+            clock, store, transport: your own, instead of what the configuration names; for tests.
+            migrate: apply pending migrations first, instead of refusing a database that needs them.
+
+        Raises:
+            ConfigError: with every problem of the configuration in one report.
+            PluginError: an enabled plugin is broken, or two plugins claim one id.
+            StoreUnavailable, SchemaOutOfDate, SchemaTooNew: the database cannot be used; nothing was changed.
+            KeyInvalid, BackendUnavailable: the secret backend's key is missing or not the one of this database.
+        """
+        from .build import build
+
+        async with build(
+            source, arguments=arguments, plugins=plugins, clock=clock, store=store, transport=transport, migrate=migrate
+        ) as (core, lifespans):
+            runtime = cls(core)
+            async with lifespans(runtime):
+                yield runtime
+
+    # --- connecting ------------------------------------------------------------------------------------------------
+
+    async def connect(
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        redirect_uri: str | None = None,
+        grants: Iterable[str] = (),
+        auth: str | None = None,
+        connection_id: str | None = None,
+        return_to: str | None = None,
+    ) -> ConnectStart:
+        """Begin a consent: send the person to ``url``, keep ``binding`` in their browser until the callback.
+
+        Args:
+            provider_id: the configured provider.
+            scope: whose connection it will be.
+            redirect_uri: where the provider sends the browser back; else the provider's setting, a plugin's answer, or
+                ``[runtime] callback_url``.
+            grants: what to ask for; else the provider's defaults.
+            auth: the kind of authentication; else the provider's first.
+            connection_id: consent again for this connection; another account is then refused.
+            return_to: kept with the attempt, for the application's own use after the callback.
+
+        Raises:
+            ProviderNotFound: with the nearest known id.
+            BadInput: the kind has no consent page, or there is no redirect URI.
+            ConfigError: the provider's settings are incomplete.
+        """
+        return await _connect.connect(
+            self._core,
+            provider_id,
+            scope=scope,
+            redirect_uri=redirect_uri,
+            grants=grants,
+            auth=auth,
+            connection_id=connection_id,
+            return_to=return_to,
+        )
+
+    async def complete(
+        self, params: str | Mapping[str, str] | Iterable[tuple[str, str]], *, binding: SecretStr | str
+    ) -> Connection:
+        """Finish a consent with the callback's parameters and the binding from the browser that started it.
+
+        Connection, credential, grants and event are committed together. The account that is connected already keeps its
+        connection and gets a new credential. Whatever fails leaves existing connections as they were.
+
+        Args:
+            params: the callback's query string, or its parameters; as pairs, so that duplicates can be refused.
+            binding: what ``connect`` returned.
+
+        Raises:
+            StateUnknown, StateUsed, StateExpired, BindingMismatch: the callback does not belong to an open attempt.
+            CallbackRefused: the provider or the person refused.
+            TokenEndpointError, ProviderError, TransportError: the code could not be exchanged.
+            ProfileNotFound: the provider does not say whose account it is.
+            AccountMismatch: a re-consent was given with another account.
+        """
+        return await _connect.complete(self._core, params, binding)
+
+    async def establish(
+        self, provider_id: str, *, scope: Scope, fields: Mapping[str, SecretStr | str], auth: str | None = None
+    ) -> Connection:
+        """Connect with what a person typed: ``key`` (API key), ``token`` (PAT), ``username`` and ``password`` (basic).
+
+        Where the provider tells whose account it is, the credential is proven by asking.
+
+        Raises:
+            BadInput: a field is missing or unknown, or the kind needs a consent.
+            AuthError: the provider does not accept the credential.
+        """
+        return await _connect.establish(self._core, provider_id, scope=scope, fields=fields, auth=auth)
+
+    async def refresh(self, connection_id: str) -> Connection:
+        """Renew the credential now, or wait for whoever is renewing it.
+
+        Raises:
+            ReauthRequired: the provider says that the grant is over, or the kind cannot be renewed.
+            RefreshLocked: another process is renewing it and did not finish in time.
+            TokenEndpointError, ProviderError, TransportError: it failed; the connection stays as it was.
+        """
+        loaded = await _load.load(self._core, connection_id)
+        return (await _refresh.refresh(self._core, connection_id, used=loaded.credential.version)).connection
+
+    async def disconnect(self, connection_id: str, *, reason: str = "") -> Disconnected:
+        """Revoke at the provider, then end the connection here and destroy its secrets.
+
+        A provider that cannot be told does not keep the connection alive: ``revoked`` is then False and ``detail`` says
+        why.
+
+        Raises:
+            ConnectionNotFound: there is none of that id.
+        """
+        return await _disconnect.disconnect(self._core, connection_id, reason=reason)
+
+    # --- using -----------------------------------------------------------------------------------------------------
+
+    async def execute(
+        self,
+        connection_id: str,
+        operation: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        deadline: float | None = None,
+    ) -> OperationResult:
+        """Call one of the provider's operations.
+
+        Args:
+            connection_id: the connection to call with.
+            operation: the operation's id, e.g. ``repos.list``.
+            params: its parameters by name.
+            idempotency_key: sent where the provider honours one for this operation.
+            deadline: seconds for everything, a renewal included.
+
+        Raises:
+            ConnectionNotFound, OperationNotFound, UnknownParameter, BadInput: the call is wrong; nothing was sent.
+            ReauthRequired: the connection is not active.
+            PermissionDenied: the connection lacks grants; nothing was sent.
+            ProviderUnauthorized, ProviderForbidden, ProviderNotFoundAnswer, RateLimited, ProviderUnavailable,
+            ProviderError: the provider's answer, with its status, code, request id and a scrubbed excerpt.
+            ResponseInvalid: the answer is not JSON.
+            TransportError: there was no answer.
+        """
+        return await _operations.execute(
+            self._core, connection_id, operation, params, idempotency_key=idempotency_key, deadline=deadline
+        )
+
+    def paginate(
+        self,
+        connection_id: str,
+        operation: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """The items of a list operation, page after page, at most ``limit`` of them.
+
+        Raises:
+            BadInput: the operation is not a list.
+            EgressDenied: the next page is on a host that is not the provider's.
+            ServicesError: whatever ``execute`` raises.
+        """
+        return _operations.paginate(self._core, connection_id, operation, params, limit=limit)
+
+    async def token(self, connection_id: str) -> SecretStr:
+        """An access token that is valid now, for people who use a vendor's SDK."""
+        return await _operations.token(self._core, connection_id)
+
+    async def sign(self, connection_id: str, request: HttpRequest) -> HttpRequest:
+        """A signed copy of ``request``, for people who send it themselves.
+
+        Raises:
+            EgressDenied: the request's host is not one of the provider's.
+        """
+        return await _operations.sign(self._core, connection_id, request)
+
+    async def can(self, connection_id: str, capability: str) -> Decision:
+        """Whether the connection may use a capability, without calling.
+
+        Raises:
+            CapabilityUnsupported: the provider has no such capability.
+        """
+        return await _operations.can(self._core, connection_id, capability)
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    async def connection(self, connection_id: str) -> Connection:
+        """The connection of that id."""
+        return await self._core.store.connections.get(connection_id)
+
+    async def connections(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Connection]:
+        """Connections, a page at a time; pass ``next`` of a page as ``after`` to get the following one."""
+        return await self._core.store.connections.list(
+            provider_id=provider_id, scope=scope, status=status, after=after, limit=limit
+        )
+
+    async def find(self, provider_id: str, scope: Scope) -> Connection:
+        """The active connection that serves a scope; a plugin's connection policy may choose, else there must be one.
+
+        Raises:
+            ConnectionNotFound: none is active, or several are and no policy chooses.
+        """
+        page = await self._core.store.connections.list(provider_id=provider_id, scope=scope, status="active")
+        policy = self._core.ownership[self._core.instance(provider_id).id].connection_policy
+        chosen = policy(scope, page.items) if policy is not None else None
+        if chosen is not None:
+            return chosen
+        if len(page.items) != 1:
+            how_many = "no" if not page.items else "more than one"
+            raise ConnectionNotFound(
+                f"There is {how_many} active connection of {provider_id} for {scope}.",
+                hint="Connect it first." if not page.items else "Name the connection by its id.",
+            )
+        return page.items[0]
+
+    def providers(self) -> Mapping[str, ProviderInstance]:
+        """The configured providers by id."""
+        return self._core.instances
+
+    def catalog(self) -> Catalog:
+        """What the plugins offer."""
+        return self._core.catalog
+
+    async def store_status(self) -> StoreStatus:
+        """Schema, sizes and problems of the database."""
+        return await self._core.store.status()
+
+    async def migrate(self, *, dry_run: bool = False) -> list[MigrationStep]:
+        """Apply pending migrations, or only list them."""
+        return await self._core.store.migrate(dry_run=dry_run)
+
+    async def check_key(self) -> KeyRef:
+        """The secret backend's primary key, after proving that it works.
+
+        Raises:
+            KeyInvalid, KeyNotFound, BackendUnavailable: it does not.
+        """
+        return await self._core.backend.check()
+
+    async def health(self) -> list[tuple[str, Health]]:
+        """Every health check's answer; one that raises is unhealthy."""
+        found = []
+        for id, spec in sorted(self._core.catalog.health_checks.items()):
+            try:
+                health = await spec.check.resolve()(self)
+            except Exception as error:
+                health = Health(ok=False, detail=f"{type(error).__name__}: {error}")
+            found.append((id, health))
+        return found
+
+    # --- events in and out -----------------------------------------------------------------------------------------
+
+    async def accept_webhook(
+        self, provider_id: str, request: InboundRequest, *, connection_id: str | None = None
+    ) -> Accepted:
+        """Verify a delivery's raw bytes and keep it durably; what follows is done by ``drain``.
+
+        Answer 2xx when this returns, 401 when it raises ``WebhookRejected``, 503 when it raises ``StoreError``.
+
+        Args:
+            provider_id: from the URL that was called, never from the body.
+            request: as it was received.
+            connection_id: from the URL as well, where each connection has its own.
+
+        Raises:
+            WebhookRejected: the delivery is not authentic; it was not kept.
+            StoreError: it could not be kept; the provider should try again.
+        """
+        return await _inbound.accept_webhook(self._core, provider_id, request, connection_id=connection_id)
+
+    async def on(self, events: str, handler: EventHandler, *, name: str) -> None:
+        """Have ``handler`` called, by ``drain``, for every event that is committed from now on and matches.
+
+        Args:
+            events: an event's name or a pattern: ``connection.*``.
+            handler: ``async (event, context) -> Work | None``.
+            name: stable; what has been handled is remembered under it, also over restarts.
+        """
+        await _delivery.register(self._core, {name: (events, handler)})
+
+    def observe(self, observer: Observer, *, name: str) -> None:
+        """Have ``observer`` called for what happens in this process; it must be quick."""
+        self._core.observers.append((name, observer))
+
+    async def drain(self) -> Drained:
+        """Do what is due, once: accepted deliveries, then events to their handlers."""
+        return await _delivery.drain(self._core, self)
+
+    async def run_due(self, kind: str, limit: int = 50) -> int:
+        """Do up to ``limit`` due items of one kind (``inbox``, ``outbox``); gives how many were done."""
+        handled, _ = await _delivery.run_due(self._core, self, _delivery.check_kind(kind), limit)
+        return handled
+
+
+async def finish(core: Core) -> None:
+    """Wait for renewals in flight: a token that was issued must not be lost to a shutdown."""
+    while core.tasks:
+        await asyncio.gather(*core.tasks, return_exceptions=True)
+
+
+def process_name() -> str:
+    """A name for this process in leases and claims."""
+    return f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"

@@ -1,0 +1,101 @@
+"""Types for values that must never be printed.
+
+``repr``, ``str``, formatting, JSON and pickling never show the value; ``reveal()`` is the only way to it, so that every
+use can be found by searching for that word.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final, NoReturn
+
+MASK: Final = "••••"
+
+
+class SecretStr:
+    """Text that never prints. Comparison takes constant time."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError("SecretStr holds text")
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SecretStr):
+            return NotImplemented
+        mine, theirs = (text.encode("utf-8", "surrogatepass") for text in (self._value, other._value))
+        return hmac.compare_digest(mine, theirs)
+
+    def __hash__(self) -> int:
+        return hash((SecretStr, self._value))
+
+    def __repr__(self) -> str:
+        return f"SecretStr({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret cannot be pickled or copied out of the process")
+
+    def __copy__(self) -> SecretStr:
+        return self
+
+    def __deepcopy__(self, memo: object) -> SecretStr:
+        return self
+
+
+class SecretBytes:
+    """Bytes that never print. Comparison takes constant time."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        if not isinstance(value, bytes):
+            raise TypeError("SecretBytes holds bytes")
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """The bytes themselves."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SecretBytes):
+            return NotImplemented
+        return hmac.compare_digest(self._value, other._value)
+
+    def __hash__(self) -> int:
+        return hash((SecretBytes, self._value))
+
+    def __repr__(self) -> str:
+        return f"SecretBytes({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret cannot be pickled or copied out of the process")
+
+    def __copy__(self) -> SecretBytes:
+        return self
+
+    def __deepcopy__(self, memo: object) -> SecretBytes:
+        return self

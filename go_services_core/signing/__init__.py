@@ -1,0 +1,1 @@
+"""Signers: pure functions from a final request to a signed one."""

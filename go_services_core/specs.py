@@ -1,0 +1,369 @@
+"""The records that plugins return from their hooks: data only, frozen, comparable.
+
+URL fields may hold ``{name}``: the setting or property of that name of the provider's settings class is put in when a
+provider instance is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    import click
+
+    from . import protocols as p
+    from .refs import Ref
+
+Rotation = Literal["none", "single-use", "single-use-grace"]
+RevocationScope = Literal["token", "grant"]
+FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log")
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+# --- how a provider authenticates ----------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class AuthSpec(Protocol):
+    """Any frozen record with a ``kind`` that an auth strategy serves, and the signer that uses its credential."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def signer(self) -> str: ...
+
+
+@frozen(kw_only=True)
+class OAuth2Code:
+    """OAuth 2.0 authorization code (RFC 6749 §4.1) with PKCE (RFC 7636)."""
+
+    kind: ClassVar[str] = "oauth2_auth_code"
+    authorize_url: str
+    token_url: str
+    revocation_url: str | None = None
+    issuer: str | None = None
+    """Expected in the callback's ``iss`` (RFC 9207) when set."""
+    default_grants: tuple[str, ...] = ()
+    scope_separator: str = " "
+    pkce: Literal["S256", "off"] = "S256"
+    client_auth: Literal["basic", "post", "none"] = "basic"
+    """How the client authenticates at the token endpoint (RFC 6749 §2.3.1)."""
+    extra_authorize: Mapping[str, str] = field(factory=dict)
+    """Further parameters of the authorization request."""
+    default_lifetime: float | None = None
+    """Seconds an access token lives when the answer has no ``expires_in``; None means that it does not expire."""
+    refreshable: bool = True
+    rotation: Rotation = "single-use"
+    """What happens to a refresh token that was used; the careful answer is the default."""
+    revocation_scope: RevocationScope = "token"
+    signer: str = "bearer"
+
+
+@frozen(kw_only=True)
+class ApiKey:
+    """A key that the provider issued, sent in a header or in the query, never in both."""
+
+    kind: ClassVar[str] = "api_key"
+    header: str | None = "X-API-Key"
+    prefix: str | None = None
+    """Stands before the key, with one space."""
+    query: str | None = None
+    """Name of the query parameter; the header is then not used."""
+    signer: str = "api_key"
+
+
+@frozen(kw_only=True)
+class PersonalToken:
+    """A personal access token, sent as a bearer token (RFC 6750 §2.1)."""
+
+    kind: ClassVar[str] = "pat"
+    signer: str = "bearer"
+
+
+@frozen(kw_only=True)
+class Basic:
+    """User name and password (RFC 7617)."""
+
+    kind: ClassVar[str] = "basic"
+    signer: str = "basic"
+
+
+# --- what a provider offers ----------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class ApiSpec:
+    """Where operations go. A credential is sent only to the host of ``base_url`` and to ``hosts``."""
+
+    base_url: str
+    hosts: tuple[str, ...] = field(default=(), converter=_tuple)
+    """Further hosts, ``name`` or ``*.domain``, each with ``:port`` when it is not the scheme's own."""
+    headers: Mapping[str, str] = field(factory=dict)
+    request_id_header: str = "X-Request-Id"
+
+
+@frozen
+class Capability:
+    """Something a connection may be able to do, and the grants that it takes."""
+
+    name: str
+    grants: tuple[str, ...] = field(default=(), converter=_tuple, kw_only=True)
+    optional: tuple[str, ...] = field(default=(), converter=_tuple, kw_only=True)
+    """Grants without which it works, but less well; only read when ``denied`` is ``degrade``."""
+    denied: Literal["block", "degrade"] = field(default="block", kw_only=True)
+
+
+@frozen
+class Param:
+    """One parameter of an operation."""
+
+    name: str
+    where: Literal["path", "query", "body", "header"] = "query"
+    type: Literal["string", "integer", "number", "boolean", "array", "object"] = "string"
+    required: bool = field(default=False, kw_only=True)
+    help: str = field(default="", kw_only=True)
+
+
+@frozen
+class Pagination:
+    """How a list operation is continued. ``link``: the Link header's ``rel=next`` (RFC 8288)."""
+
+    style: Literal["link"] = "link"
+    items: str | None = field(default=None, kw_only=True)
+    """Dotted path of the list inside the answer; None when the answer is the list."""
+
+
+@frozen
+class Operation:
+    """One call of the provider's API, as data."""
+
+    id: str
+    method: str
+    path: str
+    """Template below the API's base URL: ``/repos/{owner}/{repo}/issues``."""
+    capability: str | None = field(default=None, kw_only=True)
+    params: tuple[Param, ...] = field(default=(), converter=_tuple, kw_only=True)
+    pagination: Pagination | None = field(default=None, kw_only=True)
+    answer: Literal["json", "text", "bytes"] = field(default="json", kw_only=True)
+    """What a successful answer holds; one that is not JSON where JSON is expected is an error."""
+    idempotency_header: str | None = field(default=None, kw_only=True)
+    """Header that carries the caller's idempotency key, where the provider honours one."""
+    summary: str = field(default="", kw_only=True)
+    docs_url: str | None = field(default=None, kw_only=True)
+
+
+@frozen(kw_only=True)
+class Identity:
+    """Where the provider says whose account it is."""
+
+    url: str
+    """Absolute, or below the API's base URL."""
+    account: str = "id"
+    """Dotted path of the account's unchanging id; several alternatives are separated by ``|``."""
+    grants_header: str | None = None
+    """Response header that lists the token's grants, separated by commas."""
+
+
+@runtime_checkable
+class WebhookSpec(Protocol):
+    """Any frozen record with the ``scheme`` that verifies it."""
+
+    @property
+    def scheme(self) -> str: ...
+
+
+@frozen(kw_only=True)
+class HmacWebhook:
+    """A delivery signed with HMAC over parts of it; the fields state the vendor's variant."""
+
+    scheme: ClassVar[str] = "hmac"
+    signature_header: str
+    algorithm: Literal["sha256", "sha1", "sha512"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    prefix: str = ""
+    """Stands before each signature, e.g. ``sha256=``."""
+    signed: tuple[Literal["id", "timestamp", "body"], ...] = ("body",)
+    joiner: str = "."
+    id_header: str
+    timestamp_header: str | None = None
+    """Unix seconds; required when ``signed`` has ``timestamp``."""
+    tolerance: float = 300.0
+    """Seconds that the timestamp may be off, both ways."""
+    event_header: str | None = None
+    event_field: str | None = None
+    """Dotted path of the event's name in the JSON body, read only after verification."""
+
+
+@frozen(kw_only=True)
+class ProviderSpec:
+    """A provider, complete. One that follows the standards needs nothing but this record."""
+
+    id: str
+    name: str
+    auth: tuple[AuthSpec, ...] = field(converter=_tuple)
+    """The first is the default."""
+    api: ApiSpec | None = None
+    capabilities: tuple[Capability, ...] = field(default=(), converter=_tuple)
+    operations: tuple[Operation, ...] = field(default=(), converter=_tuple)
+    implies: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    """A grant and the narrower ones that it includes."""
+    identity: Identity | None = None
+    webhook: WebhookSpec | None = None
+    scope_types: tuple[str, ...] = ("user", "org")
+    settings: Ref[type] | type | None = None
+    """Settings class of the provider's own fields in ``[providers.<id>]``."""
+    adapter: Ref[type[p.ProviderAdapter]] | None = None
+    """Overrides where the vendor deviates from the standards."""
+    docs_url: str | None = None
+
+
+@frozen(kw_only=True)
+class OperationPack:
+    """Capabilities and operations added to somebody else's provider."""
+
+    id: str
+    provider_id: str
+    capabilities: tuple[Capability, ...] = field(default=(), converter=_tuple)
+    operations: tuple[Operation, ...] = field(default=(), converter=_tuple)
+
+
+# --- the machinery -------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class AuthStrategySpec:
+    """The flow that serves auth records of one kind."""
+
+    kind: str
+    flow: Ref[type[p.AuthFlow]]
+    settings: Ref[type] | type | None = None
+    """Settings class whose fields a provider instance of this kind takes, e.g. ``client_id``."""
+    record: Ref[type] | type | None = None
+    """The record's class, for providers declared in the configuration file."""
+
+
+@frozen(kw_only=True)
+class SignerSpec:
+    """A way to put a credential on a request."""
+
+    scheme: str
+    signer: Ref[type[p.Signer]]
+
+
+@frozen(kw_only=True)
+class TransportSpec:
+    """A way to send a request. The kind ``rest`` serves operations and auth flows."""
+
+    kind: str
+    factory: Ref[p.Factory[p.Transport]]
+    settings: Ref[type] | type | None = None
+
+
+@frozen(kw_only=True)
+class SecretBackendSpec:
+    """A keeper of wrapping keys. ``sealer`` does the rest of the envelope."""
+
+    id: str
+    factory: Ref[p.Factory[p.SecretBackend]]
+    sealer: Ref[p.SealerFactory]
+    settings: Ref[type] | type | None = None
+
+
+@frozen(kw_only=True)
+class SecretSourceSpec:
+    """Where a setting's secret may be kept: the part of a reference before the first colon."""
+
+    scheme: str
+    factory: Ref[p.Factory[p.SecretSource]]
+    summary: str = ""
+
+
+@frozen(kw_only=True)
+class StoreSpec:
+    """A store for the runtime's records. A facet that is not listed fails the features that need it, by name."""
+
+    id: str
+    url_schemes: tuple[str, ...] = field(converter=_tuple)
+    factory: Ref[p.Factory[p.Store]]
+    facets: tuple[str, ...] = field(converter=_tuple)
+    settings: Ref[type] | type | None = None
+
+
+@frozen(kw_only=True)
+class WebhookSchemeSpec:
+    """The verifier for webhook records of one scheme."""
+
+    id: str
+    verifier: Ref[type[p.WebhookVerifier]]
+    """Called with the record, gives the verifier."""
+    record: Ref[type] | type | None = None
+
+
+@frozen(kw_only=True)
+class SurfaceSpec:
+    """A way in for requests that want the handler's answer."""
+
+    id: str
+    handler: Ref[p.InboundHandler]
+
+
+@frozen(kw_only=True)
+class EventHandlerSpec:
+    """A durable handler: it gets every matching event once in effect. ``name`` never changes."""
+
+    name: str
+    events: str
+    """Event name or pattern: ``connection.*``."""
+    handler: Ref[p.EventHandler]
+
+
+@frozen(kw_only=True)
+class ObserverSpec:
+    """Something that watches this process. It must not block."""
+
+    id: str
+    factory: Ref[p.Factory[p.Observer]]
+    settings: Ref[type] | type | None = None
+
+
+@frozen(kw_only=True)
+class JobEngineSpec:
+    """An engine that runs the runtime's jobs outside this process."""
+
+    id: str
+    factory: Ref[p.Factory[p.JobEngine]]
+    settings: Ref[type] | type | None = None
+
+
+@frozen(kw_only=True)
+class MessageSpec:
+    """A command or query that can be dispatched by name."""
+
+    name: str
+    handler: Ref[p.MessageHandler]
+    query: bool = False
+
+
+@frozen(kw_only=True)
+class CommandSpec:
+    """A subcommand of ``go-services``."""
+
+    name: str
+    summary: str
+    command: Ref[click.Command]
+
+
+@frozen(kw_only=True)
+class HealthCheckSpec:
+    """A check that ``go-services doctor`` runs."""
+
+    id: str
+    summary: str
+    check: Ref[p.HealthCheck]

@@ -1,0 +1,248 @@
+"""A store in dictionaries, for tests of applications. It passes the same checks as the SQL stores.
+
+It belongs to one event loop, and forgets everything with the process. Leases go by its clock, so that a
+:class:`~go_services_core.testing.clock.FrozenClock` lets a test end them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import evolve
+
+from ..clock import Clock, SystemClock, uuid7
+from ..errors import (
+    AccountMismatch,
+    BadInput,
+    BindingMismatch,
+    Conflict,
+    InvalidTransition,
+    ReauthRequired,
+    RefreshLocked,
+    StateExpired,
+    StateUnknown,
+    StateUsed,
+    VersionConflict,
+)
+from ..model import (
+    Attempt,
+    Connection,
+    Establish,
+    Event,
+    GrantSnapshot,
+    Lease,
+    MigrationStep,
+    Page,
+    RefreshOpen,
+    Scope,
+    SealedCredential,
+    StoreStatus,
+)
+from .memory_queues import Queues
+from .memory_tables import Consent, Hold, Tables, page
+
+
+def _not_empty(credential: SealedCredential) -> None:
+    if not credential.sealed.ciphertext:
+        raise BadInput("A credential needs a ciphertext; this one is empty.", field="credential.sealed")
+
+
+class Connections:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def begin_attempt(self, attempt: Attempt) -> None:
+        if attempt.state_hash in self._tables.attempts:
+            raise Conflict("There is an attempt of that state already.")
+        self._tables.attempts[attempt.state_hash] = Consent(attempt)
+
+    async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
+        consent = self._tables.attempts.get(state_hash)
+        if consent is None:
+            raise StateUnknown
+        if consent.consumed:
+            raise StateUsed
+        if consent.attempt.expires_at <= now:
+            raise StateExpired
+        if consent.mismatches >= 5:
+            raise StateUsed("The OAuth attempt was ended after callbacks from other browsers; start again.")
+        if consent.attempt.binding_hash != binding_hash:
+            consent.mismatches += 1
+            raise BindingMismatch
+        consent.consumed = True
+        return consent.attempt
+
+    async def establish(self, change: Establish) -> tuple[Connection, int]:
+        tables, wanted, new = self._tables, change.connection, change.credential
+        _not_empty(new)
+        known, version = await self.next_version(wanted.provider_id, wanted.scope, wanted.external_account_id)
+        if change.expected_connection_id is not None and change.expected_connection_id != known:
+            raise AccountMismatch(metadata={"connection_id": change.expected_connection_id})
+        connection_id = known if known is not None else wanted.id
+        if (new.connection_id, new.version) != (connection_id, version):
+            raise VersionConflict(metadata={"connection_id": connection_id, "next_version": version})
+        if known is None and wanted.id in tables.connections:
+            raise Conflict(f"There is a connection {wanted.id!r} already, for another account.")
+        tables.check_new(change.event)
+        connection = evolve(wanted, status="active", refresh_state="ok", secret_state="ok", last_error="")
+        if known is not None:
+            old = tables.connections[known]
+            connection = evolve(connection, id=old.id, created_at=old.created_at, inherits_from=old.inherits_from)
+        tables.connections[connection_id] = connection
+        tables.save(new)
+        tables.enqueue(evolve(change.event, connection_id=connection_id))
+        return connection, version
+
+    async def next_version(self, provider_id: str, scope: Scope, external_account_id: str) -> tuple[str | None, int]:
+        account = (provider_id, scope, external_account_id)
+        for found in self._tables.connections.values():
+            if (found.provider_id, found.scope, found.external_account_id) == account:
+                return found.id, len(self._tables.credentials[found.id]) + 1
+        return None, 1
+
+    async def get(self, connection_id: str) -> Connection:
+        return self._tables.connection(connection_id)
+
+    async def load(self, connection_id: str) -> tuple[Connection, SealedCredential | None]:
+        return self._tables.connection(connection_id), self._tables.credential(connection_id)
+
+    async def list(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Connection]:
+        wanted = {"provider_id": provider_id, "scope": scope, "status": status}
+        filters = [(name, value) for name, value in wanted.items() if value is not None]
+        found = [
+            (connection.id, connection)
+            for connection in self._tables.connections.values()
+            if all(getattr(connection, name) == value for name, value in filters)
+        ]
+        return page(found, after, limit)
+
+    async def grants(self, connection_id: str) -> GrantSnapshot | None:
+        snapshots = self._tables.snapshots.get(connection_id)
+        return snapshots[-1] if snapshots else None
+
+    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
+        tables = self._tables
+        resource, now = f"refresh:{connection_id}", tables.clock.now()
+        hold = tables.holds.get(resource)
+        if hold is not None and hold.owner is not None and hold.expires_at is not None and hold.expires_at > now:
+            left = (hold.expires_at - now).total_seconds()
+            raise RefreshLocked(metadata={"connection_id": connection_id, "retry_in": left})
+        connection, credential = await self.load(connection_id)
+        if connection.status != "active" or credential is None:
+            raise ReauthRequired(metadata={"connection_id": connection_id, "status": connection.status})
+        fence = (hold.fence if hold is not None else 0) + 1
+        tables.holds[resource] = Hold(owner, fence, tables.later(lease), credential.version)
+        return RefreshOpen(
+            lease=Lease(resource=resource, owner=owner, fence=fence), connection=connection, credential=credential
+        )
+
+    async def close_refresh(self, new: SealedCredential, *, lease: Lease, active_version: int, event: Event) -> None:
+        _not_empty(new)
+        tables = self._tables
+        if lease.resource != f"refresh:{new.connection_id}":
+            raise BadInput("The lease is for another connection than the credential.", field="lease")
+        hold = tables.held(lease)
+        connection = tables.connection(new.connection_id)
+        if connection.status != "active":
+            raise InvalidTransition(
+                f"A connection that is {connection.status} takes no refreshed credential.",
+                metadata={"connection_id": connection.id},
+            )
+        active = tables.active.get(connection.id)
+        if active != active_version or new.version != len(tables.credentials[connection.id]) + 1:
+            raise VersionConflict(metadata={"connection_id": connection.id, "active_version": active})
+        tables.check_new(event)
+        tables.save(new)
+        tables.change(connection, refresh_state="ok", last_error="")
+        tables.enqueue(event)
+        hold.owner = hold.expires_at = None
+
+    async def fail_refresh(
+        self, lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str = "backing_off"
+    ) -> None:
+        if state not in ("ok", "backing_off", "unknown"):
+            raise BadInput(f"A refresh state is ok, backing_off or unknown, not {state!r}.", field="state")
+        tables = self._tables
+        hold = tables.held(lease)
+        tables.check_new(event)
+        connection = tables.connection(lease.resource.removeprefix("refresh:"))
+        hold.owner = hold.expires_at = None
+        if terminal:
+            if connection.status != "active" or tables.active.get(connection.id) != hold.version:
+                return
+            tables.change(connection, status="pending_reauth", refresh_state="ok", last_error=error)
+        elif connection.status == "active":
+            tables.change(connection, refresh_state=state, last_error=error)
+        tables.enqueue(event)
+
+    async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+        tables = self._tables
+        connection = tables.connection(connection_id)
+        if connection.status == "disconnected":
+            return connection
+        tables.check_new(event)
+        tables.credentials[connection_id] = [None] * len(tables.credentials[connection_id])
+        tables.active.pop(connection_id, None)
+        hold = tables.holds.get(f"refresh:{connection_id}")
+        if hold is not None:
+            hold.owner = hold.expires_at = None
+        tables.enqueue(event)
+        return tables.change(connection, status="disconnected", refresh_state="ok", last_error="")
+
+
+class Once:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def claim(self, key: str, *, ttl: float) -> bool:
+        until = self._tables.once.get(key)
+        if until is not None and until > self._tables.clock.now():
+            return False
+        self._tables.once[key] = self._tables.later(ttl)
+        return True
+
+
+class MemoryStore:
+    """A :class:`~go_services_core.protocols.Store` without a database.
+
+    A ``work`` that is given to ``settle`` runs, but may not use statements.
+    """
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        tables = Tables(clock or SystemClock())
+        self._tables = tables
+        self._id = uuid7(tables.clock)
+        self.connections = Connections(tables)
+        self.queues = Queues(tables)
+        self.once = Once(tables)
+
+    async def remember(self, name: str, value: bytes) -> bytes:
+        return self._tables.meta.setdefault(name, value)
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def aclose(self) -> None:
+        """Nothing to do; what it holds stays until it is dropped."""
+
+    async def migrate(self, *, dry_run: bool = False) -> list[MigrationStep]:
+        return []
+
+    async def status(self) -> StoreStatus:
+        tables = self._tables
+        sizes = {name: len(getattr(tables, name)) for name in ("connections", "attempts", "inbox", "events")}
+        return StoreStatus(
+            url="memory:", dialect="memory", server="memory", schema_version=1, latest_version=1, tables=sizes
+        )

@@ -1,0 +1,142 @@
+"""What the memory store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from attrs import Factory, define, evolve
+
+from ..clock import Clock
+from ..errors import (
+    BadInput,
+    Conflict,
+    ConnectionNotFound,
+    LeaseLost,
+)
+from ..model import (
+    Attempt,
+    Connection,
+    Event,
+    GrantSnapshot,
+    InboxDelivery,
+    Lease,
+    Page,
+    SealedCredential,
+    T,
+)
+
+LIVE = ("pending", "retry_ready", "processing")
+
+
+@define
+class Consent:
+    attempt: Attempt
+    mismatches: int = 0
+    consumed: bool = False
+
+
+@define
+class Hold:
+    """A lease; the fence outlives its holder."""
+
+    owner: str | None = None
+    fence: int = 0
+    expires_at: datetime | None = None
+    version: int = 0
+    """The credential version that the refresh under this lease started from."""
+
+
+@define
+class Slot:
+    """What is claimed: one delivery of the inbox, or one event for one handler."""
+
+    id: str
+    due: datetime
+    delivery: InboxDelivery | None = None
+    event: Event | None = None
+    handler: str | None = None
+    status: str = "pending"
+    attempts: int = 0
+    owner: str | None = None
+    fence: int = 0
+    error: str = ""
+
+
+@define
+class Tables:
+    clock: Clock
+    connections: dict[str, Connection] = Factory(dict)
+    credentials: dict[str, list[SealedCredential | None]] = Factory(dict)
+    """By connection; the version is the position + 1, and a destroyed one is None."""
+    active: dict[str, int] = Factory(dict)
+    snapshots: dict[str, list[GrantSnapshot]] = Factory(dict)
+    attempts: dict[bytes, Consent] = Factory(dict)
+    holds: dict[str, Hold] = Factory(dict)
+    events: dict[str, Event] = Factory(dict)
+    heard: set[str] = Factory(set)
+    """Events that were handed to their handlers."""
+    handlers: dict[str, tuple[str, datetime]] = Factory(dict)
+    inbox: dict[str, Slot] = Factory(dict)
+    outbox: dict[str, Slot] = Factory(dict)
+    once: dict[str, datetime] = Factory(dict)
+    meta: dict[str, bytes] = Factory(dict)
+
+    def later(self, seconds: float) -> datetime:
+        return self.clock.now() + timedelta(seconds=seconds)
+
+    def connection(self, connection_id: str) -> Connection:
+        found = self.connections.get(connection_id)
+        if found is None:
+            raise ConnectionNotFound(
+                f"There is no connection {connection_id!r}.", metadata={"connection_id": connection_id}
+            )
+        return found
+
+    def credential(self, connection_id: str) -> SealedCredential | None:
+        version = self.active.get(connection_id)
+        return None if version is None else self.credentials[connection_id][version - 1]
+
+    def check_new(self, *events: Event | None) -> None:
+        for event in events:
+            if event is not None and event.id in self.events:
+                raise Conflict(f"There is an event {event.id!r} already.")
+
+    def enqueue(self, event: Event | None) -> None:
+        if event is not None:
+            self.events[event.id] = event
+
+    def save(self, new: SealedCredential) -> None:
+        self.credentials.setdefault(new.connection_id, []).append(new)
+        self.active[new.connection_id] = new.version
+        snapshots = self.snapshots.setdefault(new.connection_id, [])
+        if not snapshots or (snapshots[-1].requested, snapshots[-1].granted) != (new.requested, new.granted):
+            snapshots.append(
+                GrantSnapshot(
+                    connection_id=new.connection_id,
+                    version=len(snapshots) + 1,
+                    requested=new.requested,
+                    granted=new.granted,
+                    captured_at=new.created_at,
+                )
+            )
+
+    def change(self, connection: Connection, **fields: Any) -> Connection:
+        changed = evolve(connection, updated_at=self.clock.now(), **fields)
+        self.connections[connection.id] = changed
+        return changed
+
+    def held(self, lease: Lease) -> Hold:
+        hold = self.holds.get(lease.resource)
+        if hold is None or (hold.owner, hold.fence) != (lease.owner, lease.fence):
+            raise LeaseLost(metadata={"resource": lease.resource})
+        return hold
+
+
+def page(items: Sequence[tuple[str, T]], after: str | None, limit: int) -> Page[T]:
+    if limit < 1:
+        raise BadInput(f"A limit is at least 1, not {limit}.", field="limit")
+    left = sorted((item for item in items if item[0] > (after or "")), key=lambda item: item[0])
+    shown = left[:limit]
+    return Page(tuple(item for _, item in shown), shown[-1][0] if len(left) > limit else None)

@@ -1,0 +1,1 @@
+"""Verification of inbound webhooks: raw bytes in, a verdict out, no I/O."""

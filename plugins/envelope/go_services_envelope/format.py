@@ -1,0 +1,159 @@
+"""The bytes of envelope version 2 and of what they are bound to. ``docs/reference/envelope.md`` describes each of them.
+
+Integers are unsigned and big-endian, text is UTF-8. Nothing here encrypts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from functools import lru_cache
+from typing import Final
+
+from attrs import field, frozen
+
+from go_services_core.errors import BadInput
+from go_services_core.model import Binding, KeyRef, Scope
+
+HEADER: Final = b"\x8bGSE\x02"
+"""Magic and version. The first byte begins no UTF-8 text, so that no text is taken for an envelope."""
+FORMAT: Final = b"go-services/envelope/2"
+NONCE: Final = 12
+COMMITMENT: Final = 32
+TAG: Final = 16
+
+MAX_PLAINTEXT: Final = 1 << 25
+MAX_BACKEND: Final = 64
+MAX_KEY_ID: Final = 512
+MAX_KEY_VERSION: Final = (1 << 31) - 1
+MAX_WRAPPED: Final = 8192
+MAX_TEXT: Final = 1024
+"""Bytes of each text of a binding."""
+MAX_RECORD_VERSION: Final = (1 << 63) - 1
+
+_MIN_PAYLOAD: Final = NONCE + COMMITMENT + TAG
+_MAX_PAYLOAD: Final = _MIN_PAYLOAD + MAX_PLAINTEXT
+_u32: Final = struct.Struct(">I").pack
+_u64: Final = struct.Struct(">Q").pack
+_VERSION_SIZE: Final = _u32(8)
+
+
+@frozen
+class Wrapping:
+    """A decoded wrapping section; nothing of it is authenticated yet."""
+
+    key: KeyRef
+    wrapped: bytes = field(repr=False)
+
+
+@frozen
+class Place:
+    """What all records of one purpose, provider and scope have in common."""
+
+    context: bytes
+    """32 bytes, authenticated by the backend with every data key of this provider and scope. They are a hash because
+    cloud audit logs show an encryption context in clear."""
+    prefix: bytes
+    """The associated data up to the record."""
+
+
+def pack_head(key: KeyRef, wrapped: bytes) -> bytes:
+    """Header and wrapping section: what stands before the payload, and all that a rewrap replaces.
+
+    Raises:
+        ValueError: a field is empty or over its limit.
+    """
+    if not 1 <= key.key_version <= MAX_KEY_VERSION:
+        raise ValueError("key version")
+    backend, key_id = _short(key.backend.encode(), MAX_BACKEND), _short(key.key_id.encode(), MAX_KEY_ID)
+    section = backend + key_id + _u32(key.key_version) + _short(wrapped, MAX_WRAPPED)
+    return HEADER + len(section).to_bytes(2, "big") + section
+
+
+def unpack_head(head: bytes) -> Wrapping:
+    """Decode header and wrapping section.
+
+    Raises:
+        ValueError: they are not exactly those of this version.
+    """
+    if not head.startswith(HEADER):
+        raise ValueError("header")
+    backend, at = _take(head, len(HEADER) + 2, MAX_BACKEND)
+    key_id, at = _take(head, at, MAX_KEY_ID)
+    version = int.from_bytes(head[at : at + 4], "big")
+    wrapped, end = _take(head, at + 4, MAX_WRAPPED)
+    if end != len(head) or not 1 <= version <= MAX_KEY_VERSION:
+        raise ValueError("wrapping section")
+    return Wrapping(KeyRef(backend.decode(), key_id.decode(), version), wrapped)
+
+
+def split(envelope: bytes) -> tuple[bytes, bytes]:
+    """What stands before the payload, and the payload. Only the sizes are checked.
+
+    Raises:
+        ValueError: the sizes are not those of an envelope.
+    """
+    end = len(HEADER) + 2 + int.from_bytes(envelope[5:7], "big")
+    if not _MIN_PAYLOAD <= len(envelope) - end <= _MAX_PAYLOAD:
+        raise ValueError("size")
+    return envelope[:end], envelope[end:]
+
+
+@lru_cache(maxsize=4096)
+def place(store_id: str, purpose: str, provider_id: str, scope: Scope | None) -> Place:
+    """Wrap context and start of the associated data.
+
+    Raises:
+        BadInput: a part is too long, or is not text.
+    """
+    store, provider = _text("store id", store_id), _text("provider id", provider_id)
+    if scope is None:
+        owner = _sized(b"\x00")
+    else:
+        owner = _sized(b"\x01" + _text("scope type", scope.type) + _text("scope id", scope.id))
+    return Place(
+        context=hashlib.sha256(store + provider + owner).digest(),
+        prefix=_sized(FORMAT) + _text("purpose", purpose) + store + provider + owner,
+    )
+
+
+def associated_data(at: Place, binding: Binding) -> bytes:
+    """What the payload is bound to. It leaves the wrapping section out, so that a rewrap needs no plaintext.
+
+    Raises:
+        BadInput: purpose or record id is empty or too long, or the version is out of range.
+    """
+    if not (binding.purpose and binding.record_id):
+        raise BadInput("A secret is sealed for a purpose and a record; neither may be empty.", field="binding")
+    if not 0 <= binding.record_version <= MAX_RECORD_VERSION:
+        raise BadInput("A binding's record version is between 0 and 2**63 - 1.", field="binding")
+    return at.prefix + _text("record id", binding.record_id) + _VERSION_SIZE + _u64(binding.record_version)
+
+
+def _short(value: bytes, limit: int) -> bytes:
+    if not 1 <= len(value) <= limit:
+        raise ValueError("size")
+    return len(value).to_bytes(2, "big") + value
+
+
+def _take(data: bytes, at: int, limit: int) -> tuple[bytes, int]:
+    # Slices past the end are short, not errors: a length that was cut off reads as 0 or points behind the end.
+    start = at + 2
+    end = start + int.from_bytes(data[at:start], "big")
+    if not start < end <= min(start + limit, len(data)):
+        raise ValueError("size")
+    return data[start:end], end
+
+
+def _sized(value: bytes) -> bytes:
+    return _u32(len(value)) + value
+
+
+def _text(name: str, value: str) -> bytes:
+    try:
+        raw = value.encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"The {name} of a binding is not valid text.", field="binding") from None
+    if len(raw) > MAX_TEXT:
+        raise BadInput(f"The {name} of a binding is longer than {MAX_TEXT} bytes.", field="binding")
+    return _u32(len(raw)) + raw

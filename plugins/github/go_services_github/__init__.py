@@ -1,0 +1,3 @@
+"""GitHub provider for go_services."""
+
+__version__ = "0.1.0"

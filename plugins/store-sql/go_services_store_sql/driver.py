@@ -1,0 +1,52 @@
+"""What a SQL store must bring: something that runs units of work against its database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, TypeVar
+
+from go_services_core.protocols import Work
+
+from .statement import Call, Row
+
+T = TypeVar("T")
+
+
+class Driver(Protocol):
+    """Runs units of work. A unit is re-runnable: the driver may start it again after a failure before COMMIT."""
+
+    async def run(self, work: Work[T], *, destroys: bool = False) -> T:
+        """Run ``work`` in a transaction of its own and answer after it is durable.
+
+        What ``work`` raises undoes all that it did and is raised here. A caller that is cancelled does not cancel a
+        unit that was submitted. ``destroys`` says that the unit overwrites secrets: the driver then removes what the
+        database's files still hold of them.
+
+        Raises:
+            Conflict: a constraint of the database refused.
+            StoreUnavailable: the database does not answer, is locked or full; nothing was changed.
+            CommitUnknown: whether the change is there is not known.
+        """
+        ...
+
+    async def read(self, work: Work[T]) -> T:
+        """Run a ``work`` that changes nothing.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        ...
+
+
+def drive(work: Work[T], execute: Callable[[Call], list[Row]]) -> T:
+    """Run one unit to its end. Database errors are raised here, never thrown into the unit."""
+    unit: Generator[Any, Any, T] = work()
+    try:
+        call = next(unit)
+        while True:
+            call = unit.send(execute(call))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        unit.close()

@@ -1,0 +1,194 @@
+"""The inbox: verified webhook deliveries, kept once and handled under a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from go_services_core.model import Accepted, Claim, InboxDelivery, KeyRef, Page, QueueItem, Scope, Sealed
+
+from .dialect import Json, read_time
+from .models import InboxRow
+from .statement import NOW, Param, Row, Statement, Steps, insert
+
+COLUMNS = (
+    InboxRow.id,
+    InboxRow.provider_id,
+    InboxRow.connection_id,
+    InboxRow.scope_type,
+    InboxRow.scope_id,
+    InboxRow.delivery_id,
+    InboxRow.event,
+    InboxRow.digest,
+    InboxRow.payload,
+    InboxRow.encryption_backend,
+    InboxRow.encryption_key_id,
+    InboxRow.encryption_version,
+    InboxRow.received_at,
+)
+SETTLED = {"done": "processed", "retry": "retry_ready", "dead": "dead"}
+
+
+def delivery_of(row: Row) -> InboxDelivery:
+    """The delivery in a row of ``COLUMNS``."""
+    return InboxDelivery(
+        id=row[0],
+        provider_id=row[1],
+        connection_id=row[2],
+        scope=None if row[3] is None else Scope(row[3], row[4]),
+        delivery_id=row[5],
+        event=row[6],
+        digest=bytes(row[7]),
+        sealed=Sealed(bytes(row[8]), KeyRef(row[9], row[10], row[11])),
+        received_at=read_time(row[12]),
+    )
+
+
+def _item_of(row: Row) -> QueueItem:
+    return QueueItem(
+        id=row[0],
+        queue="inbox",
+        status=row[1],
+        attempts=row[2],
+        provider_id=row[3],
+        name=row[4],
+        error=row[5],
+        created_at=read_time(row[6]),
+    )
+
+
+INSERT_DELIVERY: Statement[Row] = Statement(
+    insert(InboxRow, next_attempt_at=NOW), tail="ON CONFLICT DO NOTHING RETURNING id"
+)
+SEEN: Statement[Row] = Statement(
+    """SELECT id, digest FROM service_webhook_deliveries
+    WHERE provider_id = :provider_id AND coalesce(connection_id, '') = :channel AND delivery_id = :delivery_id
+      AND status <> 'quarantined'"""
+)
+QUARANTINED: Statement[Row] = Statement(
+    """SELECT id FROM service_webhook_deliveries
+    WHERE provider_id = :provider_id AND coalesce(connection_id, '') = :channel AND delivery_id = :delivery_id
+      AND digest = :digest AND status = 'quarantined'"""
+)
+CLAIM: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_webhook_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
+          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
+        WHERE id IN (
+          SELECT id FROM service_webhook_deliveries
+          WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
+          ORDER BY next_attempt_at, id LIMIT :rows)
+        RETURNING fence, attempts, @columns""",
+    },
+    columns=COLUMNS,
+)
+HEARTBEAT: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_webhook_deliveries SET next_attempt_at = @later(seconds)
+        FROM json_each(:held) AS held
+        WHERE service_webhook_deliveries.id = json_extract(held.value, '$[0]')
+          AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
+          AND status = 'processing'
+        RETURNING service_webhook_deliveries.id""",
+    }
+)
+SETTLE: Statement[Row] = Statement(
+    """UPDATE service_webhook_deliveries SET status = :status, owner = NULL,
+      next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
+      last_error = :error, updated_at = @now
+    WHERE id = :id AND owner = :owner AND fence = :fence AND status = 'processing' RETURNING id"""
+)
+REQUEUE: Statement[Row] = Statement(
+    """UPDATE service_webhook_deliveries SET status = 'pending', attempts = 0, next_attempt_at = @now,
+      updated_at = @now
+    WHERE id = :id AND status = 'dead' RETURNING id"""
+)
+DELIVERY: Statement[InboxDelivery] = Statement(InboxRow.select(*COLUMNS).where(InboxRow.id == Param("id")), delivery_of)
+LIST: Statement[QueueItem] = Statement(
+    """SELECT id, status, attempts, provider_id, event, last_error, created_at FROM service_webhook_deliveries
+    WHERE id > :after AND (:status = '' OR status = :status) ORDER BY id LIMIT :rows""",
+    _item_of,
+)
+
+
+def accept(delivery: InboxDelivery) -> Steps[Accepted]:
+    """Keep a delivery: one statement where it is new, up to four where its id was seen."""
+    if (yield from _insert(delivery, "pending")):
+        return Accepted(id=delivery.id)
+    channel = {
+        "provider_id": delivery.provider_id,
+        "channel": delivery.connection_id or "",
+        "delivery_id": delivery.delivery_id,
+    }
+    seen = yield from SEEN.first(**channel)
+    if seen is not None and bytes(seen[1]) == delivery.digest:
+        return Accepted(id=seen[0], duplicate=True)
+    if (yield from _insert(delivery, "quarantined")):
+        return Accepted(id=delivery.id, quarantined=True)
+    before = yield from QUARANTINED.first(**channel, digest=delivery.digest)
+    return Accepted(id=before[0] if before is not None else delivery.id, duplicate=True, quarantined=True)
+
+
+def _insert(delivery: InboxDelivery, status: str) -> Steps[bool]:
+    inserted = yield from INSERT_DELIVERY.first(
+        id=delivery.id,
+        provider_id=delivery.provider_id,
+        connection_id=delivery.connection_id,
+        scope_type=None if delivery.scope is None else delivery.scope.type,
+        scope_id=None if delivery.scope is None else delivery.scope.id,
+        delivery_id=delivery.delivery_id,
+        event=delivery.event,
+        digest=delivery.digest,
+        payload=delivery.sealed.ciphertext,
+        encryption_backend=delivery.sealed.key.backend,
+        encryption_key_id=delivery.sealed.key.key_id,
+        encryption_version=delivery.sealed.key.key_version,
+        status=status,
+        attempts=0,
+        owner=None,
+        fence=0,
+        last_error="",
+        received_at=delivery.received_at,
+        created_at=delivery.received_at,
+        updated_at=delivery.received_at,
+    )
+    return inserted is not None
+
+
+def claim(*, owner: str, seconds: float, limit: int) -> Steps[list[Claim]]:
+    """Take what is due: one statement."""
+    taken = yield from CLAIM(owner=owner, seconds=seconds, rows=limit)
+    claims = [
+        Claim(queue="inbox", id=row[2], owner=owner, fence=row[0], attempt=row[1], delivery=delivery_of(row[2:]))
+        for row in taken
+    ]
+    return sorted(claims, key=lambda claim: claim.id)  # RETURNING has no order
+
+
+def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:
+    """Extend the leases: one statement. Gives the ids that are lost."""
+    held = Json([[claim.id, claim.owner, claim.fence] for claim in claims])
+    kept = {row[0] for row in (yield from HEARTBEAT(held=held, seconds=seconds))}
+    return [claim.id for claim in claims if claim.id not in kept]
+
+
+def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[bool]:
+    """End the claim; False when it is not held any more."""
+    values: dict[str, Any] = {"status": SETTLED[outcome], "error": error, "delay": delay}
+    return (yield from SETTLE.first(**values, id=claim.id, owner=claim.owner, fence=claim.fence)) is not None
+
+
+def requeue(item_id: str) -> Steps[bool]:
+    """Make a dead delivery due again."""
+    return (yield from REQUEUE.first(id=item_id)) is not None
+
+
+def delivery(row_id: str) -> Steps[InboxDelivery | None]:
+    """The stored delivery."""
+    return (yield from DELIVERY.first(id=row_id))
+
+
+def page(*, status: str | None, after: str | None, limit: int) -> Steps[Page[QueueItem]]:
+    """Deliveries by id."""
+    found = yield from LIST(after=after or "", status=status or "", rows=limit + 1)
+    return Page(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)

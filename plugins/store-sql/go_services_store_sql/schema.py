@@ -1,0 +1,36 @@
+"""The DDL that peewee writes from the models.
+
+Migrations are frozen text, so that a database made by an old release and one made today agree; this module writes that
+text for a new migration, and a test compares the migrated schema with it::
+
+    python -m go_services_store_sql.schema sqlite
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from peewee import SchemaManager
+
+from .dialect import SQLITE, Dialect
+from .models import MODELS
+
+DIALECTS = {SQLITE.name: SQLITE}
+
+
+def ddl(dialect: Dialect) -> list[str]:
+    """CREATE statements for all tables and indexes, in the order in which they can run."""
+    statements: list[str] = []
+    for model in MODELS:
+        manager: Any = SchemaManager(model, dialect.database)  # the methods that give text are not in its stub
+        for context in (manager._create_table(safe=False), *manager._create_indexes(safe=False)):
+            text, values = context.query()
+            if values:
+                raise ValueError(f"{model.__name__}: DDL takes no parameters; write the condition as SQL text")
+            statements.append(text)
+    return statements
+
+
+if __name__ == "__main__":
+    sys.stdout.write(";\n\n".join(ddl(DIALECTS[sys.argv[1]])) + ";\n")

@@ -1,0 +1,58 @@
+"""The frozen migrations and the models describe one schema."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+from go_services_store_sql.dialect import SQLITE
+from go_services_store_sql.migrations import migrations
+from go_services_store_sql.models import MODELS
+from go_services_store_sql.schema import ddl
+
+Objects = dict[str, str]
+
+
+def objects(statements: list[str]) -> Objects:
+    connection = sqlite3.connect(":memory:")
+    for text in statements:
+        connection.execute(text)
+    made = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    connection.close()
+    return {name: re.sub(r"\s+", " ", text) for name, text in made}
+
+
+def test_migrations_make_what_the_models_declare() -> None:
+    migrated = [text for migration in migrations("sqlite") for text in migration.statements]
+    assert objects(migrated) == objects(ddl(SQLITE))
+
+
+def test_migrations_are_numbered_without_a_gap() -> None:
+    numbers = [migration.number for migration in migrations("sqlite")]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_released_migration_is_unchanged() -> None:
+    checksums = {migration.number: migration.checksum for migration in migrations("sqlite")}
+    assert checksums[1] == "3e3a97e24f55f7b51475f30ef14bba4d6ae4b01964eacfa4e2b59ea0d915a357"
+
+
+def test_claims_find_what_is_due_by_an_index() -> None:
+    from go_services_store_sql import inbox, outbox
+
+    connection = sqlite3.connect(":memory:")
+    for text in ddl(SQLITE):
+        connection.execute(text)
+    for statement, index in (
+        (inbox.CLAIM, "ix_service_webhook_deliveries_due"),
+        (outbox.CLAIM, "ix_service_event_deliveries_due"),
+        (outbox.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
+    ):
+        compiled = statement.compiled(SQLITE)
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.values)).fetchall()
+        assert index in " ".join(line[-1] for line in plan)
+    connection.close()
+
+
+def test_every_table_has_the_prefix_of_the_system() -> None:
+    assert {model._meta.table_name.partition("_")[0] for model in MODELS} == {"service"}

@@ -1,0 +1,3 @@
+"""SQLite store for go_services."""
+
+__version__ = "0.1.0"

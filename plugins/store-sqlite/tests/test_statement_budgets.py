@@ -1,0 +1,78 @@
+"""How many statements and commits each path costs, as SQLite counts them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from go_services_core.testing.checks.store import credential, established, event, new_id, now
+from go_services_core.testing.checks.store_queues import delivery, emit, take
+from go_services_store_sqlite.store import SqliteStore
+
+CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PRAGMA")
+
+
+async def traced(store: SqliteStore, call: Awaitable[Any]) -> tuple[list[str], list[str]]:
+    """The statements that ``call`` ran, and the transaction control around them."""
+    seen: list[str] = []
+    store.trace(seen.append)
+    try:
+        await call
+    finally:
+        store.trace(None)
+    control = [text for text in seen if text.startswith(CONTROL)]
+    return [text for text in seen if text not in control], control
+
+
+async def test_load_is_one_statement_without_a_transaction(store: SqliteStore) -> None:
+    made = await established(store)
+    statements, control = await traced(store, store.connections.load(made.id))
+    assert len(statements) == 1
+    assert control == []
+
+
+async def test_accepting_a_new_delivery_is_one_statement_without_a_savepoint(store: SqliteStore) -> None:
+    statements, control = await traced(store, store.queues.accept(delivery()))
+    assert len(statements) == 1
+    assert control == ["BEGIN IMMEDIATE", "COMMIT"]
+
+
+async def test_refresh_is_two_units_of_at_most_eight_statements(store: SqliteStore) -> None:
+    made = await established(store)
+
+    async def refresh() -> None:
+        opened = await store.connections.open_refresh(made.id, owner="a", lease=30, intent_id=new_id())
+        new = credential(made.id, 2)
+        await store.connections.close_refresh(new, lease=opened.lease, active_version=1, event=event())
+
+    statements, control = await traced(store, refresh())
+    assert 1 < len(statements) <= 8
+    assert control == ["BEGIN IMMEDIATE", "COMMIT"] * 2
+
+
+async def test_claiming_and_settling_the_inbox_is_one_statement_each(store: SqliteStore) -> None:
+    for number in range(20):
+        await store.queues.accept(delivery(f"d{number}"))
+    statements, _ = await traced(store, take(store, limit=19))
+    assert len(statements) == 1
+    (claim,) = await take(store)
+    statements, _ = await traced(store, store.queues.settle(claim, "done"))
+    assert len(statements) == 1
+
+
+async def test_claim_of_the_outbox_does_not_grow_with_the_batch(store: SqliteStore) -> None:
+    await store.queues.register_handlers({"a": "*", "b": "*"}, now=now())
+    await emit(store, *(event() for _ in range(30)))
+    first, _ = await traced(store, take(store, "a", limit=30))
+    second, _ = await traced(store, take(store, "b", limit=30))
+    assert len(first) <= 5  # with the hand-over of 30 new events to two handlers
+    assert len(second) <= 3
+
+
+async def test_concurrent_writers_share_commits(store: SqliteStore) -> None:
+    calls = asyncio.gather(*(store.queues.accept(delivery(f"d{number}")) for number in range(64)))
+    statements, control = await traced(store, calls)
+    assert len(statements) == 64
+    assert 1 <= control.count("COMMIT") < 64
+    assert len((await store.queues.list("inbox")).items) == 64

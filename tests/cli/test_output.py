@@ -1,0 +1,64 @@
+"""Tables, JSON and errors."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from go_services_core.cli.output import clean, fields, show_error, show_json, table
+from go_services_core.errors import ConfigError, ServicesError
+from go_services_core.model import Scope
+from go_services_core.secret import SecretStr
+
+ROWS = [("github", "a" * 60, "loaded"), ("shopify", "b" * 10, "broken")]
+
+
+def test_table_fits_the_terminal_by_cutting_its_widest_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    table(("id", "text", "status"), ROWS, empty="none")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines) <= 40
+    assert lines[0].startswith("ID")
+    assert "…" in lines[1]
+    assert lines[1].endswith("loaded")
+
+
+def test_pipe_gets_every_column_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table(("id", "text", "status"), ROWS, empty="none")
+    assert "a" * 60 in capsys.readouterr().out
+
+
+def test_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    table(("id",), [], empty="There is none.")
+    assert capsys.readouterr().out == "There is none.\n"
+
+
+def test_text_of_others_cannot_move_the_cursor_or_add_lines() -> None:
+    assert clean("a\x1b[2Jb\nc\td") == "a�[2Jb c d"
+    assert clean(None) == clean("") == clean(()) == "-"
+    assert clean(("a", "b")) == "a, b"
+    assert clean(True) == "yes"
+    assert clean(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)) == "2026-01-02 03:04:05+00:00"
+
+
+def test_secret_prints_its_mask_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"token": SecretStr("hunter2"), "at": datetime(2026, 1, 1, tzinfo=UTC), "scope": Scope("user", "1")}
+    show_json(value)
+    fields(value.items())
+    show_error(ServicesError(f"wrong {SecretStr('hunter2')}"))
+    out, err = capsys.readouterr()
+    assert "hunter2" not in out + err
+    read = json.loads(out[: out.index("}") + 1])
+    assert read == {"token": "••••", "at": "2026-01-01T00:00:00+00:00", "scope": "user:1"}
+
+
+def test_problems_of_a_configuration_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    show_error(ConfigError(problems=["a is wrong", "b is wrong"], hint="Repair both."))
+    assert capsys.readouterr().err == (
+        "error: The configuration has 2 problems:\n    - a is wrong\n    - b is wrong\n  Repair both.\n"
+    ).replace("    - ", "  - ")

@@ -1,0 +1,314 @@
+"""Every example of the documentation runs as it is printed, page by page, in a folder of its own.
+
+What a page may say in an HTML comment on the line before a block:
+
+- ``file: NAME`` writes the block to a file, ``append: NAME`` adds it to one;
+- ``output`` says that the block is what the Python block before it printed;
+- ``background`` keeps the block's command running until the page ends;
+- ``with: MODULE`` runs the page's further Python blocks only where that module is installed;
+- ``not run: REASON`` leaves the block out, and the reason is shown by the test run.
+
+``needs: sandbox``, anywhere in the page, starts a sandbox and writes a configuration for it first.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+from typing import Any
+
+import pytest
+from attrs import define, field, frozen
+
+from go_services_core.demo.files import Files
+from go_services_core.testing.sandbox import SandboxProcess
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(
+    r"(?:<!-- (?P<said>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+TERMINAL = ("README.md", "docs/tutorial/first-connection.md")
+"""The pages whose console blocks are typed; on the others a console block only shows a command."""
+RUN_ELSEWHERE = {
+    ("docs/plugins/hooks.md", ""): "run hook by hook in test_hooks_documented.py",
+    ("docs/how-to/connect-any-oauth-server.md", ""): "run against a foreign server in tests/integration",
+}
+"""Page and a text in its block ("" for all) that another test runs → which."""
+MASKS = (
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+\d\d:\d\d|Z)?"), "TIME"),
+    (re.compile(r"\d+(\.\d+)? (ms|KiB)"), r"N \2"),
+    (re.compile(r"SQLite \d+\.\d+\.\d+"), "SQLite N"),
+    (re.compile(r"sbx_[a-z]+_[A-Za-z0-9_-]*"), "TOKEN"),
+    (re.compile(r"req_[a-z2-7]+"), "REQUEST"),
+    (re.compile(r"gsk1_[A-Za-z0-9_-]+"), "KEY"),
+    (re.compile(r"127\.0\.0\.1(:|%3A)\d+"), "LOOPBACK"),
+    (re.compile(r"(code_challenge|state)=[A-Za-z0-9_-]+"), r"\1=RANDOM"),
+    (re.compile(r"[ \t]+"), " "),
+)
+"""What differs from run to run."""
+WAIT = 30.0
+"""Seconds until a background command must have printed what the page shows."""
+
+
+@frozen
+class Block:
+    """One fenced block of a page."""
+
+    language: str
+    text: str
+    said: str
+    line: int
+
+    def says(self, word: str) -> str | None:
+        """What follows ``word`` in the comment before the block."""
+        head, _, rest = self.said.partition(":")
+        return rest.strip() if head.strip() == word else None
+
+
+def pages() -> list[str]:
+    """The pages with examples, as paths below the repository."""
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [str(path.relative_to(ROOT)) for path in found if "_build" not in path.parts and examples_of(path)]
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Every block of a page."""
+    return [
+        Block(found["language"], found["text"], found["said"] or "", text.count("\n", 0, found.start("text")))
+        for found in BLOCK.finditer(text)
+    ]
+
+
+def examples_of(path: Path) -> list[Block]:
+    """The blocks that are run: Python everywhere, and the terminal of some pages."""
+    languages = ("python", "console") if str(path.relative_to(ROOT)) in TERMINAL else ("python",)
+    return [block for block in blocks_of(path.read_text(encoding="utf-8")) if block.language in languages]
+
+
+def elsewhere(page: str, block: Block) -> str | None:
+    """Why this test leaves a block out, or None."""
+    for (where, text), reason in RUN_ELSEWHERE.items():
+        if page == where and text in block.text:
+            return reason
+    return block.says("not run")
+
+
+LEFT_OUT = [
+    pytest.param(reason, id=f"{page}:{block.line}")
+    for page in pages()
+    for block in examples_of(ROOT / page)
+    if (reason := elsewhere(page, block)) is not None
+]
+
+
+@pytest.mark.parametrize("reason", LEFT_OUT)
+def test_example_is_left_out_for_a_reason(reason: str) -> None:
+    assert len(reason) > 10, "say why the example is not run"
+    pytest.skip(reason)
+
+
+def test_no_exception_is_stale() -> None:
+    for page, text in RUN_ELSEWHERE:
+        assert text in (ROOT / page).read_text(encoding="utf-8"), page
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in pages() if any(elsewhere(page, block) is None for block in examples_of(ROOT / page))]
+)
+def test_examples_run_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8").replace("8400", str(free_port()))
+    for name in [name for name in os.environ if name.startswith("GO_SERVICES")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    with Reader(page, tmp_path, monkeypatch) as reader, contextlib.ExitStack() as stack:
+        if "<!-- needs: sandbox -->" in text:
+            sandbox = stack.enter_context(SandboxProcess())
+            prepare(sandbox, tmp_path)
+            reader.names["sandbox"] = sandbox
+        for block in blocks_of(text):
+            if elsewhere(page, block) is None:
+                reader.read(block)
+
+
+def prepare(sandbox: Any, folder: Path) -> None:
+    """A configuration with the sandbox as provider ``sandbox``, a key and a migrated database."""
+    from go_services_secrets_appkey.key import generate_key
+
+    Files(folder, "sqlite:///go-services.db").write(sandbox, generate_key().reveal())
+    subprocess.run([Path(sys.executable).with_name("go-services"), "store", "migrate"], check=True, capture_output=True)
+
+
+def free_port() -> int:
+    """A port for the 8400 of the pages, so that they can be tested side by side."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@define
+class Reader:
+    """Somebody who types what a page shows, in a terminal and in one Python session."""
+
+    page: str
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    names: dict[str, Any] = field(factory=dict)
+    seen: dict[str, str] = field(factory=dict)
+    printed: str = ""
+    runner: asyncio.Runner = field(factory=asyncio.Runner)
+    running: list[subprocess.Popen[str]] = field(factory=list)
+
+    def __enter__(self) -> Reader:
+        module = ModuleType("__main__")
+        module.__dict__.update(self.names)
+        self.names = module.__dict__
+        tools = self.folder.parent / f"{self.folder.name}-browser"
+        tools.mkdir()
+        for name in ("xdg-open", "open"):
+            browser = tools / name
+            browser.write_text(BROWSER)
+            browser.chmod(browser.stat().st_mode | stat.S_IXUSR)
+        path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.monkeypatch.setenv("PATH", path)
+        self.monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.running:
+            process.terminate()
+            process.wait(WAIT)
+            if process.stdout is not None:
+                process.stdout.close()
+        self.runner.close()
+
+    def read(self, block: Block) -> None:
+        """Do what the block says."""
+        where = f"{self.page}:{block.line}"
+        if (name := block.says("file") or block.says("append")) is not None:
+            with Path(name).open("w" if block.says("file") else "a", encoding="utf-8") as file:
+                file.write(self.filled(block.text))
+        elif block.said == "output":
+            compare(where, self.printed.splitlines(), block.text.splitlines())
+        elif block.language == "console" and self.page in TERMINAL:
+            self.type(where, block.text, background=block.said == "background")
+        elif block.language == "python":
+            module = block.says("with")
+            if module is not None and importlib.util.find_spec(module) is None:
+                return
+            self.run(where, block)
+
+    def run(self, where: str, block: Block) -> None:
+        """Run Python; ``await`` is allowed at the top, as in ``python -m asyncio``."""
+        source = "\n" * block.line + dedent(block.text)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile(source, str(ROOT / self.page), "exec", flags=flags, dont_inherit=True)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            made = eval(code, self.names)
+            if made is not None:
+                self.runner.run(made)
+        self.printed = printed.getvalue()
+
+    # --- the terminal ----------------------------------------------------------------------------------------------
+
+    def type(self, where: str, text: str, *, background: bool) -> None:
+        """Run each command of a console block and compare what it prints."""
+        for command, expected in commands(text):
+            command = self.filled(command)
+            actual = self.start(command, len(expected)) if background else self.execute(where, command)
+            compare(f"{where}: {command}", actual, expected)
+            for line in actual:
+                name, gap, value = line.partition("  ")
+                if gap:
+                    self.seen[name.strip()] = value.strip()
+
+    def filled(self, text: str) -> str:
+        """CONNECTION and CLIENT_SECRET replaced by what an earlier command showed."""
+        if "id" in self.seen:
+            text = re.sub(r"\bCONNECTION\b", self.seen["id"], text)
+        if "client_secret" in self.seen:
+            text = re.sub(r"=CLIENT_SECRET\b", "=" + self.seen["client_secret"], text)
+        return text
+
+    def execute(self, where: str, command: str) -> list[str]:
+        """Run one command in a shell; folder and environment are kept for the next."""
+        kept = self.folder.parent / f"{self.folder.name}-shell"
+        script = f'{command}\nstatus=$?; pwd > "{kept}"; env -0 >> "{kept}"; exit $status'
+        done = subprocess.run(
+            ["bash", "-c", script], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
+        )
+        assert done.returncode == 0, f"{where}: {command}\n{done.stdout}"
+        folder, _, environment = kept.read_text(encoding="utf-8").partition("\n")
+        self.monkeypatch.chdir(folder)
+        for entry in environment.split("\0"):
+            name, equals, value = entry.partition("=")
+            if equals and name not in ("_", "SHLVL", "PWD", "OLDPWD") and os.environ.get(name) != value:
+                self.monkeypatch.setenv(name, value)
+        return done.stdout.splitlines()
+
+    def start(self, command: str, lines: int) -> list[str]:
+        """Start a command that goes on, and give the first lines that it prints."""
+        process = subprocess.Popen(["bash", "-c", f"exec {command}"], text=True, stdout=subprocess.PIPE)
+        self.running.append(process)
+        stdout = process.stdout
+        assert stdout is not None
+        timer = threading.Timer(WAIT, process.kill)
+        timer.start()
+        try:
+            return [stdout.readline().rstrip("\n") for _ in range(lines)]
+        finally:
+            timer.cancel()
+
+
+BROWSER = f"""\
+#!{sys.executable}
+import sys, urllib.request
+urllib.request.build_opener(urllib.request.ProxyHandler({{}})).open(sys.argv[1], timeout=30).read()
+"""
+"""What stands in for the browser that the command opens: it follows the redirects of a provider that consents."""
+
+
+def commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Commands of a console block, each with the lines shown below it."""
+    parts = re.split(r"^\$ ", dedent(text), flags=re.MULTILINE)
+    assert not parts[0].strip(), "a console block begins with a command"
+    for part in parts[1:]:
+        lines = part.rstrip("\n").split("\n")
+        while lines[0].endswith("\\"):
+            lines[0:2] = [lines[0] + "\n" + lines[1]]
+        yield lines[0], lines[1:]
+
+
+def masked(line: str) -> str:
+    for pattern, mask in MASKS:
+        line = pattern.sub(mask, line)
+    return line.strip()
+
+
+def compare(where: str, actual: Sequence[str], expected: Sequence[str]) -> None:
+    """Compare loosely: ids, times and spaces are masked; ``…`` stands for any text, or alone for any lines."""
+    pattern = ""
+    for line in expected:
+        if line.strip() == "…":
+            pattern += r"(?:[^\n]*\n)*?"
+        else:
+            pattern += ".*".join(re.escape(masked(part)) for part in line.split("…")).replace(r"\ ", " ?") + r" *\n"
+    shown = "".join(masked(line) + "\n" for line in actual)
+    assert re.fullmatch(pattern, shown), (
+        f"{where}\n--- printed\n" + "\n".join(actual) + "\n--- the page shows\n" + "\n".join(expected)
+    )

@@ -1,0 +1,53 @@
+"""The OAuth server of others, and an application configured for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from go_services_core import Runtime
+
+from .oidc.process import OidcServer, Unavailable, run_server
+from .oidc.site import ShiftedClock, Site, configure
+
+REQUIRED = "GO_SERVICES_REQUIRE_INTEGRATION"
+
+
+@pytest.fixture(scope="session")
+def oidc_server() -> Iterator[OidcServer]:
+    yield from _server(access_token_seconds=300)
+
+
+@pytest.fixture
+def short_lived_server() -> Iterator[OidcServer]:
+    """A server whose access tokens live for three seconds."""
+    yield from _server(access_token_seconds=3)
+
+
+def _server(*, access_token_seconds: int) -> Iterator[OidcServer]:
+    try:
+        with run_server(access_token_seconds=access_token_seconds) as server:
+            yield server
+    except Unavailable as reason:
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"{REQUIRED}=1, but {reason}")
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def site(oidc_server: OidcServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return configure(oidc_server, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+@pytest.fixture
+async def runtime(site: Site, clock: ShiftedClock) -> AsyncIterator[Runtime]:
+    async with Runtime.open(site.config, clock=clock, migrate=True) as opened:
+        yield opened

@@ -1,0 +1,85 @@
+"""A person with a browser: follows redirects, keeps cookies, fills in forms."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from types import TracebackType
+from typing import Self
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+MOST_HOPS = 20
+
+
+class Browser:
+    """One browser with its own cookies. ``login`` is who sits before it."""
+
+    def __init__(self, login: str = "alice") -> None:
+        self.login = login
+
+    async def __aenter__(self) -> Self:
+        # unsafe: the jar keeps cookies of IP addresses as well
+        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def consent(self, url: str, *, allow: bool = True) -> str:
+        """Sign in, allow or cancel, and give the URL to which the server sends the browser back; it is not opened."""
+        home = urlsplit(url).netloc
+        form: dict[str, str] | None = None
+        for _ in range(MOST_HOPS):
+            method = "GET" if form is None else "POST"
+            async with self._session.request(method, url, data=form, allow_redirects=False) as answer:
+                location = answer.headers.get("Location")
+                page = await answer.text()
+            form = None
+            if location is not None:
+                url = urljoin(url, location)
+                if urlsplit(url).netloc != home:
+                    return url
+                continue
+            read = _Page(page)
+            assert answer.status == 200, f"{answer.status} at {urlsplit(url).path}: {page[-500:]}"
+            assert read.action is not None, f"no form at {urlsplit(url).path}"
+            if allow or read.fields["prompt"] == "login":
+                url, form = urljoin(url, read.action), read.fields
+                if "login" in form:
+                    form |= {"login": self.login, "password": "any"}
+            else:
+                url = urljoin(url, read.links["[ Cancel ]"])
+        raise AssertionError(f"still at the server after {MOST_HOPS} steps: {urlsplit(url).path}")
+
+    async def open(self, url: str) -> str:
+        """The page at the end of the redirects."""
+        async with self._session.get(url) as answer:
+            assert answer.status == 200
+            return await answer.text()
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.action: str | None = None
+        self.fields: dict[str, str] = {}
+        self.links: dict[str, str] = {}
+        self._href: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.action = given["action"]
+        elif tag == "input":
+            self.fields[given["name"]] = given.get("value", "")
+        elif tag == "a":
+            self._href = given["href"]
+
+    def handle_data(self, data: str) -> None:
+        if self._href is not None:
+            self.links[data.strip()] = self._href
+            self._href = None

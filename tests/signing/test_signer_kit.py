@@ -1,0 +1,127 @@
+"""The core's signers keep the kit's rules, and each rule finds a signer that breaks it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from go_services_core.http import HttpRequest
+from go_services_core.model import Credential, TokenSet
+from go_services_core.protocols import SigningContext, SigningKey
+from go_services_core.secret import SecretStr
+from go_services_core.signing.api_key import ApiKeySigner
+from go_services_core.signing.basic import BasicSigner
+from go_services_core.signing.bearer import BearerSigner
+from go_services_core.specs import ApiKey, Basic, PersonalToken
+from go_services_core.testing.checks.signer import SignerSubject
+from go_services_core.testing.kit import conformance
+from go_services_core.testing.pytest_kit import SignerKit
+
+SECRET = SecretStr("s3cret/with+all=kinds")
+REQUEST = HttpRequest("POST", "https://api.example/v1/items?page=2", (("Accept", "*/*"),), b"{}", 3.0, 1000)
+BEARER = SignerSubject(BearerSigner(), SigningKey(secret=SECRET, auth=PersonalToken()), REQUEST)
+
+
+class TestBearer(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        yield BEARER
+
+
+class TestBasic(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        tokens = TokenSet(access_token=SECRET, extra={"username": SecretStr("aladdin")})
+        credential = Credential(connection_id="c", version=1, auth_kind="basic", tokens=tokens)
+        yield SignerSubject(BasicSigner(), SigningKey(secret=SECRET, auth=Basic(), credential=credential), REQUEST)
+
+
+class TestApiKeyInHeader(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        yield SignerSubject(ApiKeySigner(), SigningKey(secret=SECRET, auth=ApiKey(prefix="Key")), REQUEST)
+
+
+class TestApiKeyInQuery(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        yield SignerSubject(ApiKeySigner(), SigningKey(secret=SECRET, auth=ApiKey(query="key")), REQUEST)
+
+
+def _bearer(request: HttpRequest, key: SigningKey) -> HttpRequest:
+    return request.with_header("Authorization", "Bearer " + key.secret.reveal())
+
+
+def _drawing(request: HttpRequest, key: SigningKey, draws: list[int]) -> HttpRequest:
+    draws.append(0)
+    return _bearer(request, key).with_header("X-Count", str(len(draws)))
+
+
+def _unchecked(request: HttpRequest, key: SigningKey) -> HttpRequest:
+    return evolve(request, headers=(*request.headers, ("Authorization", "Bearer " + key.secret.reveal())))
+
+
+def _sorted_query(request: HttpRequest, key: SigningKey) -> HttpRequest:
+    path, _, query = request.url.partition("?")
+    return _bearer(request.with_url(f"{path}?{'&'.join(sorted(query.split('&')))}"), key)
+
+
+def _through_text(request: HttpRequest, key: SigningKey) -> HttpRequest:
+    assert isinstance(request.body, bytes)
+    return evolve(_bearer(request, key), body=request.body.decode("utf-8", "replace").encode())
+
+
+def _pasted_in_path(request: HttpRequest, key: SigningKey) -> HttpRequest:
+    path, mark, query = request.url.partition("?")
+    return request.with_url(f"{path}/{key.secret.reveal()}{mark}{query}")
+
+
+BROKEN: dict[str, tuple[Callable[[HttpRequest, SigningKey], HttpRequest], str]] = {
+    "does nothing": (lambda request, key: request, "signer-01"),
+    "returns its input": (lambda request, key: request, "signer-02"),
+    "does not check the header": (_unchecked, "signer-03"),
+    "sorts the query": (_sorted_query, "signer-04"),
+    "decodes the body": (_through_text, "signer-05"),
+    "drops the limits": (lambda request, key: _bearer(HttpRequest(request.method, request.url), key), "signer-05"),
+    "drops headers": (lambda request, key: _bearer(evolve(request, headers=()), key), "signer-06"),
+    "puts the secret in the path": (_pasted_in_path, "signer-07"),
+    "appends each time": (_unchecked, "signer-08"),
+}
+
+
+@pytest.mark.parametrize(("sign", "id"), BROKEN.values(), ids=BROKEN)
+async def test_a_check_finds_the_signer_that(sign: Callable[..., HttpRequest], id: str) -> None:
+    class Broken:
+        def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
+            return sign(request, key)
+
+    assert id in await _failed(evolve(BEARER, signer=Broken()))
+
+
+async def test_a_check_finds_the_signer_that_is_no_function_of_its_input() -> None:
+    draws: list[int] = []
+
+    class Counting:
+        def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
+            return _drawing(request, key, draws)
+
+    assert "signer-01" in await _failed(evolve(BEARER, signer=Counting()))
+
+
+async def _failed(subject: SignerSubject) -> set[str]:
+    @asynccontextmanager
+    async def made() -> AsyncIterator[Any]:
+        yield subject
+
+    report = await conformance("signer", made)
+    return {result.check.id for result in report.results if result.outcome == "failed"}
+
+
+async def test_the_shipped_signer_fails_no_check() -> None:
+    assert await _failed(BEARER) == set()
+    assert b64encode(SECRET.reveal().encode()).decode() not in repr(BEARER)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 MEMBERS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml contrib/*/pyproject.toml)))
 PROJECTS := pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(MEMBERS))
-SOURCES := go_services_core plugins contrib tests benchmarks
+SOURCES := go_services_core plugins contrib tests benchmarks docs
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test lint types chaos docs bench wheels constraints clean
@@ -36,7 +36,7 @@ types: setup
 
 # The full counts of the kill tests; `make test` runs each a few times.
 chaos: setup
-	@CHAOS=1 $(BIN)/python -m pytest -m chaos -n 0
+	@CHAOS=1 $(BIN)/python -m pytest -m chaos -n 0 --timeout 1800
 
 docs: setup
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

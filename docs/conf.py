@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from go_services_core import __version__
 
 project = "go_services"
@@ -18,7 +20,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"
-autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 python_use_unqualified_type_names = True
@@ -33,3 +34,14 @@ html_copy_source = False
 html_show_sphinx = False
 pygments_style = "tango"
 pygments_dark_style = "monokai"
+
+
+def readable_defaults(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """attrs has no text for a default that a factory makes."""
+    return (signature and signature.replace("= NOTHING", "= ...").replace("=NOTHING", "=..."), returns)
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-signature", readable_defaults)

@@ -30,8 +30,10 @@ Every error is a `ServicesError`. Catch the class that you can do something abou
 A provider's own error keeps its status: `ProviderError` and what is below it have `upstream_status`, `upstream_code`,
 `request_id` and an excerpt of the answer from which credentials are removed, and their `status` is the provider's.
 
-| Class | Is a | Code | Status | Retryable | Meaning |
-|---|---|---|---|---|---|
+A class is indented below the one that it belongs to.
+
+| Class | Status | Code | Retryable | Meaning |
+|---|---|---|---|---|
 {rows}
 """
 
@@ -79,9 +81,9 @@ def errors_page() -> str:
     rows = []
     for cls in tree():
         meaning = " ".join((cls.__doc__ or "").split("\n\n", 1)[0].split())
-        parent = "" if cls is ServicesError or cls.__base__ is None else f"`{cls.__base__.__name__}`"
+        indent = "&emsp;" * (len(cls.__mro__) - len(ServicesError.__mro__))
         retryable = "yes" if cls.retryable else "no"
-        rows.append(f"| `{cls.__name__}` | {parent} | `{cls.code}` | {cls.status} | {retryable} | {meaning} |")
+        rows.append(f"| {indent}`{cls.__name__}` | {cls.status} | `{cls.code}` | {retryable} | {meaning} |")
     return ERRORS.format(note=NOTE, rows="\n".join(rows))
 
 

@@ -1,14 +1,18 @@
 """The blocking face: the same methods as ``Runtime``, for code without an event loop.
 
-One daemon thread per process runs the loop; any thread may call. After a fork the child gets a thread and a runtime of
-its own on first use, so that a pre-forking server (gunicorn, uWSGI) may open it before it forks.
+One daemon thread per process runs the loop; any thread may call. A pre-forking server (gunicorn, uWSGI) may open it
+before it forks: a fork waits for the calls that run and closes the runtime first, because neither a thread nor a SQLite
+connection may be carried over (https://www.sqlite.org/howtocorrupt.html §2.6). Parent and child each open it again on
+their next call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  registers its fork hook: see the end of this file
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -44,16 +48,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 P = ParamSpec("P")
 _DONE: Any = object()
+_this_thread = threading.local()
+"""Has ``runs_a_loop`` on the threads that are started here."""
+
+
+def _refuse_a_loop() -> None:
+    if getattr(_this_thread, "runs_a_loop", False):
+        raise RuntimeError("BlockingRuntime was called on its own loop; use the async Runtime there")
 
 
 class _Loop:
     """An event loop on a daemon thread, with a runtime opened in it."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self.pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="go_services", daemon=True)
+        self._thread = threading.Thread(target=self._main, name="go_services", daemon=True)
         self._thread.start()
         try:
             self.runtime = self.run(self._stack.enter_async_context(Runtime.open(**options)))
@@ -61,10 +71,11 @@ class _Loop:
             self._stop()
             raise
 
+    def _main(self) -> None:
+        _this_thread.runs_a_loop = True
+        self._loop.run_forever()
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if threading.current_thread() is self._thread:
-            coroutine.close()
-            raise RuntimeError("BlockingRuntime was called on its own loop; use the async Runtime there")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def close(self) -> None:
@@ -74,9 +85,13 @@ class _Loop:
             self._stop()
 
     def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self.run(self._loop.shutdown_asyncgens())
+            self.run(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
 
 class BlockingRuntime:
@@ -84,11 +99,14 @@ class BlockingRuntime:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
-        self._lock = threading.Lock()
+        self._gate = threading.Condition()
+        self._calls = 0
+        self._forks = 0
         self._handlers: dict[str, tuple[str, EventHandler]] = {}
         self._observers: dict[str, Observer] = {}
         self._current: _Loop | None = _Loop(options)
         self._closed = False
+        _opened.add(self)
 
     @classmethod
     @contextmanager
@@ -119,35 +137,64 @@ class BlockingRuntime:
             opened.close()
 
     def close(self) -> None:
-        """Finish what is running and close; idempotent. A forked child closes only what it opened itself."""
-        with self._lock:
+        """Finish what is running and close; idempotent."""
+        _refuse_a_loop()
+        with self._gate:
             self._closed = True
-            loop, self._current = self._current, None
-        if loop is not None and loop.pid == os.getpid():
+            self._shut()
+
+    def _shut(self) -> None:
+        """Close the loop with the gate held: another thread may not fork until that is done."""
+        loop, self._current = self._current, None
+        if loop is not None:
             loop.close()
 
-    def _here(self) -> _Loop:
-        loop = self._current
-        if loop is not None and loop.pid == os.getpid():
-            return loop
-        if self._current is not None and self._lock.locked():
-            self._lock = threading.Lock()  # held by a thread of the parent that does not exist here
-        with self._lock:
+    @contextmanager
+    def _in_use(self) -> Generator[_Loop]:
+        """The loop for one call, opened again after a fork; a fork waits for the end of the call."""
+        _refuse_a_loop()
+        with self._gate:
+            self._gate.wait_for(lambda: not self._forks)
             if self._closed:
                 raise RuntimeError("this BlockingRuntime is closed")
-            if self._current is None or self._current.pid != os.getpid():
-                self._current = _Loop(self._options)
-                for name, (events, handler) in self._handlers.items():
-                    self._current.run(self._current.runtime.on(events, handler, name=name))
-                for name, observer in self._observers.items():
-                    self._current.runtime.observe(observer, name=name)
-            return self._current
+            loop = self._current = self._current or self._start()
+            self._calls += 1
+        try:
+            yield loop
+        finally:
+            with self._gate:
+                self._calls -= 1
+                self._gate.notify_all()
+
+    def _start(self) -> _Loop:
+        loop = _Loop(self._options)
+        for name, (events, handler) in self._handlers.items():
+            loop.run(loop.runtime.on(events, handler, name=name))
+        for name, observer in self._observers.items():
+            loop.runtime.observe(observer, name=name)
+        return loop
+
+    def _before_fork(self) -> None:
+        with self._gate:
+            self._forks += 1
+            self._gate.wait_for(lambda: not self._calls)
+            self._shut()
+
+    def _after_fork_in_parent(self) -> None:
+        with self._gate:
+            self._forks -= 1
+            self._gate.notify_all()
+
+    def _after_fork_in_child(self) -> None:
+        self._gate = threading.Condition()  # the old one may be held by a thread that does not exist here
+        self._calls = self._forks = 0
+        self._current = None
 
     def _run(
         self, call: Callable[Concatenate[Runtime, P], Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        loop = self._here()
-        return loop.run(call(loop.runtime, *args, **kwargs))
+        with self._in_use() as loop:
+            return loop.run(call(loop.runtime, *args, **kwargs))
 
     # --- connecting ------------------------------------------------------------------------------------------------
 
@@ -160,7 +207,6 @@ class BlockingRuntime:
         grants: Iterable[str] = (),
         auth: str | None = None,
         connection_id: str | None = None,
-        return_to: str | None = None,
     ) -> ConnectStart:
         return self._run(
             Runtime.connect,
@@ -170,7 +216,6 @@ class BlockingRuntime:
             grants=grants,
             auth=auth,
             connection_id=connection_id,
-            return_to=return_to,
         )
 
     def complete(
@@ -212,13 +257,19 @@ class BlockingRuntime:
         *,
         limit: int | None = None,
     ) -> Iterator[Any]:
-        loop = self._here()
-        pages = loop.runtime.paginate(connection_id, operation, params, limit=limit)
+        with self._in_use() as first:
+            pages = first.runtime.paginate(connection_id, operation, params, limit=limit)
 
         async def advance() -> Any:
             return await anext(pages, _DONE)
 
-        while (item := loop.run(advance())) is not _DONE:
+        while True:
+            with self._in_use() as loop:
+                if loop is not first:
+                    raise RuntimeError("the process was forked while this list was read; read it again")
+                item = loop.run(advance())
+            if item is _DONE:
+                return
             yield item
 
     def token(self, connection_id: str) -> SecretStr:
@@ -252,10 +303,12 @@ class BlockingRuntime:
         return self._run(Runtime.find, provider_id, scope)
 
     def providers(self) -> Mapping[str, ProviderInstance]:
-        return self._here().runtime.providers()
+        with self._in_use() as loop:
+            return loop.runtime.providers()
 
     def catalog(self) -> Catalog:
-        return self._here().runtime.catalog()
+        with self._in_use() as loop:
+            return loop.runtime.catalog()
 
     def store_status(self) -> StoreStatus:
         return self._run(Runtime.store_status)
@@ -277,15 +330,42 @@ class BlockingRuntime:
         return self._run(Runtime.accept_webhook, provider_id, request, connection_id=connection_id)
 
     def on(self, events: str, handler: EventHandler, *, name: str) -> None:
-        self._handlers[name] = (events, handler)
         self._run(Runtime.on, events, handler, name=name)
+        self._handlers[name] = (events, handler)
 
     def observe(self, observer: Observer, *, name: str) -> None:
+        with self._in_use() as loop:
+            loop.runtime.observe(observer, name=name)
         self._observers[name] = observer
-        self._here().runtime.observe(observer, name=name)
 
     def drain(self) -> Drained:
         return self._run(Runtime.drain)
 
     def run_due(self, kind: str, limit: int = 50) -> int:
         return self._run(Runtime.run_due, kind, limit)
+
+
+_opened: weakref.WeakSet[BlockingRuntime] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    if not getattr(_this_thread, "runs_a_loop", False):  # such a thread would wait for itself
+        for runtime in list(_opened):
+            runtime._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    if not getattr(_this_thread, "runs_a_loop", False):
+        for runtime in list(_opened):
+            runtime._after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    _this_thread.runs_a_loop = False
+    for runtime in list(_opened):
+        runtime._after_fork_in_child()
+
+
+# The hooks that are registered last run first. Ours must run before the one of concurrent.futures, which takes a lock
+# that closing the loop needs; hence the import above.
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

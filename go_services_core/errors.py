@@ -11,7 +11,7 @@
     │   └── SyncJobNotFound · ProfileNotFound
     ├── Conflict
     │   ├── VersionConflict · LeaseLost · InvalidTransition · ReplayDetected
-    │   └── RefreshLocked · SyncCursorConflict
+    │   └── RefreshLocked · SyncCursorConflict · IdempotencyMismatch
     ├── CapabilityUnsupported
     ├── PermissionDenied
     ├── AuthError
@@ -193,6 +193,10 @@ class SyncCursorConflict(Conflict):
     """Another writer has advanced the cursor."""
 
     code = "SERVICE_SYNC_CURSOR_CONFLICT"
+
+
+class IdempotencyMismatch(Conflict):
+    """This idempotency key was used before for something else."""
 
 
 class CapabilityUnsupported(ServicesError):

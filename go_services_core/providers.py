@@ -43,7 +43,6 @@ class ProviderInstance:
     settings: Any = None
     """Instance of the provider's settings class."""
     redirect_uri: str | None = None
-    callback: str | None = None
     grants: tuple[str, ...] | None = None
     """Grants to ask for instead of the provider's own; the auth records of ``spec`` have them already."""
     webhook_secrets: tuple[SecretStr, ...] = field(default=(), repr=False)
@@ -296,7 +295,6 @@ class _Builder:
             plugin_provider=provider,
             settings=settings,
             redirect_uri=common.redirect_uri,
-            callback=common.callback,
             grants=common.grants,
             webhook_secrets=common.webhook_secrets,
             default_auth=default_auth,

@@ -59,7 +59,7 @@ class _TypedFlow:
 class ApiKeyFlow(_TypedFlow):
     """The flow behind ``ApiKey`` records; the field is ``key``."""
 
-    fields = ("key",)
+    fields: tuple[str, ...] = ("key",)
 
     def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
         """Take the key as it was typed."""
@@ -71,7 +71,7 @@ class ApiKeyFlow(_TypedFlow):
 class PersonalTokenFlow(_TypedFlow):
     """The flow behind ``PersonalToken`` records; the field is ``token``."""
 
-    fields = ("token",)
+    fields: tuple[str, ...] = ("token",)
 
     def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
         """Take the token as it was typed."""
@@ -83,7 +83,7 @@ class PersonalTokenFlow(_TypedFlow):
 class BasicFlow(_TypedFlow):
     """The flow behind ``Basic`` records; the fields are ``username`` and ``password``."""
 
-    fields = ("username", "password")
+    fields: tuple[str, ...] = ("username", "password")
 
     def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
         """Take both as they were typed; a colon cannot be in the user name (RFC 7617 §2)."""

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 from ..errors import PluginBroken, PluginError, PluginIncompatible
-from ..plugins import PluginInfo, PluginManager
+from ..plugins import PluginInfo
 from ..testing.kit import Kind, Result, conformance
+from .survey import Survey
 
 
-def check_plugin(info: PluginInfo, manager: PluginManager) -> list[tuple[str, Result]]:
+def check_plugin(info: PluginInfo, surveyed: Survey) -> list[tuple[str, Result]]:
     """The results, each with the id of what was examined.
 
     A store, a secret backend and a transport need an address and keys: their packages run those checks in their tests.
@@ -30,7 +31,7 @@ def check_plugin(info: PluginInfo, manager: PluginManager) -> list[tuple[str, Re
         raise PluginError(
             "It is disabled.", plugin=info.id, hint=f"`go-services plugins enable {info.id}` turns it on."
         )
-    catalog = manager.catalog()
+    catalog = surveyed.catalog()
     subjects: list[tuple[Kind, str, Any]] = [("plugin", info.id, info.id)]
     for provider_id, spec in catalog.providers.items():
         if catalog.owner("providers", provider_id).plugin == info.id:

@@ -31,7 +31,7 @@ def show(session: Session, origin: bool, as_json: bool) -> None:
     from .survey import survey
 
     loaded = session.config()
-    values = loaded.values(survey(loaded)[0].catalog())
+    values = loaded.values(survey(loaded).catalog())
     if as_json:
         show_json({"values": [{"key": one.key, "value": one.value, "origin": one.origin} for one in values]})
         return
@@ -48,7 +48,7 @@ def get(session: Session, key: str, as_json: bool) -> int:
     from .survey import survey
 
     loaded = session.config()
-    values = loaded.values(survey(loaded)[0].catalog())
+    values = loaded.values(survey(loaded).catalog())
     found = {one.key: one.value for one in values if one.key == key or one.key.startswith(f"{key}.")}
     if as_json:
         show_json(found)
@@ -120,7 +120,7 @@ def schema(session: Session, prefix: str | None, as_json: bool) -> None:
     from ..config import describe
     from .survey import survey
 
-    found = describe(survey(session.config())[0].catalog())
+    found = describe(survey(session.config()).catalog())
     if prefix is not None:
         found = [one for one in found if one.key == prefix or one.key.startswith(f"{prefix}.")]
     if as_json:

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from ..catalog import Catalog
+from ..config import Config
 from ..config.document import quote, quote_key
 from ..config.roots import StoreRoot
 from ..config.structure import fields_of, hints, is_secret, type_name
@@ -57,27 +58,29 @@ class Form:
     """Keys and TOML texts that put the record to use."""
 
 
-def forms(catalog: Catalog, target: str) -> list[Form]:
-    """What can be configured of a plugin (its id) or of one provider (its id).
+def forms(config: Config, catalog: Catalog, target: str) -> list[Form]:
+    """What can be configured of a plugin (its id) or of one provider (its id, or that of an instance of it).
 
     Raises:
         PluginNotFound: there is no such plugin or provider, or it has nothing to configure.
     """
-    found = [form for kind, id, spec in _records(catalog, target) if (form := _form(catalog, kind, id, spec))]
+    found = [form for kind, id, spec in _records(config, catalog, target) if (form := _form(catalog, kind, id, spec))]
     if not found:
-        known = {owner.plugin for owner in catalog.owners.values()} | set(catalog.providers)
+        known = {owner.plugin for owner in catalog.owners.values()} | {*catalog.providers, *config.table("providers")}
         if target in known:
             raise PluginNotFound(f"The plugin {target!r} has no settings.", plugin=target)
         raise PluginNotFound.named("plugin or provider", target, known)
     return found
 
 
-def _records(catalog: Catalog, target: str) -> Iterator[tuple[str, str, Any]]:
+def _records(config: Config, catalog: Catalog, target: str) -> Iterator[tuple[str, str, Any]]:
     owned = [key for key, owner in catalog.owners.items() if owner.plugin == target]
-    for kind, id in owned or [("providers", target)]:
-        spec = getattr(catalog, kind).get(id)
-        if spec is not None:
-            yield kind, id, spec
+    for kind, id in owned:
+        yield kind, id, getattr(catalog, kind)[id]
+    if not owned:
+        used = config.get(f"providers.{quote_key(target)}.use", target)
+        if used in catalog.providers:
+            yield "providers", target, catalog.providers[used]
 
 
 def _form(catalog: Catalog, kind: str, id: str, spec: Any) -> Form | None:

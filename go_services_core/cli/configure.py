@@ -36,8 +36,8 @@ def configure(session: Session, target: str, given: tuple[str, ...], dry_run: bo
     from .survey import survey
 
     config = session.config()
-    catalog = survey(config)[0].catalog()
-    found = forms(catalog, target)
+    catalog = survey(config).catalog()
+    found = forms(config, catalog, target)
     typed: dict[str, SecretStr] = {}
     changes = _given(found, given) if given else _asked(found, config, tuple(catalog.secret_sources), typed)
     changes |= dict(

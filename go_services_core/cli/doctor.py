@@ -64,17 +64,21 @@ def _examine(session: Session) -> Iterator[Finding]:
 
     try:
         config = session.config()
-        manager, infos = survey(config)
+        surveyed = survey(config)
     except ServicesError as error:
         yield _failure("plugins" if isinstance(error, PluginError) else "configuration", error)
         return
-    for info in infos:
+    for info in surveyed.plugins:
         if info.status in ("broken", "incompatible"):
             remedy = f"Repair it, or leave it out: go-services plugins disable {info.id}"
             yield Finding(f"plugin {info.id}", PLUGIN, f"{info.status}: {info.error}", remedy)
         else:
             source = f"{info.distribution} {info.version}, " if info.distribution else ""
             yield Finding(f"plugin {info.id}", OK, source + info.status)
+    if surveyed.conflict is not None:
+        yield _failure("plugins", surveyed.conflict)
+        return
+    manager = surveyed.manager
     configuration = _configuration(config, manager)
     yield configuration
     schema = _schema(config, manager)

@@ -35,7 +35,7 @@ def edit(session: Session, changes: Mapping[str, str | None], *, dry_run: bool) 
             file.write(path.read_bytes())
         _apply(trial, changes)
         config = Config.load(trial, environ={**_stand_ins(changes), **os.environ})
-        problems = check(config, survey(config)[0].catalog())
+        problems = check(config, survey(config).catalog())
     finally:
         trial.unlink()
     caused = [problem.replace(trial.name, path.name) for problem in problems if _about(problem, changes)]

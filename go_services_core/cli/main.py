@@ -47,7 +47,7 @@ class Root(LazyGroup):
         known: Mapping[str, CommandSpec] | None = ctx.meta.get(_COMMANDS)
         if known is None:
             session = Session(ctx.params.get("config_path"))
-            specs = survey(session.config())[0].catalog().commands
+            specs = survey(session.config()).catalog().commands
             known = ctx.meta[_COMMANDS] = {name: spec for name, spec in specs.items() if name not in self.lazy}
         return known
 

@@ -12,7 +12,7 @@ import click
 from .exits import FAILED, OK, PLUGIN
 from .lazy import Group
 from .options import as_json, dry_run
-from .output import clean, fields, show_json, table
+from .output import clean, fields, show_error, show_json, table
 from .session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -43,7 +43,12 @@ def list_plugins(session: Session, no_load: bool, as_json: bool) -> int:
     from .survey import survey
 
     config = session.config()
-    found = PluginManager.from_config(config).discover() if no_load else survey(config)[1]
+    conflict = None
+    if no_load:
+        found = PluginManager.from_config(config).discover()
+    else:
+        surveyed = survey(config)
+        found, conflict = surveyed.plugins, surveyed.conflict
     if as_json:
         show_json({"plugins": [_summary(info) for info in found]})
     else:
@@ -52,7 +57,9 @@ def list_plugins(session: Session, no_load: bool, as_json: bool) -> int:
         for info in found:
             if info.error:
                 click.echo(f"{info.id}: {clean(info.error)}", err=True)
-    return PLUGIN if any(_unusable(info) for info in found) else OK
+    if conflict is not None:
+        show_error(conflict)
+    return PLUGIN if conflict is not None or any(_unusable(info) for info in found) else OK
 
 
 @plugins.command()
@@ -67,9 +74,9 @@ def show(session: Session, plugin: str, as_json: bool) -> int:
     """
     from .survey import survey
 
-    manager, found = survey(session.config())
-    info = _find(found, plugin)
-    offers = _offers(manager.catalog(), plugin) if info.status == "loaded" else {}
+    surveyed = survey(session.config())
+    info = _find(surveyed.plugins, plugin)
+    offers = _offers(surveyed.catalog(), plugin) if info.status == "loaded" else {}
     if as_json:
         show_json({**_summary(info), "module": info.module, "offers": offers})
     else:
@@ -109,10 +116,10 @@ def check(session: Session, target: str, as_json: bool) -> int:
     config = session.config()
     reports = []
     with importable(folder) if in_folder or "/" in target else nullcontext((target,)) as ids:
-        manager, found = survey(config, wanted=ids if in_folder else ())
+        surveyed = survey(config, wanted=ids if in_folder else ())
         for plugin in ids:
-            info = _find(found, plugin)
-            reports.append((plugin, check_plugin(info, manager)))
+            info = _find(surveyed.plugins, plugin)
+            reports.append((plugin, check_plugin(info, surveyed)))
     results = [(plugin, subject, result) for plugin, checked in reports for subject, result in checked]
     failed = [result for _, _, result in results if result.outcome == "failed" and result.check.level == "must"]
     if as_json:

@@ -14,8 +14,8 @@ from .output import clean, fields, show_json, table
 from .session import Session, pass_session
 
 if TYPE_CHECKING:
+    from ..catalog import Catalog
     from ..config import Config
-    from ..plugins import PluginManager
     from ..providers import ProviderInstance
     from ..specs import Operation, Param
 
@@ -36,8 +36,8 @@ def providers() -> None:
 def list_providers(session: Session, as_json: bool) -> None:
     """List the providers of the installed plugins and of the configuration, and whether each is configured."""
     config = session.config()
-    manager, instances = _instances(session, config)
-    catalog, configured = manager.catalog(), config.table("providers")
+    catalog, instances = _instances(config)
+    configured = config.table("providers")
     found = []
     for instance in instances.values():
         owner = catalog.owners.get(("providers", instance.plugin_provider))
@@ -67,7 +67,7 @@ def list_providers(session: Session, as_json: bool) -> None:
 @pass_session
 def show(session: Session, provider: str, as_json: bool) -> None:
     """Show a provider: how it authenticates, its capabilities and its operations."""
-    instances = _instances(session, session.config())[1]
+    instances = _instances(session.config())[1]
     if provider not in instances:
         raise ProviderNotFound.named(
             "provider", provider, instances, hint="`go-services providers list` shows what can be connected."
@@ -108,17 +108,17 @@ def show(session: Session, provider: str, as_json: bool) -> None:
     table(("operation", "method", "path", "parameters"), rows, empty="No operations.")
 
 
-def _instances(session: Session, config: Config) -> tuple[PluginManager, Mapping[str, ProviderInstance]]:
+def _instances(config: Config) -> tuple[Catalog, Mapping[str, ProviderInstance]]:
     """The providers of plugins and configuration; one whose table is wrong is left out, `config validate` names it."""
     from ..providers import collect_instances
     from .survey import survey
 
-    manager, _ = survey(config)
+    catalog = survey(config).catalog()
     reader = config.reader(None)
-    instances = collect_instances(config, manager.catalog(), reader)
+    instances = collect_instances(config, catalog, reader)
     for problem in dict.fromkeys(reader.problems):
         click.echo(f"note: {clean(problem)}", err=True)
-    return manager, instances
+    return catalog, instances
 
 
 def _required(param: Param) -> bool:

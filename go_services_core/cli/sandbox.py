@@ -8,10 +8,10 @@ import click
 
 from .output import show_json_line
 
-_VARIABLE: Final = "SANDBOX_CLIENT_SECRET"
-
 if TYPE_CHECKING:
     from ..testing.sandbox import Sandbox
+
+_VARIABLE: Final = "SANDBOX_CLIENT_SECRET"
 
 
 @click.command()

@@ -68,7 +68,6 @@ class WorkerRoot:
         default=60.0, help="Seconds that claimed work is kept from other workers without a sign of life"
     )
     batch: int = setting(default=50, help="How many items are claimed at once")
-    poll: float = setting(default=1.0, help="Seconds between looks for due work when there was none")
 
 
 @settings
@@ -80,9 +79,6 @@ class ProviderCommon:
     base_url: str | None = setting(default=None, help="Base URL of the API, instead of the provider's own")
     redirect_uri: str | None = setting(
         default=None, help="Redirect URI registered at the provider, sent exactly as it is written"
-    )
-    callback: str | None = setting(
-        default=None, help="URL that this provider sends the browser back to, instead of runtime.callback_url"
     )
     grants: tuple[str, ...] | None = setting(default=None, help="Grants to ask for, instead of the provider's defaults")
     webhook_secrets: tuple[SecretStr, ...] = setting(

@@ -102,14 +102,13 @@ class Files:
         return [(self.folder / name).read_text().strip() for name in ("app.key", "client.secret", "webhook.secret")]
 
     def _secret(self, name: str, value: str) -> None:
-        path = self.folder / name
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(value + "\n")
+        self._replace(self.folder / name, value + "\n", mode=0o600)
 
     @staticmethod
-    def _replace(path: Path, text: str) -> None:
+    def _replace(path: Path, text: str, *, mode: int = 0o644) -> None:
         """Write beside and rename: a kill in between leaves the old file or the new one, never half of one."""
-        beside = path.with_suffix(".new")
-        beside.write_text(text)
+        beside = path.with_name(f"{path.name}.new")
+        beside.unlink(missing_ok=True)
+        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w") as file:
+            file.write(text)
         beside.replace(path)

@@ -20,7 +20,7 @@ from ..config.secrets import resolver
 from ..errors import CannotOpen, ConfigError, FacetMissing, KeyInvalid, KeyNotFound
 from ..model import Binding, KeyRef, Sealed
 from ..plugins import PluginManager
-from ..protocols import PluginEnv, Sealer, SecretBackend, Store, Transport
+from ..protocols import PluginEnv, Sealer, Store, Transport
 from ..providers import build_instances
 from .core import Core, Ownership
 from .delivery import register
@@ -71,15 +71,17 @@ async def build(
             transport = _transport(config, catalog, env, resolve)
             stack.push_async_callback(transport.aclose)
         env = evolve(env, transport=transport)
+        secrets = catalog.secret_backend(str(config.get("secrets.backend", SecretsRoot().backend)))
+        backend = secrets.factory.resolve()(_settings(config, f"secrets.{secrets.id}", secrets.settings, resolve), env)
+        stack.push_async_callback(backend.aclose)
+        await backend.check()  # before the database is touched
         if store is None:
             store = open_store(config, catalog, env)
         if migrate:
             await store.migrate()
         await store.open()
         stack.push_async_callback(store.aclose)
-        backend, sealer = _sealing(config, catalog, env, store)
-        stack.push_async_callback(backend.aclose)
-        await backend.check()
+        sealer = secrets.sealer.resolve()(backend, store_id=store.id, clock=clock)
         await _check_key(store, sealer)
 
         core = Core(
@@ -132,13 +134,6 @@ def open_store(config: Config, catalog: Catalog, env: PluginEnv) -> Store:
 def _transport(config: Config, catalog: Catalog, env: PluginEnv, resolve: Any) -> Transport:
     spec = catalog.transport("rest")
     return spec.factory.resolve()(_settings(config, "transport", spec.settings, resolve), env)
-
-
-def _sealing(config: Config, catalog: Catalog, env: PluginEnv, store: Store) -> tuple[SecretBackend, Sealer]:
-    spec = catalog.secret_backend(str(config.get("secrets.backend", SecretsRoot().backend)))
-    settings = _settings(config, f"secrets.{spec.id}", spec.settings, env.resolve_secret)
-    backend = spec.factory.resolve()(settings, env)
-    return backend, spec.sealer.resolve()(backend, store_id=store.id, clock=env.clock)
 
 
 def _settings(config: Config, key: str, settings: Any, resolve: Any) -> Any:

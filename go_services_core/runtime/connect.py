@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urljoin
 from ..auth.identity import read_account
 from ..clock import uuid7
 from ..errors import AccountMismatch, AuthError, BadInput, StateUnknown, VersionConflict
-from ..http import USER_AGENT, HttpRequest
+from ..http import USER_AGENT, Headers, HttpRequest
 from ..model import (
     Attempt,
     Binding,
@@ -37,6 +37,7 @@ from .payload import (
     encode_memory,
     encode_tokens,
 )
+from .requests import headers_of
 
 if TYPE_CHECKING:
     from ..providers import ProviderInstance
@@ -54,12 +55,13 @@ async def connect(
     grants: Iterable[str],
     auth: str | None,
     connection_id: str | None,
-    return_to: str | None,
 ) -> ConnectStart:
     """Begin a consent; see ``Runtime.connect``."""
     instance = core.instance(provider_id)
     record = instance.auth(auth)
     _check_scope_type(instance, scope)
+    if isinstance(grants, str):
+        raise BadInput("Grants are a list of names, not one text.", field="grants")
     if connection_id is not None:
         known = await core.store.connections.get(connection_id)
         if (known.provider_id, known.scope) != (instance.id, scope):
@@ -82,7 +84,6 @@ async def connect(
         redirect_uri=redirect_uri,
         requested=requested,
         connection_id=connection_id,
-        return_to=return_to,
         sealed=await core.sealer.seal(encode_memory(start.memory), _attempt_binding(attempt_id, instance.id, scope)),
         created_at=now,
         expires_at=now + timedelta(seconds=core.settings.attempt_lifetime),
@@ -227,8 +228,8 @@ async def _account(
         url = identity.url
     if not instance.allows(url):
         raise BadInput(f"The identity URL of provider {instance.id} is not on one of its hosts.", field="identity.url")
-    headers = tuple(api.headers.items()) if api is not None else ()
-    request = HttpRequest("GET", url, (("Accept", "application/json"), USER_AGENT, *headers))
+    defaults: Headers = (("Accept", "application/json"), USER_AGENT)
+    request = HttpRequest("GET", url, headers_of(api, defaults) if api is not None else defaults)
     probe = Credential(connection_id="", version=0, auth_kind=record.kind, tokens=tokens)
     key = SigningKey(secret=tokens.access_token, auth=record, credential=probe)
     signed = core.signer(record.signer).sign(request, key, core.signing_context())
@@ -248,7 +249,7 @@ def _redirect_uri(core: Core, instance: ProviderInstance, scope: Scope, given: s
     redirect_uri = given or instance.redirect_uri
     if not redirect_uri and resolver is not None:
         redirect_uri = resolver(CallbackRequest(provider_id=instance.id, scope=scope, reconsent=reconsent))
-    redirect_uri = redirect_uri or instance.callback or core.settings.callback_url
+    redirect_uri = redirect_uri or core.settings.callback_url
     if not redirect_uri:
         raise BadInput(
             f"There is no redirect URI for provider {instance.id}.",

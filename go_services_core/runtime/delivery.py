@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from ..clock import uuid7
-from ..errors import BadInput, LeaseLost, NotFound, ServicesError
+from ..errors import BadInput, LeaseLost, NotFound, ServicesError, StoreError
 from ..http import InboundRequest
 from ..model import Claim, Drained, Event, InboxDelivery, QueueName, Scope
 from .core import Core, logger
@@ -61,11 +61,31 @@ async def run_due(core: Core, runtime: Runtime, kind: QueueName, limit: int) -> 
     """Claim and handle up to ``limit`` items of one queue; gives how many were handled and how many failed."""
     names = sorted(core.handlers)
     claims = await core.store.queues.claim(kind, owner=core.owner, lease=core.worker.lease, limit=limit, handlers=names)
+    held = {claim.id: claim for claim in claims}
     handled = failed = 0
-    for claim in claims:
-        done = await _handle(core, runtime, claim)
-        handled, failed = handled + done, failed + (not done)
+    keeping = asyncio.create_task(_keep(core, held)) if held else None
+    try:
+        for claim in claims:
+            done = claim.id in held and await _handle(core, runtime, claim)
+            held.pop(claim.id, None)
+            handled, failed = handled + done, failed + (not done)
+    finally:
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
     return handled, failed
+
+
+async def _keep(core: Core, held: dict[str, Claim]) -> None:
+    """Extend the leases of what is still to be handled, and let go of what is lost."""
+    lease = core.worker.lease
+    while True:
+        await asyncio.sleep(lease / 3)  # in real time, by which the database ends leases
+        try:
+            for id in await core.store.queues.heartbeat(list(held.values()), lease=lease):
+                held.pop(id, None)
+        except StoreError as error:
+            logger.warning("leases could not be extended: %s", error)
 
 
 async def drain(core: Core, runtime: Runtime) -> Drained:

@@ -8,7 +8,7 @@ import contextlib
 from ..clock import uuid7
 from ..errors import ServicesError
 from ..model import Connection, Disconnected, Event, Observation
-from .core import Core
+from .core import Core, logger
 from .load import open_credential
 
 REVOKE_TIMEOUT = 15.0
@@ -19,7 +19,7 @@ async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconne
     """End a connection; see ``Runtime.disconnect``."""
     flight = core.flights.get(connection_id)
     if flight is not None:
-        with contextlib.suppress(ServicesError):
+        with contextlib.suppress(Exception):
             await asyncio.shield(flight)
     core.forget(connection_id)
     connection, row = await core.store.connections.load(connection_id)
@@ -39,6 +39,9 @@ async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconne
             detail = "revoked at the provider" if revoked else "the provider offers no revocation"
         except ServicesError as failed:
             revoked, detail = False, f"the provider could not be told: {failed.message}"
+        except Exception as failed:  # a plugin's mistake may not keep the connection alive either
+            logger.exception("revoking connection %s failed", connection_id)
+            revoked, detail = False, f"the provider could not be told: {type(failed).__name__}"
     ended = await core.store.connections.disconnect(
         connection_id, reason=reason, event=_event(core, connection, reason, revoked, detail)
     )

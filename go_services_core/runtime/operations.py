@@ -41,19 +41,29 @@ async def execute(
     deadline: float | None,
 ) -> OperationResult:
     """One call of an operation; see ``Runtime.execute``."""
+    if deadline is None:
+        timeout = core.settings.default_timeout
+        return await _execute(core, connection_id, operation_id, params, idempotency_key, timeout)
+    try:
+        async with asyncio.timeout(deadline):
+            return await _execute(core, connection_id, operation_id, params, idempotency_key, deadline)
+    except TimeoutError:
+        raise RequestTimeout(f"{operation_id} was not done within {deadline:g} s.") from None
+
+
+async def _execute(
+    core: Core,
+    connection_id: str,
+    operation_id: str,
+    params: Mapping[str, Any] | None,
+    idempotency_key: str | None,
+    timeout: float,
+) -> OperationResult:
     loaded = await load(core, connection_id)
     plan = _plan(core, loaded, operation_id)
     _permit(loaded, plan.operation)
-    request = build(
-        plan, params or {}, idempotency_key=idempotency_key, timeout=deadline or core.settings.default_timeout
-    )
-    if deadline is None:
-        return await _observed(core, loaded, plan.operation, request)
-    try:
-        async with asyncio.timeout(deadline):
-            return await _observed(core, loaded, plan.operation, request)
-    except TimeoutError:
-        raise RequestTimeout(f"{operation_id} was not done within {deadline:g} s.") from None
+    request = build(plan, params or {}, idempotency_key=idempotency_key, timeout=timeout)
+    return await _observed(core, loaded, plan.operation, request)
 
 
 async def paginate(

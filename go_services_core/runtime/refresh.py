@@ -226,13 +226,12 @@ async def _save(core: Core, instance: ProviderInstance, opened: RefreshOpen, tok
             if attempt == SAVE_TRIES:
                 raise
             await core.clock.sleep(min(0.1 * attempt, 1.0))
-        except (LeaseLost, VersionConflict):
-            # Somebody else was quicker; what they stored is the truth.
-            core.forget(connection.id)
-            return await load(core, connection.id)
-        except InvalidTransition:
-            core.forget(connection.id)
-            raise ReauthRequired(f"Connection {connection.id} was disconnected while it was renewed.") from None
+        except (LeaseLost, VersionConflict, InvalidTransition):  # somebody else was quicker: theirs is the truth
+            with suppress(LeaseLost):
+                await core.store.connections.fail_refresh(
+                    opened.lease, error="", terminal=False, event=None, state="ok"
+                )
+            break
     core.forget(connection.id)
     return await load(core, connection.id)
 

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from ..errors import BadInput, UnknownParameter, nearest
 from ..http import USER_AGENT, Headers, HttpRequest, check_header
-from ..specs import Operation, Param
+from ..specs import ApiSpec, Operation, Param
 
 if TYPE_CHECKING:
     from ..providers import ProviderInstance
@@ -63,25 +63,26 @@ def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
                 plugin=instance.id,
                 field="path",
             )
-    headers: Headers = tuple(api.headers.items())
-    present = {name.lower() for name in api.headers}
-    if "accept" not in present:
-        headers = (*headers, ("Accept", "application/json" if operation.answer == "json" else "*/*"))
-    if "user-agent" not in present:
-        headers = (*headers, USER_AGENT)
+    defaults: Headers = (("Accept", "application/json" if operation.answer == "json" else "*/*"), USER_AGENT)
     has_body = any(param.where == "body" for param in operation.params)
-    if has_body and "content-type" not in present:
-        headers = (*headers, ("Content-Type", "application/json"))
+    if has_body:
+        defaults = (*defaults, ("Content-Type", "application/json"))
     return Plan(
         operation=operation,
         method=operation.method.upper(),
         literals=tuple(_PLACEHOLDER.split(url)[::2]),
         names=names,
-        headers=headers,
+        headers=headers_of(api, defaults),
         params=params,
         required=tuple(param.name for param in operation.params if param.required or param.where == "path"),
         has_body=has_body,
     )
+
+
+def headers_of(api: ApiSpec, defaults: Headers) -> Headers:
+    """The API's own headers, and those of ``defaults`` that it does not set itself."""
+    own = {name.lower() for name in api.headers}
+    return (*api.headers.items(), *(pair for pair in defaults if pair[0].lower() not in own))
 
 
 def build(plan: Plan, params: Mapping[str, Any], *, idempotency_key: str | None, timeout: float | None) -> HttpRequest:

@@ -103,7 +103,6 @@ class Runtime:
         grants: Iterable[str] = (),
         auth: str | None = None,
         connection_id: str | None = None,
-        return_to: str | None = None,
     ) -> ConnectStart:
         """Begin a consent: send the person to ``url``, keep ``binding`` in their browser until the callback.
 
@@ -115,7 +114,6 @@ class Runtime:
             grants: what to ask for; else the provider's defaults.
             auth: the kind of authentication; else the provider's first.
             connection_id: consent again for this connection; another account is then refused.
-            return_to: kept with the attempt, for the application's own use after the callback.
 
         Raises:
             ProviderNotFound: with the nearest known id.
@@ -130,7 +128,6 @@ class Runtime:
             grants=grants,
             auth=auth,
             connection_id=connection_id,
-            return_to=return_to,
         )
 
     async def complete(
@@ -340,7 +337,8 @@ class Runtime:
     ) -> Accepted:
         """Verify a delivery's raw bytes and keep it durably; what follows is done by ``drain``.
 
-        Answer 2xx when this returns, 401 when it raises ``WebhookRejected``, 503 when it raises ``StoreError``.
+        Answer 2xx when this returns, 401 when it raises ``WebhookRejected``, 503 when it raises ``StoreError`` or
+        ``BackendUnavailable``.
 
         Args:
             provider_id: from the URL that was called, never from the body.
@@ -349,7 +347,7 @@ class Runtime:
 
         Raises:
             WebhookRejected: the delivery is not authentic; it was not kept.
-            StoreError: it could not be kept; the provider should try again.
+            StoreError, BackendUnavailable: it could not be kept; the provider should try again.
         """
         return await _inbound.accept_webhook(self._core, provider_id, request, connection_id=connection_id)
 

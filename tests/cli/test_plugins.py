@@ -104,6 +104,30 @@ def test_two_plugins_with_one_provider_name_both_and_the_setting(run: Run, insta
     assert "go-services-acme" in result.stderr
     assert "go-services-other" in result.stderr
     assert "plugins.prefer.acme" in result.stderr
+    assert listed(run, code=4)["other"]["status"] == "loaded"
+    run("init")
+    assert "plugins.prefer.acme" in run("doctor", code=4).stdout
+    assert "plugins.prefer.acme" in run("providers", "list", code=4).stderr
+    run("config", "set", "plugins.prefer.acme", "other")
+    assert listed(run)["acme"]["status"] == "loaded"
+
+
+def test_plugin_that_refuses_the_start_is_listed_as_broken(run: Run, install: Install) -> None:
+    install(
+        "picky",
+        """
+        from go_services_core import hookimpl
+
+        GS_CONTRACT = 1
+
+        @hookimpl
+        def gs_catalog_ready(catalog):
+            raise RuntimeError("not with these plugins")
+        """,
+    )
+    found = listed(run, code=4)["picky"]
+    assert found["status"] == "broken"
+    assert "not with these plugins" in str(found["error"])
 
 
 def test_show_says_what_a_plugin_offers(run: Run, install: Install) -> None:

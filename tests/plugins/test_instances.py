@@ -113,7 +113,6 @@ def test_a_second_instance_has_its_own_settings_and_secrets():
         client_id = "two"
         client_secret = "env:TWO"
         redirect_uri = "https://app.example/cb"
-        callback = "https://app.example/cb2"
         grants = ["all"]
         webhook_secrets = ["env:NEW", "env:OLD"]
         auth = "pat"
@@ -129,7 +128,7 @@ def test_a_second_instance_has_its_own_settings_and_secrets():
     assert enterprise.auth("oauth2_auth_code").token_url == "https://git.corp/token"
     assert enterprise.auth("oauth2_auth_code").default_grants == ("all",)
     assert enterprise.spec.api.base_url == "https://git.corp/api/v3"
-    assert (enterprise.redirect_uri, enterprise.callback) == ("https://app.example/cb", "https://app.example/cb2")
+    assert enterprise.redirect_uri == "https://app.example/cb"
     assert [secret.reveal() for secret in enterprise.webhook_secrets] == ["n", "o"]
     assert hub.auth().default_grants == ("read",)
     assert "s2" not in repr(enterprise)

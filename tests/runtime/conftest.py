@@ -21,7 +21,7 @@ from go_services_core import ApiKey, Basic, Identity, Operation, PersonalToken, 
 from go_services_core.clock import SystemClock
 from go_services_core.config import Config
 from go_services_core.http import InboundRequest
-from go_services_core.model import Connection, ConnectStart
+from go_services_core.model import Connection, ConnectStart, SealedCredential
 from go_services_core.plugins import PluginManager
 from go_services_core.testing.clock import FrozenClock
 from go_services_core.testing.memory import MemoryStore
@@ -143,6 +143,13 @@ class App:
         """The names of all committed events, in alphabetical order: ids made while time stands still have none."""
         listed = await runtime._core.store.queues.list("outbox")
         return sorted(item.name for item in listed.items)
+
+    async def stored(self, runtime: Runtime, connection_id: str) -> tuple[Connection, SealedCredential | None]:
+        return await runtime._core.store.connections.load(connection_id)
+
+    def secrets(self, prefix: str) -> set[str]:
+        """What the sandbox issued so far: ``sbx_at_`` are access tokens, ``sbx_rt_`` refresh tokens."""
+        return {secret for secret in self.sandbox.issued_secrets() if secret.startswith(prefix)}
 
     def content(self) -> bytes:
         """Every byte of the database, its log included."""

@@ -208,6 +208,18 @@ async def test_deadline_includes_a_slow_renewal_which_goes_on_without_the_caller
     assert counted() == {"token": 1, "userinfo": 1}
 
 
+async def test_deadline_includes_a_slow_load(app, runtime):
+    connection = await app.connect(runtime)
+    core = runtime._core
+
+    async def never(sealed, binding):
+        await asyncio.Event().wait()
+
+    core.sealer = type("Slow", (), {"open": staticmethod(never)})()
+    with pytest.raises(RequestTimeout):
+        await asyncio.wait_for(runtime.execute(connection.id, "me", deadline=0.05), 5)
+
+
 async def test_error_excerpt_does_not_repeat_the_credential(app):
     """P42: a provider that echoes what it was sent."""
     echo = Operation("echo", "POST", "/echo")

@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from go_services_core.errors import BadInput, ServicesError, UnknownParameter
-from go_services_core.http import HttpRequest
+from go_services_core.http import USER_AGENT, HttpRequest
 from go_services_core.providers import ProviderInstance
 from go_services_core.runtime.requests import build, compile_plan
 from go_services_core.specs import ApiSpec, Operation, Param, PersonalToken, ProviderSpec
+
+ANY = st.characters(codec=None) | st.sampled_from("\ud800\udfff\r\n\0")
+"""Any character, and often one that cannot be encoded or would break a header."""
 
 ISSUE = Operation(
     "issues.update",
@@ -78,6 +81,7 @@ def test_every_parameter_stands_in_its_place() -> None:
     )
     assert request.headers == (
         ("Accept", "application/json"),
+        USER_AGENT,
         ("Content-Type", "application/json"),
         ("If-Match", '"etag"'),
         ("Idempotency-Key", "key-1"),
@@ -103,7 +107,7 @@ def test_an_operation_without_body_parameters_sends_no_body() -> None:
 
 @pytest.mark.parametrize(("answer", "accept"), [("json", "application/json"), ("text", "*/*"), ("bytes", "*/*")])
 def test_it_asks_for_what_it_can_read(answer: Any, accept: str) -> None:
-    assert built(Operation("x", "GET", "/x", answer=answer), {}).headers == (("Accept", accept),)
+    assert built(Operation("x", "GET", "/x", answer=answer), {}).headers == (("Accept", accept), USER_AGENT)
 
 
 def test_headers_of_the_api_are_sent_and_no_default_stands_beside_them() -> None:
@@ -112,13 +116,20 @@ def test_headers_of_the_api_are_sent_and_no_default_stands_beside_them() -> None
     assert request.headers == (
         ("accept", "application/vnd.acme+json"),
         ("X-Version", "7"),
+        USER_AGENT,
         ("Content-Type", "application/json"),
     )
 
 
+def test_the_apis_own_user_agent_is_sent_alone() -> None:
+    api = ApiSpec(base_url="https://api.example", headers={"user-agent": "acme-sdk/1"})
+    request = built(Operation("x", "GET", "/x"), {}, api=api)
+    assert [value for name, value in request.headers if name.lower() == "user-agent"] == ["acme-sdk/1"]
+
+
 def test_a_header_parameter_replaces_the_default() -> None:
     operation = Operation("x", "GET", "/x", params=(Param("accept", "header"),))
-    assert built(operation, {"accept": "text/csv"}).headers == (("accept", "text/csv"),)
+    assert built(operation, {"accept": "text/csv"}).headers == (USER_AGENT, ("accept", "text/csv"))
 
 
 def test_query_of_the_template_is_kept() -> None:
@@ -323,9 +334,7 @@ def test_an_operation_of_a_provider_without_api_is_refused() -> None:
 @given(
     params=st.dictionaries(
         st.sampled_from([*(param.name for param in ISSUE.params), "other"]),
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)), st.lists
-        ),
+        st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(ANY), st.lists),
     )
 )
 def test_no_parameters_fail_untyped(params: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ async def test_cut_token_answer_loses_a_refresh_that_happened(client, sandbox):
 
 async def eventually(condition) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  the sandbox has no event for this
+        while not condition():
             await asyncio.sleep(0.01)
 
 

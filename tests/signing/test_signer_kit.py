@@ -82,15 +82,15 @@ def _pasted_in_path(request: HttpRequest, key: SigningKey) -> HttpRequest:
 
 
 BROKEN: dict[str, tuple[Callable[[HttpRequest, SigningKey], HttpRequest], str]] = {
-    "does nothing": (lambda request, key: request, "signer-01"),
-    "returns its input": (lambda request, key: request, "signer-02"),
-    "does not check the header": (_unchecked, "signer-03"),
-    "sorts the query": (_sorted_query, "signer-04"),
-    "decodes the body": (_through_text, "signer-05"),
-    "drops the limits": (lambda request, key: _bearer(HttpRequest(request.method, request.url), key), "signer-05"),
-    "drops headers": (lambda request, key: _bearer(evolve(request, headers=()), key), "signer-06"),
-    "puts the secret in the path": (_pasted_in_path, "signer-07"),
-    "appends each time": (_unchecked, "signer-08"),
+    "does nothing": (lambda request, key: request, "SIGN-001"),
+    "returns its input": (lambda request, key: request, "SIGN-002"),
+    "does not check the header": (_unchecked, "SIGN-003"),
+    "sorts the query": (_sorted_query, "SIGN-004"),
+    "decodes the body": (_through_text, "SIGN-005"),
+    "drops the limits": (lambda request, key: _bearer(HttpRequest(request.method, request.url), key), "SIGN-005"),
+    "drops headers": (lambda request, key: _bearer(evolve(request, headers=()), key), "SIGN-006"),
+    "puts the secret in the path": (_pasted_in_path, "SIGN-007"),
+    "appends each time": (_unchecked, "SIGN-008"),
 }
 
 
@@ -110,7 +110,7 @@ async def test_a_check_finds_the_signer_that_is_no_function_of_its_input() -> No
         def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
             return _drawing(request, key, draws)
 
-    assert "signer-01" in await _failed(evolve(BEARER, signer=Counting()))
+    assert "SIGN-001" in await _failed(evolve(BEARER, signer=Counting()))
 
 
 async def _failed(subject: SignerSubject) -> set[str]:

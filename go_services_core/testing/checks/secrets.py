@@ -17,7 +17,7 @@ CONTEXT = bytes(range(32))
 OTHER = bytes(range(1, 33))
 
 
-@check("secrets-01", "secrets")
+@check("SEC-001", "secrets")
 async def generated_key_unwraps_to_itself(backend: SecretBackend) -> None:
     """A generated data key has 32 bytes, and unwrapping gives it back under the same context."""
     made = await backend.generate(CONTEXT)
@@ -27,7 +27,7 @@ async def generated_key_unwraps_to_itself(backend: SecretBackend) -> None:
     assert await backend.unwrap(made.wrapped, made.key, CONTEXT) == made.plaintext
 
 
-@check("secrets-02", "secrets")
+@check("SEC-002", "secrets")
 async def generated_keys_are_never_equal(backend: SecretBackend) -> None:
     """Twenty concurrent generates give twenty different keys, each of which unwraps to itself."""
     made = await asyncio.gather(*(backend.generate(CONTEXT) for _ in range(20)))
@@ -37,7 +37,7 @@ async def generated_keys_are_never_equal(backend: SecretBackend) -> None:
     assert [key.plaintext for key in made] == opened
 
 
-@check("secrets-03", "secrets")
+@check("SEC-003", "secrets")
 async def wrapped_key_unwraps_to_itself(backend: SecretBackend) -> None:
     """A data key that the caller brings is wrapped under the primary key, and wrapping it twice differs."""
     brought = SecretBytes(bytes(range(100, 132)))
@@ -48,7 +48,7 @@ async def wrapped_key_unwraps_to_itself(backend: SecretBackend) -> None:
     assert await backend.unwrap(first.wrapped, first.key, CONTEXT) == brought
 
 
-@check("secrets-04", "secrets")
+@check("SEC-004", "secrets")
 async def other_context_does_not_unwrap(backend: SecretBackend) -> None:
     """The context is authenticated: another one, or none, is refused with CannotOpen."""
     made = await backend.generate(CONTEXT)
@@ -56,7 +56,7 @@ async def other_context_does_not_unwrap(backend: SecretBackend) -> None:
         await _refuses(backend, made.wrapped, made.key, context, CannotOpen)
 
 
-@check("secrets-05", "secrets")
+@check("SEC-005", "secrets")
 async def changed_wrapped_key_does_not_unwrap(backend: SecretBackend) -> None:
     """A wrapped key with any byte changed, cut short, lengthened or emptied is refused with a typed error."""
     made = await backend.generate(CONTEXT)
@@ -68,7 +68,7 @@ async def changed_wrapped_key_does_not_unwrap(backend: SecretBackend) -> None:
         await _refuses(backend, wrong, made.key, CONTEXT, CannotOpen, KeyNotFound)
 
 
-@check("secrets-06", "secrets")
+@check("SEC-006", "secrets")
 async def unknown_key_is_named(backend: SecretBackend) -> None:
     """A key id that is not here, or one of another backend, is KeyNotFound; its message names the key id."""
     made = await backend.generate(CONTEXT)
@@ -77,7 +77,7 @@ async def unknown_key_is_named(backend: SecretBackend) -> None:
         assert key.key_id in str(error), "the error must name the key that is missing"
 
 
-@check("secrets-07", "secrets")
+@check("SEC-007", "secrets")
 async def other_key_version_does_not_unwrap(backend: SecretBackend) -> None:
     """The key version is authenticated: a reference with another one is refused."""
     made = await backend.generate(CONTEXT)
@@ -85,7 +85,7 @@ async def other_key_version_does_not_unwrap(backend: SecretBackend) -> None:
     await _refuses(backend, made.wrapped, key, CONTEXT, KeyNotFound, CannotOpen)
 
 
-@check("secrets-08", "secrets")
+@check("SEC-008", "secrets")
 async def rewrap_keeps_the_data_key(backend: SecretBackend) -> None:
     """Rewrapping gives other bytes under the primary key, the same data key and context; the old bytes still open."""
     made = await backend.generate(CONTEXT)
@@ -102,7 +102,7 @@ async def rewrap_keeps_the_data_key(backend: SecretBackend) -> None:
     raise AssertionError("rewrap accepted another context")
 
 
-@check("secrets-09", "secrets")
+@check("SEC-009", "secrets")
 async def check_names_the_primary_key(backend: SecretBackend) -> None:
     """``check`` gives the reference that ``generate`` uses, with the backend's own id."""
     key = await backend.check()
@@ -112,7 +112,7 @@ async def check_names_the_primary_key(backend: SecretBackend) -> None:
     assert key.key_version >= 1
 
 
-@check("secrets-10", "secrets")
+@check("SEC-010", "secrets")
 async def nothing_prints_a_key(backend: SecretBackend) -> None:
     """Neither the backend, a data key nor an error shows a data key, in any encoding."""
     made = await backend.generate(CONTEXT)
@@ -123,7 +123,7 @@ async def nothing_prints_a_key(backend: SecretBackend) -> None:
         assert text not in shown, "a data key was printed"
 
 
-@check("secrets-11", "secrets")
+@check("SEC-011", "secrets")
 async def close_is_idempotent(backend: SecretBackend) -> None:
     """Closing twice is as closing once."""
     await backend.generate(CONTEXT)

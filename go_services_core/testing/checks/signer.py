@@ -44,7 +44,7 @@ def _tampered(key: SigningKey, tail: str) -> Iterator[SigningKey]:
             yield evolve(key, credential=evolve(key.credential, tokens=evolve(tokens, extra=extra)))
 
 
-@check("signer-01", "signer")
+@check("SIGN-001", "signer")
 async def signs_the_same_alike(subject: SignerSubject) -> None:
     """Signing is a function: the same request, key, moment and randomness give the same signed request."""
     first = _sign(subject)
@@ -52,7 +52,7 @@ async def signs_the_same_alike(subject: SignerSubject) -> None:
     assert _sign(subject) == first, "signing twice gave two different requests"
 
 
-@check("signer-02", "signer")
+@check("SIGN-002", "signer")
 async def leaves_its_input_alone(subject: SignerSubject) -> None:
     """Neither the request nor the key is changed; the signed request is another object."""
     request, key = evolve(subject.request), evolve(subject.key)
@@ -62,7 +62,7 @@ async def leaves_its_input_alone(subject: SignerSubject) -> None:
     assert subject.key == key, "the key was changed"
 
 
-@check("signer-03", "signer")
+@check("SIGN-003", "signer")
 async def lets_no_secret_break_out(subject: SignerSubject) -> None:
     """A line break or NUL in a secret is refused with BadInput or SigningError, or is encoded: it never stands in a
     header or in the URL."""
@@ -79,7 +79,7 @@ async def lets_no_secret_break_out(subject: SignerSubject) -> None:
             assert signed.header("X-Injected") is None, "a secret made a header of its own"
 
 
-@check("signer-04", "signer")
+@check("SIGN-004", "signer")
 async def keeps_every_byte_of_the_url(subject: SignerSubject) -> None:
     """Repeated parameters, their order and their encoding stay; a parameter may only be added, at the end."""
     url = subject.request.url.partition("#")[0].partition("?")[0] + "/%7Ekit%2f?" + _QUERY
@@ -87,7 +87,7 @@ async def keeps_every_byte_of_the_url(subject: SignerSubject) -> None:
     assert signed.url == url or signed.url.startswith(url + "&"), f"the URL became {signed.url.partition('?')[0]}?…"
 
 
-@check("signer-05", "signer")
+@check("SIGN-005", "signer")
 async def keeps_method_body_and_limits(subject: SignerSubject) -> None:
     """Method, body (any bytes), timeout and limit of the answer are those of the request."""
     body = '{"kit": "ä€"}\r\n'.encode() + bytes(range(256))
@@ -96,7 +96,7 @@ async def keeps_method_body_and_limits(subject: SignerSubject) -> None:
     assert (signed.method, signed.body, signed.timeout, signed.max_body) == ("PATCH", body, 1.5, 77)
 
 
-@check("signer-06", "signer")
+@check("SIGN-006", "signer")
 async def keeps_the_other_headers(subject: SignerSubject) -> None:
     """Headers that are not the signer's stay, in their order and spelling, repeated ones too."""
     others = (("X-Kit-B", "2"), ("x-kit-A", "1"), ("X-Kit-B", "3"))
@@ -106,7 +106,7 @@ async def keeps_the_other_headers(subject: SignerSubject) -> None:
     assert len(set(names)) == len(names), "the signer wrote a header twice"
 
 
-@check("signer-07", "signer")
+@check("SIGN-007", "signer")
 async def prints_no_secret(subject: SignerSubject) -> None:
     """The secret is in the representation of neither the signed request nor the key."""
     secret = subject.key.secret.reveal()
@@ -116,7 +116,7 @@ async def prints_no_secret(subject: SignerSubject) -> None:
         assert quote(secret, safe="") not in shown, "repr shows the encoded secret"
 
 
-@check("signer-08", "signer", level="should")
+@check("SIGN-008", "signer", level="should")
 async def signs_a_signed_request_anew(subject: SignerSubject) -> None:
     """Signing a signed request with another key gives what that key alone gives: nothing of the old one stays."""
     other = evolve(subject.key, secret=SecretStr(subject.key.secret.reveal()[::-1] + "2"))

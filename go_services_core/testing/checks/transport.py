@@ -40,7 +40,7 @@ async def _cut(request: bytes, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-@check("transport-01", "transport")
+@check("TRN-001", "transport")
 async def sends_the_exact_bytes(transport: Transport) -> None:
     """Method, target, headers in order and body arrive as the request has them; only framing and Host are added."""
     headers = (("X-Signature", "v1=AbC+/="), ("X-Twice", "1"), ("content-type", "text/x"), ("X-Twice", "2"))
@@ -54,7 +54,7 @@ async def sends_the_exact_bytes(transport: Transport) -> None:
         assert server.body() == b"\x00\xff body"
 
 
-@check("transport-02", "transport")
+@check("TRN-002", "transport")
 async def keeps_the_query_as_it_is(transport: Transport) -> None:
     """Repeated keys, their order, percent-encoding and empty values of the query are sent unchanged."""
     target = "/a%2Fb/%7e//../x?b=2&a=1&b=1&empty=&flag&q=%e4%BA+%20~%7E*'"
@@ -63,7 +63,7 @@ async def keeps_the_query_as_it_is(transport: Transport) -> None:
         assert server.lines()[0] == f"GET {target} HTTP/1.1", server.lines()[0]
 
 
-@check("transport-03", "transport")
+@check("TRN-003", "transport")
 async def gives_the_answer_as_it_came(transport: Transport) -> None:
     """Any status is an answer, with its headers in order, repeated ones too, and its body."""
     headers = (("X-a", "1"), ("Set-Cookie", "s=1"), ("x-A", "2"), ("Set-Cookie", "t=2"))
@@ -76,7 +76,7 @@ async def gives_the_answer_as_it_came(transport: Transport) -> None:
         assert not any(line.lower().startswith("cookie") for line in server.lines()), "a cookie was kept and sent"
 
 
-@check("transport-04", "transport")
+@check("TRN-004", "transport")
 async def follows_no_redirect(transport: Transport) -> None:
     """A redirect is returned as the answer; nothing is sent to its target."""
     async with raw_server() as target:
@@ -87,7 +87,7 @@ async def follows_no_redirect(transport: Transport) -> None:
         assert not target.requests
 
 
-@check("transport-05", "transport")
+@check("TRN-005", "transport")
 async def ends_when_the_time_is_over(transport: Transport) -> None:
     """A request over its ``timeout`` ends in RequestTimeout that says the bytes may have left, and hangs up."""
     async with raw_server(_hang) as server:
@@ -97,7 +97,7 @@ async def ends_when_the_time_is_over(transport: Transport) -> None:
         await asyncio.wait_for(server.hung_up.wait(), 10)
 
 
-@check("transport-06", "transport")
+@check("TRN-006", "transport")
 async def refuses_a_body_over_the_limit(transport: Transport) -> None:
     """An answer of ``max_body`` bytes is returned; one byte more is BodyTooLarge, and the transport goes on."""
     async with raw_server(http_answer(200, b"x" * 1000)) as server:
@@ -107,7 +107,7 @@ async def refuses_a_body_over_the_limit(transport: Transport) -> None:
         assert len((await transport.send(within, provider_id="kit")).body) == 1000
 
 
-@check("transport-07", "transport")
+@check("TRN-007", "transport")
 async def types_a_cut_connection(transport: Transport) -> None:
     """An answer that ends before its length is a TransportError with ``sent``, and the request is sent only once."""
     async with raw_server(_cut) as server:
@@ -116,7 +116,7 @@ async def types_a_cut_connection(transport: Transport) -> None:
         assert len(server.requests) == 1
 
 
-@check("transport-08", "transport")
+@check("TRN-008", "transport")
 async def never_repeats_a_request(transport: Transport) -> None:
     """A kept connection that the server drops without an answer is an error with ``sent``; nothing is sent again."""
 
@@ -130,7 +130,7 @@ async def never_repeats_a_request(transport: Transport) -> None:
         assert len(server.requests) == 2
 
 
-@check("transport-09", "transport")
+@check("TRN-009", "transport")
 async def says_when_nobody_listens(transport: Transport) -> None:
     """A refused connection is ConnectFailed, and nothing was sent."""
     async with raw_server() as server:
@@ -139,7 +139,7 @@ async def says_when_nobody_listens(transport: Transport) -> None:
     assert not error.sent
 
 
-@check("transport-10", "transport")
+@check("TRN-010", "transport")
 async def guards_loopback(transport: Transport) -> None:
     """A provider without an allowance does not reach 127.0.0.1, not even over a connection that another one opened."""
     async with raw_server() as server:
@@ -154,7 +154,7 @@ async def guards_loopback(transport: Transport) -> None:
         assert server.connections == 1, "a refused request opened a connection"
 
 
-@check("transport-11", "transport")
+@check("TRN-011", "transport")
 async def refuses_header_injection(transport: Transport) -> None:
     """A line break or NUL in a header's name or value is BadInput before anything is sent."""
     async with raw_server() as server:
@@ -163,7 +163,7 @@ async def refuses_header_injection(transport: Transport) -> None:
         assert not server.requests
 
 
-@check("transport-12", "transport")
+@check("TRN-012", "transport")
 async def refuses_target_injection(transport: Transport) -> None:
     """A URL with a space, a line break or a character outside ASCII is BadInput before anything is sent."""
     async with raw_server() as server:
@@ -172,7 +172,7 @@ async def refuses_target_injection(transport: Transport) -> None:
         assert not server.requests
 
 
-@check("transport-13", "transport")
+@check("TRN-013", "transport")
 async def closes_on_cancellation(transport: Transport) -> None:
     """Cancelling a request closes its connection, and the transport goes on to serve others."""
     async with raw_server(_hang, http_answer()) as server:
@@ -197,7 +197,7 @@ class _Pieces:
             yield piece
 
 
-@check("transport-14", "transport")
+@check("TRN-014", "transport")
 async def streams_a_body(transport: Transport) -> None:
     """A BodySource of known length is sent with Content-Length, one of unknown length in chunks."""
     async with raw_server() as server:
@@ -211,7 +211,7 @@ async def streams_a_body(transport: Transport) -> None:
         assert b"defg" in server.body()
 
 
-@check("transport-15", "transport")
+@check("TRN-015", "transport")
 async def closes_twice(transport: Transport) -> None:
     """``aclose`` closes kept connections and may be called again; a request after it is a TransportError unsent."""
     async with raw_server() as server:

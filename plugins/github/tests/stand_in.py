@@ -75,6 +75,7 @@ class GitHubStandIn:
                 "path": request.path,
                 "query": dict(request.query),
                 "headers": dict(request.headers),
+                "pairs": list(request.headers.items()),
                 "body": await request.read(),
             }
         )

@@ -160,3 +160,9 @@ async def test_webhook_is_verified_over_the_raw_body(runtime: Runtime, facts: An
 )
 def test_web_url_follows_from_the_api(base_url: str, web_url: str) -> None:
     assert GitHubSettings(base_url=base_url).web_url == web_url
+
+
+async def test_identity_is_asked_with_one_accept_header(server: Any, runtime: Runtime) -> None:
+    await consent(runtime)
+    asked = last(server, "/api/v3/user")
+    assert [value for name, value in asked["pairs"] if name == "Accept"] == ["application/vnd.github+json"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,16 +51,13 @@ async def test_two_processes_migrate_a_new_file_at_once(path: Path) -> None:
 
 
 @pytest.mark.chaos
-async def test_killed_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")  # shown when the test fails
-    chance = random.Random(seed)
+async def test_killed_writer_loses_nothing_that_it_acknowledged(path: Path, chaos: Any) -> None:
     acknowledged: list[str] = []
-    for round_ in range(4):
+    for round_ in range(chaos.rounds(4, 200)):
         worker = start(path, "accept", f"r{round_}")
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
-        for _ in range(chance.randrange(1, 300)):
+        for _ in range(chaos.random.randrange(1, 300)):
             acknowledged.append(worker.stdout.readline().strip())
         worker.send_signal(signal.SIGKILL)
         rest, _ = worker.communicate(timeout=60)

@@ -1,0 +1,200 @@
+"""The demo: every step against a real provider, the same shape each time, and a folder that survives being killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from go_services_core.demo import run
+from go_services_core.demo.steps import STEPS, Step, StepFailed
+from go_services_core.errors import ConfigError
+
+IDS = [
+    "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "webhook", "event", "disconnect",
+    "no-plaintext",
+]  # fmt: skip
+PROGRAM = """
+import sys
+from pathlib import Path
+from go_services_core.demo import run
+print("begun", flush=True)
+sys.exit(run(json=True, keep=Path(sys.argv[1]), echo=print))
+"""
+
+
+def outcome(keep: Path | None = None) -> tuple[int, dict]:
+    lines: list[str] = []
+    code = run(json=True, keep=keep, echo=lines.append)
+    (text,) = lines
+    return code, json.loads(text)
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, changed: Step) -> None:
+    """Put a step of our own in the place of the one of that id."""
+    steps = [changed if step.id == changed.id else step for step in STEPS]
+    monkeypatch.setattr(sys.modules["go_services_core.demo.run"], "STEPS", steps)
+
+
+def test_every_step_passes_and_the_outcome_has_its_shape():
+    code, found = outcome()
+    assert code == 0
+    assert list(found) == ["ok", "steps", "database", "provider_requests"]
+    assert found["ok"] is True
+    assert [step["id"] for step in found["steps"]] == IDS == [step.id for step in STEPS]
+    for step in found["steps"]:
+        assert list(step) == ["id", "name", "ok", "ms", "detail"]
+        assert step["ok"] is True
+        assert isinstance(step["ms"], float)
+        assert step["name"]
+        assert step["detail"]
+    assert found["database"].startswith("sqlite:///")
+    assert found["provider_requests"] == {
+        "authorize": 1, "items.list": 5, "revoke": 1, "token": 2, "userinfo": 3,
+    }  # fmt: skip
+
+
+def test_folder_of_its_own_is_removed_in_the_end():
+    _, found = outcome()
+    assert not Path(found["database"].removeprefix("sqlite:///")).parent.exists()
+
+
+def test_lines_for_people_name_each_step_and_the_folder(tmp_path):
+    lines: list[str] = []
+    assert run(json=False, keep=tmp_path, echo=lines.append) == 0
+    for step, line in zip(STEPS, lines, strict=False):
+        assert line.startswith("ok ")
+        assert step.name in line
+        assert " ms " in line
+    assert any(str(tmp_path) in line for line in lines)
+
+
+def test_folder_can_be_used_again_and_by_the_other_commands(tmp_path):
+    for _ in range(3):
+        code, found = outcome(tmp_path)
+        assert (code, found["ok"]) == (0, True), found["steps"][-1]
+    assert {path.name for path in tmp_path.iterdir()} >= {"app.key", "client.secret", "demo.db", "go-services.toml"}
+    for secret in ("app.key", "client.secret", "webhook.secret"):
+        assert (tmp_path / secret).stat().st_mode & 0o077 == 0
+    with sqlite3.connect(tmp_path / "demo.db") as database:
+        assert database.execute(
+            "SELECT count(*), sum(status = 'disconnected') FROM service_connections"
+        ).fetchall() == [(1, 1)]
+    database.close()
+    listed = command(tmp_path, "connections", "list", "--json")
+    assert "disconnected" in listed
+
+
+def test_key_that_a_killed_run_had_half_written_is_not_used(tmp_path):
+    (tmp_path / "app.key.new").write_text("half")
+    assert outcome(tmp_path)[0] == 0
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_step_that_fails_gives_exit_1_and_its_remedy(monkeypatch):
+    async def failing(stage):
+        raise StepFailed("The consent did not work.")
+
+    replace(monkeypatch, Step(id="consent", name="The person consents", run=failing, remedy="Do this."))
+    code, found = outcome()
+    assert code == 1
+    assert found["ok"] is False
+    assert [step["ok"] for step in found["steps"]] == [True, True, False]
+    assert found["steps"][-1]["detail"] == "The consent did not work. Do this."
+    lines: list[str] = []
+    assert run(json=False, keep=None, echo=lines.append) == 1
+    assert any(line.startswith("FAIL") and "Do this." in line for line in lines)
+
+
+def test_secret_in_the_database_fails_the_last_step(monkeypatch):
+    """The scan must be able to find something, or it proves nothing."""
+    kept = STEPS[IDS.index("disconnect")]
+
+    async def leaking(stage):
+        detail = await kept.run(stage)
+        secret = min(stage.sandbox.issued_secrets())
+        with sqlite3.connect(stage.files.database()[0]) as database:
+            database.execute("INSERT INTO service_meta VALUES ('leak', ?, '2026')", (secret,))
+        database.close()
+        return detail
+
+    replace(monkeypatch, Step(id=kept.id, name=kept.name, run=leaking, remedy=kept.remedy))
+    code, found = outcome()
+    assert code == 1
+    assert found["steps"][-1]["id"] == "no-plaintext"
+    assert "holds a secret in clear" in found["steps"][-1]["detail"]
+
+
+def test_folder_with_another_key_fails_the_first_step_and_names_the_keys(tmp_path):
+    from go_services_secrets_appkey.key import generate_key
+
+    assert outcome(tmp_path)[0] == 0
+    (tmp_path / "app.key").write_text(generate_key().reveal())
+    code, found = outcome(tmp_path)
+    assert code == 1
+    (step,) = found["steps"]
+    assert (step["id"], step["ok"]) == ("migrate", False)
+    assert step["detail"].count("app-key-") >= 2
+
+
+def test_missing_plugins_are_named_with_the_command_that_installs_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peewee", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="standard"):
+        run(json=True, keep=None, echo=print)
+
+
+def command(folder: Path, *args: str) -> str:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("go-services"), "--config", folder / "go-services.toml", *args],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def demo(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.chaos
+def test_killed_demo_leaves_a_clean_database_and_can_be_repeated(tmp_path, chaos):
+    """Killed without warning at random moments: nothing is half written, and the next run works."""
+    from go_services_store_sqlite.store import SqliteStore
+
+    seed = chaos.seed
+    with demo(tmp_path / "measured") as whole:
+        assert whole.stdout is not None
+        assert whole.stdout.readline() == "begun\n"
+        started = time.monotonic()
+        said = whole.stdout.read()
+    assert whole.returncode == 0, said
+    length = time.monotonic() - started
+    folder = tmp_path / "killed"
+    killed = 0
+    for _ in range(chaos.rounds(6, 50)):
+        with demo(folder) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chaos.random.uniform(0.0, length))
+            process.send_signal(signal.SIGKILL)
+            process.stdout.read()
+        killed += process.returncode == -signal.SIGKILL
+        if (folder / "demo.db").exists():
+            status = asyncio.run(SqliteStore(folder / "demo.db").status())
+            assert status.problems == (), f"seed {seed}"
+    assert killed, f"seed {seed}: no run was killed"
+    with demo(folder) as last:
+        assert last.stdout is not None
+        said = last.stdout.read()
+    assert last.returncode == 0, f"seed {seed}: {said}"
+    assert json.loads(command(folder, "store", "status", "--json"))["problems"] == []

@@ -33,8 +33,8 @@ from go_services_core.plugins import PluginManager
 from . import server
 from .harness import Result, alternate_async, over, ratio
 
-CALLS = {1: 1500, 64: 6000}
-CALLS_SLOW = {1: 500, 64: 1500}
+CALLS = {1: 1000, 64: 3000}
+CALLS_SLOW = {1: 300, 64: 700}
 
 
 class BenchPlugin:

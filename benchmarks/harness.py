@@ -11,7 +11,7 @@ from typing import Literal
 from attrs import asdict, frozen
 
 OUT = Path(__file__).parent / "out" / "results.json"
-PAIRS = 7
+PAIRS = 15
 
 
 @frozen(kw_only=True)

@@ -235,8 +235,9 @@ def _data(operation: Operation, response: HttpResponse) -> Any:
     if operation.answer == "text":
         return response.body.decode("utf-8", "replace")
     try:
-        return json.loads(response.body)
-    except ValueError:
+        # JSON between systems is UTF-8 (RFC 8259 §8.1); decoding here saves the guess that json.loads makes of bytes.
+        return json.loads(response.body.decode())
+    except (ValueError, RecursionError):
         kind = response.content_type or "no content type"
         raise ResponseInvalid(
             f"The answer to {operation.id} is not JSON ({kind}, {len(response.body)} bytes)."

@@ -26,6 +26,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "array": (list, tuple),
     "object": (dict,),
 }
+_PLAIN_INTEGERS = 1 << 62
+"""Below this every integer can be written as it is: Python refuses to print those of thousands of digits."""
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -40,6 +42,8 @@ class Plan:
     names: tuple[str, ...]
     headers: Headers
     params: Mapping[str, Param]
+    encoded: Mapping[str, str]
+    """The parameters' names as they stand in a query."""
     required: tuple[str, ...]
     has_body: bool
 
@@ -74,6 +78,7 @@ def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
         names=names,
         headers=headers_of(api, defaults),
         params=params,
+        encoded={name: quote(name, safe="") for name in params},
         required=tuple(param.name for param in operation.params if param.required or param.where == "path"),
         has_body=has_body,
     )
@@ -107,7 +112,10 @@ def build(plan: Plan, params: Mapping[str, Any], *, idempotency_key: str | None,
             continue
         _check_type(plan.operation, param, value)
         if param.where == "query":
-            encoded = quote(name, safe="")
+            encoded = plan.encoded[name]
+            if type(value) is int and abs(value) < _PLAIN_INTEGERS:
+                query.append(f"{encoded}={value}")
+                continue
             items = value if isinstance(value, (list, tuple)) else (value,)
             query.extend(f"{encoded}={_encoded(plan.operation, name, item)}" for item in items)
         elif param.where == "path":

@@ -69,6 +69,7 @@ class HttpTransport:
         self._guard = Guard(env.egress_allow)
         self._trust = _trust(settings)
         self._resolver = resolver
+        self._known_limits: dict[float, aiohttp.ClientTimeout] = {}
         self._timeout = self._limits(settings.timeout)
         self._sessions: dict[Pool, aiohttp.ClientSession] = {}
         self._routes: dict[tuple[str, str, str], Route] = {}
@@ -163,7 +164,14 @@ class HttpTransport:
         return session
 
     def _limits(self, seconds: float) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(total=seconds, sock_connect=self._settings.connect_timeout)
+        """Mostly the same few numbers, so that each is made once."""
+        made = self._known_limits.get(seconds)
+        if made is None:
+            if len(self._known_limits) >= _REMEMBERED:
+                self._known_limits.clear()
+            made = aiohttp.ClientTimeout(total=seconds, sock_connect=self._settings.connect_timeout)
+            self._known_limits[seconds] = made
+        return made
 
     def _route(self, provider_id: str, url: URL) -> Route:
         """Ask the guard, and remember its consent: it depends on nothing but provider, scheme and authority."""

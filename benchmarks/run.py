@@ -6,10 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from . import execute, startup
+from . import claim_depth, execute, startup, store_postgres, store_sqlite
 from .harness import Result, save, table
 
-BENCHMARKS: dict[str, Callable[[], list[Result]]] = {**startup.BENCHMARKS, **execute.BENCHMARKS}
+BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
+    **startup.BENCHMARKS,
+    **execute.BENCHMARKS,
+    **store_sqlite.BENCHMARKS,
+    **store_postgres.BENCHMARKS,
+    **claim_depth.BENCHMARKS,
+}
 
 
 def main() -> int:

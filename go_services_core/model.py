@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
-from .errors import InvalidScope
+from .errors import BadInput, InvalidScope
 from .http import Headers
 from .secret import SecretStr
 
@@ -17,8 +17,14 @@ T = TypeVar("T")
 ConnectionStatus = Literal["active", "disconnected", "errored", "pending_reauth", "needs_reconsent"]
 RefreshState = Literal["ok", "backing_off", "unknown"]
 SecretState = Literal["ok", "unreadable"]
-QueueName = Literal["inbox", "outbox"]
+QueueName = Literal["inbox", "outbox", "jobs"]
+JobStatus = Literal["queued", "running", "succeeded", "failed"]
 Outcome = Literal["done", "retry", "dead"]
+
+
+def _order_key(record: object, attribute: Attribute[str | None], value: str | None) -> None:
+    if value is not None and not value.strip():
+        raise BadInput("An order key may not be blank; None asks for no order.", field=attribute.name)
 
 
 @frozen
@@ -65,7 +71,7 @@ class Sealed:
 
 @frozen(kw_only=True)
 class Binding:
-    """What a ciphertext belongs to; it opens only under the same binding (protocols.md, envelope)."""
+    """What a ciphertext belongs to; it opens only under the same binding."""
 
     purpose: str
     provider_id: str
@@ -152,6 +158,8 @@ class Event:
     occurred_at: datetime
     source: str = "runtime"
     payload: Mapping[str, Any] = field(factory=dict)
+    order_key: str | None = field(default=None, validator=_order_key)
+    """Each handler gets the events of one key one after another, by id."""
 
 
 @frozen(kw_only=True)
@@ -231,6 +239,8 @@ class InboxDelivery:
     """SHA-256 of the body: the same id with another body is not the same delivery."""
     sealed: Sealed
     received_at: datetime
+    order_key: str | None = field(default=None, validator=_order_key)
+    """Deliveries of one provider and key are handled one after another, by id."""
 
 
 @frozen(kw_only=True)
@@ -243,6 +253,53 @@ class Accepted:
     """True when the id was seen before with another body: kept and visible, not handled."""
     challenge: bytes | None = None
     """Set when the request was a handshake: answer with it as text/plain. Nothing was stored and ``id`` is empty."""
+
+
+@frozen(kw_only=True)
+class NewJob:
+    """Work to be done once, after ``delay`` seconds by the database's clock."""
+
+    id: str
+    kind: str
+    """Names the function that does it."""
+    provider_id: str = ""
+    scope: Scope | None = None
+    connection_id: str | None = None
+    """None for the runtime's own jobs."""
+    mode: str = ""
+    """For data syncs: full, delta, bootstrap, incremental or backfill."""
+    payload: Mapping[str, Any] = field(factory=dict)
+    """What the function needs to know; no secrets."""
+    metadata: Mapping[str, Any] = field(factory=dict)
+    idempotency_key: str | None = None
+    """The same scope, provider, mode and key is the same job."""
+    requested_by: str = ""
+    order_key: str | None = field(default=None, validator=_order_key)
+    """Jobs of one kind and key are done one after another, by id."""
+    delay: float = 0.0
+    created_at: datetime
+
+
+@frozen(kw_only=True)
+class Job:
+    """A job as it stands. ``checkpoint`` is what it saved of its progress."""
+
+    id: str
+    kind: str
+    provider_id: str
+    scope: Scope | None
+    connection_id: str | None
+    mode: str
+    requested_by: str
+    order_key: str | None = None
+    payload: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    checkpoint: str | None
+    status: JobStatus
+    attempts: int
+    last_error: str
+    created_at: datetime
+    updated_at: datetime
 
 
 @frozen(kw_only=True)
@@ -261,6 +318,8 @@ class Claim:
     """Set for the outbox."""
     handler: str | None = None
     """Set for the outbox: the one handler that this claim is for."""
+    job: Job | None = None
+    """Set for jobs."""
 
 
 @frozen(kw_only=True)

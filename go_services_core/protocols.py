@@ -16,35 +16,31 @@ from attrs import field, frozen
 from .clock import Clock
 from .http import HttpRequest, HttpResponse, InboundRequest
 from .model import (
-    Accepted,
-    Attempt,
     Binding,
-    Claim,
     Connection,
     Credential,
-    Establish,
     Event,
-    GrantSnapshot,
     Health,
-    InboxDelivery,
     KeyRef,
-    Lease,
     MigrationStep,
     Observation,
-    Outcome,
-    Page,
-    QueueItem,
-    QueueName,
-    RefreshOpen,
     Scope,
     Sealed,
-    SealedCredential,
     StoreStatus,
     TokenSet,
 )
 from .secret import SecretBytes, SecretStr
 
 if TYPE_CHECKING:
+    from .facets import (
+        BudgetFacet,
+        ConnectionFacet,
+        LeaseFacet,
+        LogFacet,
+        OnceFacet,
+        QueueFacet,
+        ResourceFacet,
+    )
     from .runtime.runtime import Runtime
     from .specs import AuthSpec
 
@@ -308,189 +304,15 @@ class SecretSource(Protocol):
 # --- storage --------------------------------------------------------------------------------------------------------
 
 Work: TypeAlias = Callable[[], Generator[Any, Any, T]]
-"""A unit of work: a re-runnable factory of a generator of statements (design: storage). Ids, times and ciphertexts
+"""A unit of work: a re-runnable factory of a generator of statements. Ids, times and ciphertexts
 are arguments, never made inside."""
 
 
-class ConnectionFacet(Protocol):
-    """Connections with their credentials, grants, attempts and refreshes."""
-
-    async def begin_attempt(self, attempt: Attempt) -> None:
-        """Keep an open consent."""
-        ...
-
-    async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
-        """Take the attempt of that state, once: state, binding, expiry and use are checked and set in one statement.
-
-        A wrong binding does not consume but counts; the fifth ends the attempt.
-
-        Raises:
-            StateUnknown, StateUsed, StateExpired, BindingMismatch: and the attempt is not consumed.
-        """
-        ...
-
-    async def establish(self, change: Establish) -> tuple[Connection, int]:
-        """Connection, next credential version, grant snapshot and event in one commit.
-
-        The account (provider, scope, external account) that is connected already keeps its row and gets a new
-        version; its status becomes active and its old credential is superseded. Gives the connection and the
-        credential's version, which is that of ``change.credential`` when it is new.
-
-        Raises:
-            AccountMismatch: ``expected_connection_id`` is set and the account's connection is another; nothing changed.
-            VersionConflict: ``change.credential.version`` is not the next one; nothing changed. Its ``metadata`` has
-                ``connection_id`` and ``next_version`` to seal again for.
-        """
-        ...
-
-    async def next_version(self, provider_id: str, scope: Scope, external_account_id: str) -> tuple[str | None, int]:
-        """The id of the account's connection, if it has one, and the version its next credential will have."""
-        ...
-
-    async def get(self, connection_id: str) -> Connection:
-        """The connection.
-
-        Raises:
-            ConnectionNotFound: there is none.
-        """
-        ...
-
-    async def load(self, connection_id: str) -> tuple[Connection, SealedCredential | None]:
-        """The connection and its active credential in one statement.
-
-        Raises:
-            ConnectionNotFound: there is none.
-        """
-        ...
-
-    async def list(
-        self,
-        *,
-        provider_id: str | None = None,
-        scope: Scope | None = None,
-        status: str | None = None,
-        after: str | None = None,
-        limit: int = 100,
-    ) -> Page[Connection]:
-        """Connections by id, a page at a time."""
-        ...
-
-    async def grants(self, connection_id: str) -> GrantSnapshot | None:
-        """The newest grant snapshot."""
-        ...
-
-    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
-        """Take the connection's refresh lease for ``lease`` seconds, write the intent, read the credential: one unit.
-
-        Raises:
-            RefreshLocked: another owner holds the lease; ``metadata["retry_in"]`` are the seconds it has left.
-            ReauthRequired: the connection is not active, or has no active credential.
-            ConnectionNotFound: there is none.
-        """
-        ...
-
-    async def close_refresh(self, new: SealedCredential, *, lease: Lease, active_version: int, event: Event) -> None:
-        """Save ``new`` if ``lease`` still holds, ``active_version`` is still active and the connection is active.
-
-        Supersedes, inserts, settles the intent, writes grants and event and releases the lease in one commit.
-
-        Raises:
-            LeaseLost, VersionConflict, InvalidTransition: and nothing changed.
-        """
-        ...
-
-    async def fail_refresh(
-        self, lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str = "backing_off"
-    ) -> None:
-        """Settle the intent and release the lease. ``terminal`` moves the connection to ``pending_reauth`` with
-        ``event``; otherwise it stays active with ``refresh_state`` as ``state``.
-
-        Raises:
-            LeaseLost: and nothing changed.
-        """
-        ...
-
-    async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
-        """Status ``disconnected``, the active credential revoked, every ciphertext of the connection destroyed, event
-        written, any refresh lease broken: one commit. Disconnecting twice changes nothing and writes no event.
-
-        Raises:
-            ConnectionNotFound: there is none.
-        """
-        ...
-
-
-class QueueFacet(Protocol):
-    """Inbox and outbox: one shape of claim, heartbeat, settle, requeue and list."""
-
-    async def accept(self, delivery: InboxDelivery) -> Accepted:
-        """Keep a verified delivery, durably, with one statement where it is new.
-
-        The same provider, connection and delivery id with the same digest is a duplicate and has no effect; with
-        another digest it is kept as quarantined.
-        """
-        ...
-
-    async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
-        """Make handler names and their event patterns known; events from before ``now`` do not reach a new one."""
-        ...
-
-    async def claim(
-        self, queue: QueueName, *, owner: str, lease: float, limit: int, handlers: Sequence[str] = ()
-    ) -> list[Claim]:
-        """Take up to ``limit`` due items for ``lease`` seconds by the database's clock.
-
-        An item whose lease ended is taken over under a higher fence. For the outbox only items of ``handlers``.
-        """
-        ...
-
-    async def heartbeat(self, claims: Sequence[Claim], *, lease: float) -> list[str]:
-        """Extend the leases; gives the ids of claims that are lost."""
-        ...
-
-    async def settle(
-        self,
-        claim: Claim,
-        outcome: Outcome,
-        *,
-        error: str = "",
-        delay: float = 0.0,
-        events: Sequence[Event] = (),
-        work: Work[Any] | None = None,
-    ) -> None:
-        """End a claim. ``done`` commits ``events`` and ``work`` with it; ``retry`` makes it due again in ``delay``
-        seconds; ``dead`` sets it aside.
-
-        Raises:
-            LeaseLost: owner or fence do not hold it any more; nothing changed.
-        """
-        ...
-
-    async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
-        """Make a dead item due again. False when it is not dead."""
-        ...
-
-    async def delivery(self, delivery_row_id: str) -> InboxDelivery | None:
-        """The stored delivery."""
-        ...
-
-    async def list(
-        self, queue: QueueName, *, status: str | None = None, after: str | None = None, limit: int = 100
-    ) -> Page[QueueItem]:
-        """Items by id, a page at a time."""
-        ...
-
-
-class OnceFacet(Protocol):
-    """What may happen once: the replay ledger."""
-
-    async def claim(self, key: str, *, ttl: float) -> bool:
-        """True for the first caller within ``ttl`` seconds by the database's clock."""
-        ...
-
-
 class Store(Protocol):
-    """Durable records, in facets."""
+    """Durable records, in the facets of :mod:`go_services_core.facets`.
+
+    A store may leave a facet out: then it has no such attribute.
+    """
 
     @property
     def id(self) -> str:
@@ -505,6 +327,18 @@ class Store(Protocol):
 
     @property
     def once(self) -> OnceFacet: ...
+
+    @property
+    def leases(self) -> LeaseFacet: ...
+
+    @property
+    def resources(self) -> ResourceFacet: ...
+
+    @property
+    def budgets(self) -> BudgetFacet: ...
+
+    @property
+    def log(self) -> LogFacet: ...
 
     async def remember(self, name: str, value: bytes) -> bytes:
         """Keep ``value`` under ``name`` unless a value is there; gives the one that is kept."""
@@ -529,6 +363,18 @@ class Store(Protocol):
 
     async def status(self) -> StoreStatus:
         """Schema, sizes and problems; does not need ``open``."""
+        ...
+
+    async def prune(self, policy: Mapping[str, float], *, batch: int = 500, dry_run: bool = False) -> Mapping[str, int]:
+        """Remove history that is older than ``policy`` says: table → seconds to keep by the database's clock.
+
+        Only what :data:`~go_services_core.resources.HISTORY` names is removed, never a row that something still waits
+        for, is running, or is dead. It goes through each table by key, ``batch`` rows a commit, so that writers
+        never wait for long, and gives the rows removed per table; ``dry_run`` counts them only.
+
+        Raises:
+            BadInput: a table has no history or the time is below 0; nothing was removed.
+        """
         ...
 
 

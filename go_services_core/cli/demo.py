@@ -16,12 +16,13 @@ from .options import as_json
     metavar="DIR",
     help="Work in this folder and leave configuration, key and database there.",
 )
+@click.option("--store", metavar="URL", help="Use this database, which is best empty, instead of an SQLite file.")
 @as_json
-def demo(keep: Path | None, as_json: bool) -> int:
+def demo(keep: Path | None, store: str | None, as_json: bool) -> int:
     """Connect, call and refresh against a sandbox provider on this machine, start to end.
 
     Needs no account and no network; without --keep everything happens in a temporary folder.
     """
     from .. import demo as demonstration
 
-    return demonstration.run(json=as_json, keep=keep, echo=click.echo)
+    return demonstration.run(json=as_json, keep=keep, store=store, echo=click.echo)

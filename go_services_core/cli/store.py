@@ -1,60 +1,105 @@
-"""``go-services store``: the database's schema and state."""
+"""``go-services store``: the database's schema, its rows and its size."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from .exits import FAILED, OK
 from .lazy import Group
 from .options import as_json, dry_run
-from .output import clean, fields, show_json
+from .output import clean, fields, show_json, table
 from .session import Session, pass_session
 
 if TYPE_CHECKING:
+    from ..admin import Progress, StoreAdmin, TableSize
     from ..config import Config
-    from ..model import MigrationStep, StoreStatus
+    from ..model import StoreStatus
     from ..plugins import PluginManager
     from ..protocols import Store
+
+T = TypeVar("T")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.group(cls=Group)
 def store() -> None:
-    """Migrate the database and show its state.
+    """Migrate, check, adopt and clean the database, and show its state.
 
     \b
-    go-services store migrate --dry-run
+    go-services store migrate --plan
     go-services store status --json
     """
 
 
 @store.command()
+@click.option("--plan", is_flag=True, help="Print the SQL that would be run; change nothing.")
 @dry_run
 @as_json
 @pass_session
-def migrate(session: Session, dry_run: bool, as_json: bool) -> None:
+def migrate(session: Session, plan: bool, dry_run: bool, as_json: bool) -> None:
     """Apply the pending migrations; without any, change nothing."""
-    import asyncio
-
-    steps = asyncio.run(_migrate(configured_store(session.config()), dry_run))
-    if as_json:
-        show_json({"dry_run": dry_run, "migrations": [{"number": step.number, "name": step.name} for step in steps]})
+    if plan:
+        _show_plan(session, as_json)
         return
-    for step in steps:
-        click.echo(f"{'Would apply' if dry_run else 'Applied'} {step.number} {step.name}")
+
+    async def apply(store: Store) -> list[tuple[int, str]]:
+        admin = getattr(store, "admin", None)
+        if admin is not None:
+            await admin.plan()  # refuses a database that is not ours to migrate
+        return [(step.number, step.name) for step in await store.migrate(dry_run=dry_run)]
+
+    steps = _with_store(session, apply)
+    if as_json:
+        show_json({"dry_run": dry_run, "migrations": [{"number": number, "name": name} for number, name in steps]})
+        return
+    for number, name in steps:
+        click.echo(f"{'Would apply' if dry_run else 'Applied'} {number} {name}")
     if not steps:
         click.echo("The database is up to date.")
+
+
+def _show_plan(session: Session, as_json: bool) -> None:
+    planned = _with_admin(session, lambda admin: admin.plan())
+    if as_json:
+        steps = [{"number": step.number, "name": step.name, "statements": list(step.statements)} for step in planned]
+        show_json({"dry_run": True, "migrations": steps})
+        return
+    for step in planned:
+        click.echo(f"-- {step.number:04d} {step.name}")
+        for statement in step.statements:
+            click.echo(f"{statement};")
+    if not planned:
+        click.echo("-- The database is up to date.")
 
 
 @store.command()
 @as_json
 @pass_session
 def status(session: Session, as_json: bool) -> int:
-    """Show schema version, rows per table and problems; exit with 1 when something is pending or wrong."""
-    import asyncio
+    """Show schema version, rows and bytes per table and problems; exit with 1 when something is pending or wrong."""
 
-    found = asyncio.run(read_status(configured_store(session.config())))
+    async def look(store: Store) -> tuple[StoreStatus, Sequence[TableSize], str]:
+        from ..errors import StoreError
+
+        found = await store.status()
+        admin: StoreAdmin | None = getattr(store, "admin", None)
+        if admin is None or not found.tables:
+            return found, (), ""
+        try:
+            await admin.plan()
+        except StoreError as error:
+            return found, await admin.sizes(), str(error)
+        return found, await admin.sizes(), ""
+
+    found, sizes, refusal = _with_store(session, look)
+    problems = list(found.problems)
+    if refusal and refusal not in problems:
+        problems.append(refusal)
+    known = {size.name: size.bytes for size in sizes if size.bytes is not None}
     if as_json:
         show_json(
             {
@@ -65,23 +110,184 @@ def status(session: Session, as_json: bool) -> int:
                 "latest_version": found.latest_version,
                 "pending": [{"number": step.number, "name": step.name} for step in found.pending],
                 "tables": dict(found.tables),
-                "problems": list(found.problems),
+                "bytes": known,
+                "problems": problems,
             }
         )
+        return FAILED if found.pending or problems else OK
+    fields(
+        [
+            ("url", found.url),
+            ("server", f"{found.dialect} {found.server}"),
+            ("schema", f"{found.schema_version} of {found.latest_version}"),
+            *((f"  {name}", _row_line(rows, known.get(name))) for name, rows in sorted(found.tables.items())),
+        ]
+    )
+    for problem in problems:
+        click.echo(f"problem: {clean(problem)}")
+    if found.pending and not refusal:
+        click.echo(f"{len(found.pending)} migrations are pending: run `go-services store migrate`.")
+    return FAILED if found.pending or problems else OK
+
+
+@store.command()
+@as_json
+@pass_session
+def verify(session: Session, as_json: bool) -> int:
+    """Compare schema and rows with what they must be; exit with 1 when something is wrong.
+
+    Columns, indexes, keys and checks must be those that the migrations make, and the rows must make sense together. It
+    reads every table.
+    """
+    problems = _with_admin(session, lambda admin: admin.verify())
+    if as_json:
+        show_json({"problems": list(problems)})
     else:
-        fields(
-            [
-                ("url", found.url),
-                ("server", f"{found.dialect} {found.server}"),
-                ("schema", f"{found.schema_version} of {found.latest_version}"),
-                *((f"  {name}", f"{rows} rows") for name, rows in sorted(found.tables.items())),
-            ]
-        )
-        for problem in found.problems:
+        for problem in problems:
             click.echo(f"problem: {clean(problem)}")
-        if found.pending:
-            click.echo(f"{len(found.pending)} migrations are pending: run `go-services store migrate`.")
-    return FAILED if found.pending or found.problems else OK
+        if not problems:
+            click.echo("The database is as it must be.")
+    return FAILED if problems else OK
+
+
+def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not (name and equals and rest):
+            raise click.BadParameter(f"{value!r} does not read {param.make_metavar(ctx)}.", ctx, param)
+        pairs[name] = rest
+    return pairs
+
+
+@store.command()
+@dry_run
+@click.option("--apply", "apply_it", is_flag=True, help="Adopt the database. Make a backup first.")
+@click.option(
+    "--auth",
+    "auth_kinds",
+    multiple=True,
+    metavar="PROVIDER=KIND",
+    callback=_pairs,
+    help="Auth kind of a provider's connections whose tokens do not tell it; oauth2_auth_code by default.",
+)
+@click.option(
+    "--handler",
+    "handlers",
+    multiple=True,
+    metavar="NAME=PATTERN",
+    callback=_pairs,
+    help="Handler that gets the events which were not delivered yet.",
+)
+@click.option("--drop-bodies", is_flag=True, help="Remove the bodies of webhook deliveries, which are in clear.")
+@as_json
+@pass_session
+def adopt(
+    session: Session,
+    dry_run: bool,
+    apply_it: bool,
+    auth_kinds: dict[str, str],
+    handlers: dict[str, str],
+    drop_bodies: bool,
+    as_json: bool,
+) -> None:
+    """Turn the database of the Go system (go-services 0.7) into this release's, in one transaction.
+
+    Stop the Go system first. A dry run does everything and undoes it, so that it takes as long.
+    """
+    from ..admin import AdoptOptions
+
+    if dry_run == apply_it:
+        raise click.UsageError("Say either --dry-run or --apply.")
+    options = AdoptOptions(auth_kinds=auth_kinds, handlers=handlers, drop_bodies=drop_bodies)
+    report = _with_admin(session, lambda admin: admin.adopt(options, dry_run=dry_run, progress=_progress(as_json)))
+    if as_json:
+        lines = [{"name": line.name, "rows": line.rows, "changed": line.changed, "note": line.note} for line in report]
+        show_json({"dry_run": dry_run, "tables": lines})
+        return
+    table(
+        ("table", "rows", "changed"),
+        ((line.name, line.rows, line.changed) for line in report),
+        empty="There is no table.",
+    )
+    for line in report:
+        if line.note:
+            click.echo(f"{line.name}: {clean(line.note)}")
+    click.echo("It can be adopted; nothing was changed." if dry_run else "The database is adopted.")
+
+
+def _age(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    found = re.fullmatch(r"(\d+)([smhd])", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not an age such as 90d, 12h, 30m or 0s.", ctx, param)
+    return float(int(found[1]) * _SECONDS[found[2]])
+
+
+@store.command()
+@click.option(
+    "--older-than", required=True, metavar="AGE", callback=_age, help="Keep what is newer: 90d, 12h, 30m, 0s. Required."
+)
+@click.option("--table", "tables", multiple=True, metavar="TABLE", help="Only this table. May be repeated.")
+@click.option("--batch", default=500, metavar="N", help="Rows in one commit. Default: 500.")
+@dry_run
+@as_json
+@pass_session
+def prune(
+    session: Session, older_than: float, tables: tuple[str, ...], batch: int, dry_run: bool, as_json: bool
+) -> None:
+    """Remove history: what has ended and is older than AGE. What waits, runs or is dead stays."""
+    from ..resources import HISTORY, check_policy
+
+    policy = dict.fromkeys(tables or HISTORY, older_than)
+    check_policy(policy, batch)
+    progress = _progress(as_json)
+
+    async def remove(store: Store) -> dict[str, int]:
+        await store.open()
+        removed: dict[str, int] = {}
+        for name, keep in policy.items():
+            removed.update(await store.prune({name: keep}, batch=batch, dry_run=dry_run))
+            if progress is not None:
+                progress(f"{name}: {removed[name]} rows")
+        return removed
+
+    removed = _with_store(session, remove)
+    if as_json:
+        show_json({"dry_run": dry_run, "removed": removed})
+        return
+    click.echo(f"{'Would remove' if dry_run else 'Removed'} {sum(removed.values())} rows.")
+
+
+@store.command()
+@dry_run
+@as_json
+@pass_session
+def vacuum(session: Session, dry_run: bool, as_json: bool) -> None:
+    """Give the space of removed rows back. On SQLite writers wait, and as much disk must be free as the file has."""
+    done = _with_admin(session, lambda admin: admin.vacuum(dry_run=dry_run, progress=_progress(as_json)))
+    if as_json:
+        sizes = [{"name": line.name, "before": line.before, "after": line.after} for line in done]
+        show_json({"dry_run": dry_run, "sizes": sizes})
+        return
+    table(
+        ("name", "before", "after"),
+        ((line.name, _bytes(line.before), _bytes(line.after)) for line in done),
+        empty="There is nothing to vacuum.",
+    )
+
+
+@store.command()
+@click.option("--force", is_flag=True, help="Also where rows are lost.")
+@dry_run
+@as_json
+@pass_session
+def down(session: Session, force: bool, dry_run: bool, as_json: bool) -> None:
+    """Undo the last migration; refuse where rows would be lost."""
+    undone = _with_admin(session, lambda admin: admin.down(force=force, dry_run=dry_run))
+    if as_json:
+        show_json({"dry_run": dry_run, "number": undone.number, "name": undone.name})
+        return
+    click.echo(f"{'Would undo' if dry_run else 'Undid'} {undone.number} {undone.name}")
 
 
 def configured_store(config: Config, manager: PluginManager | None = None) -> Store:
@@ -103,16 +309,51 @@ def configured_store(config: Config, manager: PluginManager | None = None) -> St
     return open_store(config, catalog, env)
 
 
-async def _migrate(store: Store, dry_run: bool) -> list[MigrationStep]:
-    try:
-        return await store.migrate(dry_run=dry_run)
-    finally:
-        await store.aclose()
-
-
 async def read_status(store: Store) -> StoreStatus:
     """What the store says of itself."""
     try:
         return await store.status()
     finally:
         await store.aclose()
+
+
+def _with_store(session: Session, use: Callable[[Store], Awaitable[T]]) -> T:
+    import asyncio
+
+    store = configured_store(session.config())
+
+    async def run() -> T:
+        try:
+            return await use(store)
+        finally:
+            await store.aclose()
+
+    return asyncio.run(run())
+
+
+def _with_admin(session: Session, use: Callable[[StoreAdmin], Awaitable[T]]) -> T:
+    from ..errors import FacetMissing
+
+    async def run(store: Store) -> T:
+        admin: StoreAdmin | None = getattr(store, "admin", None)
+        if admin is None:
+            raise FacetMissing(
+                f"The store {type(store).__name__} offers no administration (`admin`).",
+                hint="Use the tools of its database.",
+            )
+        return await use(admin)
+
+    return _with_store(session, run)
+
+
+def _progress(as_json: bool) -> Progress | None:
+    """Lines on stderr, so that stdout stays the result."""
+    return None if as_json else lambda line: click.echo(clean(line), err=True)
+
+
+def _row_line(rows: int, size: int | None) -> str:
+    return f"{rows} rows" if size is None else f"{rows} rows, {_bytes(size)}"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1024:.0f} KiB" if size < 10 * 1024**2 else f"{size / 1024**2:.0f} MiB"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from attrs import frozen
+
+from . import scan
 
 if TYPE_CHECKING:
     from ..testing.sandbox import Sandbox
@@ -16,7 +20,7 @@ CONFIG = """\
 # Written by `go-services demo`. The provider is the sandbox, which ran only while the demo did.
 
 [store]
-url = "{store}"
+url = {store}
 
 [secrets.appkey]
 key = "file:app.key"
@@ -79,6 +83,12 @@ class Files:
     store_url: str
 
     @property
+    def database(self) -> Path | None:
+        """The SQLite file; None when the database is elsewhere."""
+        path = self.store_url.removeprefix("sqlite:///")
+        return None if path == self.store_url else self.folder / path
+
+    @property
     def config(self) -> Path:
         return self.folder / "go-services.toml"
 
@@ -89,13 +99,16 @@ class Files:
         if not (self.folder / "app.key").exists():
             self._secret("app.key", key)
         text = CONFIG.format(
-            store=self.store_url, url=sandbox.url, host=urlsplit(sandbox.url).netloc, client_id=sandbox.client_id
+            store=json.dumps(self.store_url),
+            url=sandbox.url,
+            host=urlsplit(sandbox.url).netloc,
+            client_id=sandbox.client_id,
         )
-        self._replace(self.config, text)
+        self._replace(self.config, text, mode=0o600)  # the store's URL may have a password
 
-    def database(self) -> list[Path]:
-        """Every file of the SQLite database, its log included."""
-        return sorted(self.folder.glob("demo.db*"))
+    def contents(self) -> AsyncGenerator[tuple[str, bytes]]:
+        """All that the database holds: pairs of a file's or table's name and a piece of its content."""
+        return scan.postgres(self.store_url) if self.database is None else scan.sqlite(self.database)
 
     def secrets(self) -> list[str]:
         """The secrets that the demo wrote into files of their own."""

@@ -20,13 +20,14 @@ from .files import Files
 from .steps import STEPS, Stage, remember
 
 
-def run(*, json: bool, keep: Path | None, echo: Callable[[str], None]) -> int:
+def run(*, json: bool, keep: Path | None, echo: Callable[[str], None], store: str | None = None) -> int:
     """Run every step until one fails.
 
     Args:
         json: print one JSON object in the end instead of a line per step.
         keep: folder for configuration, key and database; None uses one that is removed in the end.
         echo: prints a line.
+        store: URL of the database; None uses an SQLite file in the folder.
 
     Returns:
         The exit code: 0 when every step passed, else 1.
@@ -42,7 +43,7 @@ def run(*, json: bool, keep: Path | None, echo: Callable[[str], None]) -> int:
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
     with nullcontext(str(keep)) if keep is not None else tempfile.TemporaryDirectory(prefix="go-services-") as folder:
-        outcome = asyncio.run(_run(Path(folder).resolve(), echo=_silent if json else echo))
+        outcome = asyncio.run(_run(Path(folder).resolve(), store, echo=_silent if json else echo))
         if json:
             echo(_json.dumps(outcome, indent=2))
         else:
@@ -51,16 +52,18 @@ def run(*, json: bool, keep: Path | None, echo: Callable[[str], None]) -> int:
     return 0 if outcome["ok"] else 1
 
 
-async def _run(folder: Path, *, echo: Callable[[str], None]) -> dict[str, Any]:
+async def _run(folder: Path, store: str | None, *, echo: Callable[[str], None]) -> dict[str, Any]:
     from ..testing.sandbox import Sandbox
 
-    files = Files(folder, f"sqlite:///{folder / 'demo.db'}")
+    files = Files(folder, store or f"sqlite:///{folder / 'demo.db'}")
+    database = ""
     results: list[dict[str, Any]] = []
     async with Sandbox() as sandbox:
         files.write(sandbox, _new_key())
         began = time.perf_counter()
         try:
             async with _stage(files, sandbox) as stage:
+                database = (await stage.runtime.store_status()).url
                 for step in STEPS:
                     try:
                         detail, ok = await step.run(stage), True
@@ -79,7 +82,7 @@ async def _run(folder: Path, *, echo: Callable[[str], None]) -> dict[str, Any]:
     return {
         "ok": len(results) == len(STEPS) and all(result["ok"] for result in results),
         "steps": results,
-        "database": files.store_url,
+        "database": database,
         "provider_requests": requests,
     }
 

@@ -30,8 +30,19 @@ class Check:
     since: str
     rule: str
     run: Callable[[Any], Awaitable[None]] = field(repr=False)
-    needs: str | None = None
-    """A facet or ability that the subject may lack; the check is then skipped and listed as skipped."""
+    needs: tuple[str, ...] = ()
+    """What the subject may leave out, such as a store's facets: without it the check is listed as skipped."""
+
+    async def apply(self, subject: Any) -> None:
+        """Run the check.
+
+        Raises:
+            Skipped: the subject lacks what the check needs.
+        """
+        missing = [name for name in self.needs if not hasattr(subject, name)]
+        if missing:
+            raise Skipped(f"{type(subject).__name__} leaves out {', '.join(missing)}")
+        await self.run(subject)
 
 
 class Skipped(Exception):
@@ -42,7 +53,7 @@ CHECKS: list[Check] = []
 
 
 def check(
-    id: str, kind: Kind, *, level: Level = "must", since: str = "0.1", needs: str | None = None
+    id: str, kind: Kind, *, level: Level = "must", since: str = "0.1", needs: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Any], Awaitable[None]]], Callable[[Any], Awaitable[None]]]:
     """Register an async function as a check."""
 
@@ -90,7 +101,7 @@ async def examine(rule: Check, subject: Subject) -> Result:
     """Run one check against a fresh subject."""
     try:
         async with subject() as made:
-            await rule.run(made)
+            await rule.apply(made)
     except Skipped as reason:
         return Result(check=rule, outcome="skipped", detail=str(reason))
     except Exception as error:

@@ -6,6 +6,7 @@ It belongs to one event loop, and forgets everything with the process. Leases go
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from attrs import evolve
@@ -38,7 +39,10 @@ from ..model import (
     SealedCredential,
     StoreStatus,
 )
+from .memory_history import prune
+from .memory_ledgers import Budgets, Leases, Log, Once
 from .memory_queues import Queues
+from .memory_resources import Resources
 from .memory_tables import Consent, Hold, Tables, page
 
 
@@ -198,18 +202,6 @@ class Connections:
         return tables.change(connection, status="disconnected", refresh_state="ok", last_error="")
 
 
-class Once:
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    async def claim(self, key: str, *, ttl: float) -> bool:
-        until = self._tables.once.get(key)
-        if until is not None and until > self._tables.clock.now():
-            return False
-        self._tables.once[key] = self._tables.later(ttl)
-        return True
-
-
 class MemoryStore:
     """A :class:`~go_services_core.protocols.Store` without a database.
 
@@ -223,6 +215,10 @@ class MemoryStore:
         self.connections = Connections(tables)
         self.queues = Queues(tables)
         self.once = Once(tables)
+        self.leases = Leases(tables)
+        self.resources = Resources(tables)
+        self.budgets = Budgets(tables)
+        self.log = Log(tables)
 
     async def remember(self, name: str, value: bytes) -> bytes:
         return self._tables.meta.setdefault(name, value)
@@ -242,7 +238,11 @@ class MemoryStore:
 
     async def status(self) -> StoreStatus:
         tables = self._tables
-        sizes = {name: len(getattr(tables, name)) for name in ("connections", "attempts", "inbox", "events")}
+        names = ("connections", "attempts", "inbox", "events", "jobs", "subscriptions", "installations", "activity")
+        sizes = {name: len(getattr(tables, name)) for name in names}
         return StoreStatus(
             url="memory:", dialect="memory", server="memory", schema_version=1, latest_version=1, tables=sizes
         )
+
+    async def prune(self, policy: Mapping[str, float], *, batch: int = 500, dry_run: bool = False) -> Mapping[str, int]:
+        return prune(self._tables, policy, batch=batch, dry_run=dry_run)

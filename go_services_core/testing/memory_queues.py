@@ -1,4 +1,4 @@
-"""The inbox and the outbox of the memory store."""
+"""The inbox, the outbox and the jobs of the memory store."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..errors import (
-    BadInput,
-    LeaseLost,
-)
+from attrs import evolve
+
+from ..errors import BadInput, Conflict, IdempotencyMismatch, LeaseLost
 from ..model import (
     Accepted,
     Claim,
     Event,
     InboxDelivery,
+    Job,
+    NewJob,
     Outcome,
     Page,
     QueueItem,
@@ -25,10 +26,20 @@ from ..model import (
 from ..protocols import Work
 from .memory_tables import LIVE, Slot, Tables, page
 
+CLAIMED = {"inbox": "processing", "outbox": "processing", "jobs": "running"}
+WAITING = {"inbox": "pending", "outbox": "pending", "jobs": "queued"}
+DEAD = {"inbox": "dead", "outbox": "dead", "jobs": "failed"}
+SETTLED = {
+    "inbox": {"done": "processed", "retry": "retry_ready", "dead": "dead"},
+    "outbox": {"done": "delivered", "retry": "retry_ready", "dead": "dead"},
+    "jobs": {"done": "succeeded", "retry": "queued", "dead": "failed"},
+}
+
 
 class Queues:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._slots = {"inbox": tables.inbox, "outbox": tables.outbox, "jobs": tables.jobs}
 
     async def accept(self, delivery: InboxDelivery) -> Accepted:
         inbox = self._tables.inbox
@@ -42,8 +53,51 @@ class Queues:
             if slot.delivery is not None and slot.delivery.digest == delivery.digest:
                 return Accepted(id=slot.id, duplicate=True, quarantined=slot.status == "quarantined")
         status = "quarantined" if seen else "pending"
-        inbox[delivery.id] = Slot(delivery.id, self._tables.clock.now(), delivery=delivery, status=status)
+        now = self._tables.clock.now()
+        inbox[delivery.id] = Slot(delivery.id, now, now, delivery=delivery, status=status)
         return Accepted(id=delivery.id, quarantined=bool(seen))
+
+    async def enqueue(self, job: NewJob) -> tuple[str, bool]:
+        tables = self._tables
+        if not job.kind.strip():
+            raise BadInput("A job needs a kind, which names the function that does it.", field="job.kind")
+        if job.id in tables.jobs:
+            raise Conflict(f"There is a job {job.id!r} already.")
+        if job.connection_id is not None:
+            tables.connection(job.connection_id)
+        if job.idempotency_key is not None:
+            if not job.idempotency_key.strip():
+                raise BadInput("An idempotency key may not be blank.", field="job.idempotency_key")
+            key = (str(job.scope or ""), job.provider_id, job.mode, job.idempotency_key)
+            known = tables.jobs.get(tables.job_keys.get(key, ""))
+            if known is not None and known.job is not None:
+                if (known.job.connection_id, known.job.kind) != (job.connection_id, job.kind):
+                    raise IdempotencyMismatch(
+                        "This idempotency key was used for a job of another connection or kind.",
+                        metadata={"job_id": known.id},
+                    )
+                return known.id, False
+            tables.job_keys[key] = job.id
+        kept = Job(
+            id=job.id,
+            kind=job.kind,
+            provider_id=job.provider_id,
+            scope=job.scope,
+            connection_id=job.connection_id,
+            mode=job.mode,
+            requested_by=job.requested_by,
+            order_key=job.order_key,
+            payload=dict(job.payload),
+            metadata=dict(job.metadata),
+            checkpoint=None,
+            status="queued",
+            attempts=0,
+            last_error="",
+            created_at=job.created_at,
+            updated_at=job.created_at,
+        )
+        tables.jobs[job.id] = Slot(job.id, tables.later(job.delay), job.created_at, job=kept, status="queued")
+        return job.id, True
 
     async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
         for name, pattern in handlers.items():
@@ -51,7 +105,14 @@ class Queues:
             self._tables.handlers[name] = (pattern, since)
 
     async def claim(
-        self, queue: QueueName, *, owner: str, lease: float, limit: int, handlers: Sequence[str] = ()
+        self,
+        queue: QueueName,
+        *,
+        owner: str,
+        lease: float,
+        limit: int,
+        handlers: Sequence[str] = (),
+        kinds: Sequence[str] = (),
     ) -> builtins.list[Claim]:
         if limit < 1:
             raise BadInput(f"A limit is at least 1, not {limit}.", field="limit")
@@ -59,15 +120,22 @@ class Queues:
         if queue == "outbox":
             self._fan_out()
         now = tables.clock.now()
-        slots = tables.inbox if queue == "inbox" else tables.outbox
+        live = [slot for slot in self._slots[queue].values() if slot.status in LIVE]
+        heads: dict[tuple[str | None, str], str] = {}
+        for slot in live:
+            if (key := _order(slot)) is not None:
+                heads[key] = min(slot.id, heads.get(key, slot.id))
         due = [
             slot
-            for slot in slots.values()
-            if slot.status in LIVE and slot.due <= now and (queue == "inbox" or slot.handler in handlers)
+            for slot in live
+            if slot.due <= now
+            and ((key := _order(slot)) is None or heads[key] == slot.id)
+            and (slot.event is None or slot.handler in handlers)
+            and (slot.job is None or slot.job.kind in kinds)
         ]
         taken = sorted(due, key=lambda slot: (slot.due, slot.id))[:limit]
         for slot in taken:
-            slot.status, slot.owner, slot.due = "processing", owner, tables.later(lease)
+            slot.status, slot.owner, slot.due, slot.changed = CLAIMED[queue], owner, tables.later(lease), now
             slot.fence += 1
             slot.attempts += 1
         return [
@@ -80,6 +148,7 @@ class Queues:
                 delivery=slot.delivery,
                 event=slot.event,
                 handler=slot.handler,
+                job=_job(slot),
             )
             for slot in sorted(taken, key=lambda slot: slot.id)
         ]
@@ -89,17 +158,18 @@ class Queues:
         for event in tables.events.values():
             if event.id in tables.heard:
                 continue
-            tables.heard.add(event.id)
+            now = tables.clock.now()
+            tables.heard[event.id] = now
             for name, (pattern, since) in tables.handlers.items():
                 if since <= event.occurred_at and fnmatchcase(event.name, pattern):
                     id = f"{event.id}:{name}"
-                    tables.outbox[id] = Slot(id, tables.clock.now(), event=event, handler=name)
+                    tables.outbox[id] = Slot(id, now, now, event=event, handler=name)
 
     def _held(self, claim: Claim) -> Slot | None:
-        slot = (self._tables.inbox if claim.queue == "inbox" else self._tables.outbox).get(claim.id)
-        if slot is None or slot.status != "processing" or (slot.owner, slot.fence) != (claim.owner, claim.fence):
+        slot = self._slots[claim.queue].get(claim.id)
+        if slot is None or slot.status != CLAIMED[claim.queue]:
             return None
-        return slot
+        return slot if (slot.owner, slot.fence) == (claim.owner, claim.fence) else None
 
     async def heartbeat(self, claims: Sequence[Claim], *, lease: float) -> builtins.list[str]:
         lost = []
@@ -130,19 +200,26 @@ class Queues:
         if work is not None:
             for step in work():
                 raise BadInput(f"The memory store runs no statements, and the work asked for {step!r}.", field="work")
-        done = "processed" if claim.queue == "inbox" else "delivered"
-        slot.status = {"done": done, "retry": "retry_ready", "dead": "dead"}[outcome]
+        slot.status, slot.changed = SETTLED[claim.queue][outcome], self._tables.clock.now()
         slot.owner, slot.error, slot.due = None, error, self._tables.later(delay)
         for event in events:
             self._tables.enqueue(event)
 
+    async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:
+        if claim.queue != "jobs":
+            raise BadInput(f"Only jobs have a checkpoint, not the {claim.queue}.", field="claim")
+        slot = self._held(claim)
+        if slot is None:
+            raise LeaseLost(metadata={"queue": claim.queue, "id": claim.id})
+        slot.checkpoint, slot.due, slot.changed = text, self._tables.later(lease), self._tables.clock.now()
+
     async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
         event_id, _, named = item_id.partition(":")
-        slots = self._tables.inbox if queue == "inbox" else self._tables.outbox
+        now = self._tables.clock.now()
         dead = [
             slot
-            for slot in slots.values()
-            if slot.status == "dead"
+            for slot in self._slots[queue].values()
+            if slot.status == DEAD[queue]
             and (
                 slot.id == item_id
                 if slot.event is None
@@ -150,26 +227,61 @@ class Queues:
             )
         ]
         for slot in dead:
-            slot.status, slot.attempts, slot.due = "pending", 0, self._tables.clock.now()
+            slot.status, slot.attempts, slot.due, slot.changed = WAITING[queue], 0, now, now
         return bool(dead)
 
     async def delivery(self, delivery_row_id: str) -> InboxDelivery | None:
         slot = self._tables.inbox.get(delivery_row_id)
         return None if slot is None else slot.delivery
 
+    async def job(self, job_id: str) -> Job | None:
+        slot = self._tables.jobs.get(job_id)
+        return None if slot is None else _job(slot)
+
     async def list(
-        self, queue: QueueName, *, status: str | None = None, after: str | None = None, limit: int = 100
+        self,
+        queue: QueueName,
+        *,
+        status: str | None = None,
+        provider_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
     ) -> Page[QueueItem]:
-        items = [
-            _item(queue, slot) for slot in (self._tables.inbox if queue == "inbox" else self._tables.outbox).values()
-        ]
+        items = [_item(queue, slot) for slot in self._slots[queue].values()]
         if queue == "outbox":
             with_handler = {slot.event.id for slot in self._tables.outbox.values() if slot.event}
             for event in self._tables.events.values():
                 if event.id not in with_handler:
                     heard = "delivered" if event.id in self._tables.heard else "pending"
-                    items.append(_item(queue, Slot(event.id, event.occurred_at, event=event, status=heard)))
-        return page([(item.id, item) for item in items if status in (None, item.status)], after, limit)
+                    at = event.occurred_at
+                    items.append(_item(queue, Slot(event.id, at, at, event=event, status=heard)))
+        wanted = [
+            (item.id, item)
+            for item in items
+            if status in (None, item.status)
+            and provider_id in (None, item.provider_id)
+            and name in (None, item.name)
+            and (since is None or since <= item.created_at)
+            and (until is None or item.created_at < until)
+        ]
+        return page(wanted, after, limit)
+
+
+def _order(slot: Slot) -> tuple[str | None, str] | None:
+    """Among what the slot keeps its place; None where it has no order."""
+    group: str | None
+    if slot.delivery is not None:
+        group, key = slot.delivery.provider_id, slot.delivery.order_key
+    elif slot.event is not None:
+        group, key = slot.handler, slot.event.order_key
+    elif slot.job is not None:
+        group, key = slot.job.kind, slot.job.order_key
+    else:
+        raise LookupError(slot.id)
+    return None if key is None else (group, key)
 
 
 def _item(queue: QueueName, slot: Slot) -> QueueItem:
@@ -177,6 +289,8 @@ def _item(queue: QueueName, slot: Slot) -> QueueItem:
         provider_id, name, created_at = slot.delivery.provider_id, slot.delivery.event, slot.delivery.received_at
     elif slot.event is not None:
         provider_id, name, created_at = slot.event.provider_id, slot.event.name, slot.event.occurred_at
+    elif slot.job is not None:
+        provider_id, name, created_at = slot.job.provider_id, slot.job.kind, slot.job.created_at
     else:
         raise LookupError(slot.id)
     return QueueItem(
@@ -190,3 +304,11 @@ def _item(queue: QueueName, slot: Slot) -> QueueItem:
         error=slot.error,
         created_at=created_at,
     )
+
+
+def _job(slot: Slot) -> Job | None:
+    """The job as it stands."""
+    if slot.job is None:
+        return None
+    states: dict[str, Any] = {"status": slot.status, "attempts": slot.attempts, "last_error": slot.error}
+    return evolve(slot.job, **states, checkpoint=slot.checkpoint, updated_at=slot.changed)

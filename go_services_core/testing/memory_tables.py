@@ -21,13 +21,16 @@ from ..model import (
     Event,
     GrantSnapshot,
     InboxDelivery,
+    Job,
     Lease,
     Page,
+    Sealed,
     SealedCredential,
     T,
 )
+from ..resources import Activity, BudgetKey, Dispatch, Installation, Subscription, SyncCursor
 
-LIVE = ("pending", "retry_ready", "processing")
+LIVE = ("pending", "retry_ready", "processing", "queued", "running")
 
 
 @define
@@ -50,18 +53,47 @@ class Hold:
 
 @define
 class Slot:
-    """What is claimed: one delivery of the inbox, or one event for one handler."""
+    """What is claimed: one delivery of the inbox, one event for one handler, or a job."""
 
     id: str
     due: datetime
+    changed: datetime
     delivery: InboxDelivery | None = None
     event: Event | None = None
     handler: str | None = None
+    job: Job | None = None
+    """As it was when it was queued."""
+    checkpoint: str | None = None
     status: str = "pending"
     attempts: int = 0
     owner: str | None = None
     fence: int = 0
     error: str = ""
+
+
+@define
+class Entry:
+    """One line of a ledger of what is begun and finished."""
+
+    digest: bytes
+    owner: str | None
+    expires_at: datetime
+    changed: datetime
+    fence: int = 1
+    status: str = "running"
+    result: Sealed | None = None
+    dispatch: Dispatch | None = None
+    error: str = ""
+
+
+@define
+class Window:
+    """The running window of a budget."""
+
+    limit: float
+    remaining: float
+    seconds: float
+    reset_at: datetime
 
 
 @define
@@ -71,16 +103,27 @@ class Tables:
     credentials: dict[str, list[SealedCredential | None]] = Factory(dict)
     """By connection; the version is the position + 1, and a destroyed one is None."""
     active: dict[str, int] = Factory(dict)
+    superseded: dict[str, datetime] = Factory(dict)
+    """When a credential stopped being active, by its id."""
     snapshots: dict[str, list[GrantSnapshot]] = Factory(dict)
     attempts: dict[bytes, Consent] = Factory(dict)
     holds: dict[str, Hold] = Factory(dict)
     events: dict[str, Event] = Factory(dict)
-    heard: set[str] = Factory(set)
-    """Events that were handed to their handlers."""
+    heard: dict[str, datetime] = Factory(dict)
+    """Events that were handed to their handlers, and when."""
     handlers: dict[str, tuple[str, datetime]] = Factory(dict)
     inbox: dict[str, Slot] = Factory(dict)
     outbox: dict[str, Slot] = Factory(dict)
+    jobs: dict[str, Slot] = Factory(dict)
+    job_keys: dict[tuple[str, ...], str] = Factory(dict)
     once: dict[str, datetime] = Factory(dict)
+    ledger: dict[str, Entry] = Factory(dict)
+    dispatches: dict[str, Entry] = Factory(dict)
+    subscriptions: dict[str, Subscription] = Factory(dict)
+    installations: dict[str, Installation] = Factory(dict)
+    cursors: dict[tuple[str, ...], SyncCursor] = Factory(dict)
+    budgets: dict[BudgetKey, Window] = Factory(dict)
+    activity: dict[str, Activity] = Factory(dict)
     meta: dict[str, bytes] = Factory(dict)
 
     def later(self, seconds: float) -> datetime:
@@ -108,6 +151,9 @@ class Tables:
             self.events[event.id] = event
 
     def save(self, new: SealedCredential) -> None:
+        old = self.credential(new.connection_id)
+        if old is not None:
+            self.superseded[old.id] = self.clock.now()
         self.credentials.setdefault(new.connection_id, []).append(new)
         self.active[new.connection_id] = new.version
         snapshots = self.snapshots.setdefault(new.connection_id, [])
@@ -115,7 +161,7 @@ class Tables:
             snapshots.append(
                 GrantSnapshot(
                     connection_id=new.connection_id,
-                    version=len(snapshots) + 1,
+                    version=snapshots[-1].version + 1 if snapshots else 1,
                     requested=new.requested,
                     granted=new.granted,
                     captured_at=new.created_at,

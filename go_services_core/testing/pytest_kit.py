@@ -52,7 +52,7 @@ def _as_test(rule: Check) -> Any:
     def test(self: Kit) -> None:
         async def run() -> None:
             async with self.subject() as made:
-                await rule.run(made)
+                await rule.apply(made)
 
         try:
             asyncio.run(run())

@@ -120,7 +120,7 @@ def test_secret_in_the_database_fails_the_last_step(monkeypatch):
     async def leaking(stage):
         detail = await kept.run(stage)
         secret = min(stage.sandbox.issued_secrets())
-        with sqlite3.connect(stage.files.database()[0]) as database:
+        with sqlite3.connect(stage.files.database) as database:
             database.execute("INSERT INTO service_meta VALUES ('leak', ?, '2026')", (secret,))
         database.close()
         return detail

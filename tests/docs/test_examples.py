@@ -44,7 +44,9 @@ BLOCK = re.compile(
 TERMINAL = (
     "README.md",
     "docs/tutorial/first-connection.md",
+    "docs/how-to/adopt-a-go-services-database.md",
     "docs/how-to/github-enterprise.md",
+    "docs/how-to/operate-the-store.md",
     "docs/how-to/test-with-the-sandbox.md",
     "docs/how-to/write-a-handler.md",
 )

@@ -1,3 +1,19 @@
 """The conformance checks, one file per kind of object. Importing this package registers all of them."""
 
-from . import plugin, provider, provider_oauth, secrets, signer, store, store_queues, store_refresh, transport  # noqa: F401
+from . import (  # noqa: F401
+    plugin,
+    provider,
+    provider_oauth,
+    secrets,
+    signer,
+    store,
+    store_budgets,
+    store_jobs,
+    store_leases,
+    store_order,
+    store_queues,
+    store_refresh,
+    store_resources,
+    store_retention,
+    transport,
+)

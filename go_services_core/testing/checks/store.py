@@ -143,7 +143,7 @@ async def outbox_ids(store: Store) -> list[str]:
     return [item.id for item in (await store.queues.list("outbox")).items]
 
 
-@check("STORE-001", "store")
+@check("STORE-001", "store", needs=("connections", "queues"))
 async def unknown_connection_is_not_found(store: Store) -> None:
     """What is asked of a connection that does not exist raises ConnectionNotFound."""
     facet = store.connections
@@ -155,7 +155,7 @@ async def unknown_connection_is_not_found(store: Store) -> None:
     assert await outbox_ids(store) == []
 
 
-@check("STORE-002", "store")
+@check("STORE-002", "store", needs=("connections", "queues"))
 async def establish_keeps_every_field(store: Store) -> None:
     """A new connection is version 1, and everything given is read back unchanged, in one commit with its event."""
     wanted = change()
@@ -167,7 +167,7 @@ async def establish_keeps_every_field(store: Store) -> None:
     assert await outbox_ids(store) == [wanted.event.id]
 
 
-@check("STORE-003", "store")
+@check("STORE-003", "store", needs=("connections",))
 async def establish_of_known_account_keeps_row_and_counts_up(store: Store) -> None:
     """The same account keeps its row and gets the next version; a proposal for another row is a VersionConflict."""
     first = await established(store)
@@ -182,7 +182,7 @@ async def establish_of_known_account_keeps_row_and_counts_up(store: Store) -> No
     assert len((await store.connections.list()).items) == 1
 
 
-@check("STORE-004", "store")
+@check("STORE-004", "store", needs=("connections", "queues"))
 async def establish_refuses_another_account(store: Store) -> None:
     """A re-consent with another account than the connection's raises AccountMismatch and changes nothing."""
     first = await established(store, "account-1")
@@ -202,7 +202,7 @@ async def establish_refuses_another_account(store: Store) -> None:
     assert (await store.connections.establish(right))[1] == 2
 
 
-@check("STORE-005", "store")
+@check("STORE-005", "store", needs=("connections",))
 async def concurrent_establishments_make_one_connection(store: Store) -> None:
     """Of concurrent establishments of one account one wins; the others get a VersionConflict and can follow it."""
     wanted = [change() for _ in range(8)]
@@ -216,7 +216,7 @@ async def concurrent_establishments_make_one_connection(store: Store) -> None:
     assert (await store.connections.establish(again))[1] == 2
 
 
-@check("STORE-006", "store")
+@check("STORE-006", "store", needs=("connections",))
 async def grants_are_versioned_when_they_change(store: Store) -> None:
     """A grant snapshot is written when grants change, and only then; unknown grants are not the same as none."""
     made = await established(store)
@@ -233,7 +233,7 @@ async def grants_are_versioned_when_they_change(store: Store) -> None:
         assert active.granted == granted
 
 
-@check("STORE-007", "store")
+@check("STORE-007", "store", needs=("connections",))
 async def connections_are_listed_by_key(store: Store) -> None:
     """Lists come in pages by id, filtered by provider, scope and status, and no entry is lost or doubled."""
     ids = [(await established(store, f"account-{number}")).id for number in range(5)]
@@ -253,7 +253,7 @@ async def connections_are_listed_by_key(store: Store) -> None:
     await refused(BadInput, store.connections.list(limit=0))
 
 
-@check("STORE-010", "store")
+@check("STORE-010", "store", needs=("connections",))
 async def attempt_is_consumed_once(store: Store) -> None:
     """An attempt is read back unchanged by its state and binding, and of concurrent callbacks one gets it."""
     wanted = attempt(b"state", b"binding")
@@ -265,7 +265,7 @@ async def attempt_is_consumed_once(store: Store) -> None:
     await refused(StateUnknown, store.connections.consume_attempt(unknown, wanted.binding_hash, now=now()))
 
 
-@check("STORE-011", "store")
+@check("STORE-011", "store", needs=("connections",))
 async def attempt_expires(store: Store) -> None:
     """A callback after the attempt's time raises StateExpired."""
     wanted = attempt(b"state", b"binding")
@@ -274,7 +274,7 @@ async def attempt_expires(store: Store) -> None:
     await refused(StateExpired, call)
 
 
-@check("STORE-012", "store")
+@check("STORE-012", "store", needs=("connections",))
 async def wrong_browser_counts_and_the_fifth_ends_the_attempt(store: Store) -> None:
     """A wrong binding does not consume; after the fifth even the right one raises StateUsed."""
     consume = store.connections.consume_attempt
@@ -291,7 +291,7 @@ async def wrong_browser_counts_and_the_fifth_ends_the_attempt(store: Store) -> N
             await refused(StateUsed, consume(wanted.state_hash, wanted.binding_hash, now=now()))
 
 
-@check("STORE-030", "store")
+@check("STORE-030", "store", needs=("connections", "queues"))
 async def disconnect_ends_everything_once(store: Store) -> None:
     """Disconnecting removes the credential, breaks a running refresh and announces it; a second time does nothing."""
     made = await established(store)
@@ -312,7 +312,7 @@ async def disconnect_ends_everything_once(store: Store) -> None:
     assert (again.id, again.status, version) == (made.id, "active", 2)
 
 
-@check("STORE-031", "store")
+@check("STORE-031", "store", needs=("connections",))
 async def empty_ciphertext_is_refused(store: Store) -> None:
     """A credential without a ciphertext is refused with a typed error and changes nothing."""
     wanted = change()
@@ -321,7 +321,7 @@ async def empty_ciphertext_is_refused(store: Store) -> None:
     assert (await store.connections.list()).items == ()
 
 
-@check("STORE-040", "store")
+@check("STORE-040", "store", needs=("once",))
 async def key_is_claimed_once_within_its_time(store: Store) -> None:
     """Of concurrent claims of a key one is True; after its time the key can be claimed again."""
     answers = await asyncio.gather(*(store.once.claim("key", ttl=30) for _ in range(20)))

@@ -51,7 +51,7 @@ async def items(store: Store, queue: QueueName, status: str | None = None) -> li
     return list((await store.queues.list(queue, status=status)).items)
 
 
-@check("STORE-050", "store")
+@check("STORE-050", "store", needs=("connections", "queues"))
 async def delivery_is_accepted_once(store: Store) -> None:
     """A delivery is read back unchanged; the same id with the same body is a duplicate; channels are apart."""
     first = delivery()
@@ -71,7 +71,7 @@ async def delivery_is_accepted_once(store: Store) -> None:
     assert sum(answer.duplicate for answer in concurrent) == 7
 
 
-@check("STORE-051", "store")
+@check("STORE-051", "store", needs=("queues",))
 async def same_id_with_another_body_is_quarantined(store: Store) -> None:
     """The same delivery id with another body is kept, visible and never claimed, and repeating it adds nothing."""
     await store.queues.accept(delivery())
@@ -85,7 +85,7 @@ async def same_id_with_another_body_is_quarantined(store: Store) -> None:
     assert not await store.queues.requeue("inbox", forged.id)
 
 
-@check("STORE-052", "store")
+@check("STORE-052", "store", needs=("queues",))
 async def item_is_claimed_by_one(store: Store) -> None:
     """Under 20 concurrent claimers every item has exactly one holder, and the claim carries the delivery."""
     sent = [delivery(f"d{number}") for number in range(30)]
@@ -95,12 +95,13 @@ async def item_is_claimed_by_one(store: Store) -> None:
     taken = [claim for batch in claims for claim in batch]
     assert sorted(claim.id for claim in taken) == sorted(one.id for one in sent)
     assert {claim.id: claim.delivery for claim in taken} == {one.id: one for one in sent}
+    assert max(map(len, claims)) <= 3
     assert {(claim.attempt, claim.queue) for claim in taken} == {(1, "inbox")}
     assert await take(store) == []
     await refused(BadInput, take(store, limit=0))
 
 
-@check("STORE-053", "store")
+@check("STORE-053", "store", needs=("queues",))
 async def ended_lease_is_taken_over_under_a_higher_fence(store: Store) -> None:
     """After its lease an item goes to another holder; the old one can neither settle nor extend it."""
     await store.queues.accept(delivery())
@@ -118,23 +119,7 @@ async def ended_lease_is_taken_over_under_a_higher_fence(store: Store) -> None:
     assert [item.status for item in await items(store, "inbox")] == ["processed"]
 
 
-@check("STORE-057", "store")
-async def fence_tells_claims_of_one_owner_apart(store: Store) -> None:
-    """A claim that its own owner has claimed again is lost as well: the name alone holds nothing."""
-    await store.queues.register_handlers({"h": "*"}, now=now())
-    await emit(store, event())
-    await store.queues.accept(delivery())
-    late = [*await take(store, lease=0.05), *await take(store, "h", lease=0.05)]
-    await asyncio.sleep(0.1)
-    newer = [*await take(store), *await take(store, "h")]
-    assert [claim.id for claim in newer] == [claim.id for claim in late]
-    assert await store.queues.heartbeat(late, lease=30) == [claim.id for claim in late]
-    for old, new in zip(late, newer, strict=True):
-        await refused(LeaseLost, store.queues.settle(old, "done"))
-        await store.queues.settle(new, "done")
-
-
-@check("STORE-054", "store")
+@check("STORE-054", "store", needs=("queues",))
 async def heartbeat_extends_the_lease(store: Store) -> None:
     """A lease that is extended is not taken over, in either queue."""
     await store.queues.register_handlers({"h": "*"}, now=now())
@@ -147,7 +132,7 @@ async def heartbeat_extends_the_lease(store: Store) -> None:
     assert [*await take(store, owner="x"), *await take(store, "h", owner="x")] == []
 
 
-@check("STORE-055", "store")
+@check("STORE-055", "store", needs=("queues",))
 async def retry_waits_and_dead_needs_a_requeue(store: Store) -> None:
     """A retry is due after its delay with the next attempt; a dead item only after one requeue."""
     await store.queues.accept(delivery())
@@ -169,7 +154,7 @@ async def retry_waits_and_dead_needs_a_requeue(store: Store) -> None:
     assert third.attempt == 1
 
 
-@check("STORE-056", "store")
+@check("STORE-056", "store", needs=("queues",))
 async def work_and_events_commit_with_the_settlement(store: Store) -> None:
     """Work that raises undoes settlement and events; otherwise all three are there."""
     ran = []
@@ -194,7 +179,23 @@ async def work_and_events_commit_with_the_settlement(store: Store) -> None:
     await refused(BadInput, store.queues.settle(other, "retry", events=[event()]))
 
 
-@check("STORE-060", "store")
+@check("STORE-057", "store", needs=("queues",))
+async def fence_tells_claims_of_one_owner_apart(store: Store) -> None:
+    """A claim that its own owner has claimed again is lost as well: the name alone holds nothing."""
+    await store.queues.register_handlers({"h": "*"}, now=now())
+    await emit(store, event())
+    await store.queues.accept(delivery())
+    late = [*await take(store, lease=0.05), *await take(store, "h", lease=0.05)]
+    await asyncio.sleep(0.1)
+    newer = [*await take(store), *await take(store, "h")]
+    assert [claim.id for claim in newer] == [claim.id for claim in late]
+    assert await store.queues.heartbeat(late, lease=30) == [claim.id for claim in late]
+    for old, new in zip(late, newer, strict=True):
+        await refused(LeaseLost, store.queues.settle(old, "done"))
+        await store.queues.settle(new, "done")
+
+
+@check("STORE-060", "store", needs=("queues",))
 async def each_handler_has_its_own_delivery(store: Store) -> None:
     """An event goes to every handler whose pattern matches, each with its own state, and is read back unchanged."""
     await store.queues.register_handlers({"all": "*", "some": "issue.*", "none": "pull.*"}, now=now())
@@ -217,7 +218,7 @@ async def each_handler_has_its_own_delivery(store: Store) -> None:
     assert await store.queues.requeue("outbox", item.id, handler=item.handler)
 
 
-@check("STORE-061", "store")
+@check("STORE-061", "store", needs=("queues",))
 async def later_handler_does_not_get_older_events(store: Store) -> None:
     """A handler gets no event from before it was first registered; registering again does not change that."""
     told = event()
@@ -230,7 +231,7 @@ async def later_handler_does_not_get_older_events(store: Store) -> None:
     assert [claim.event for claim in await take(store, "h")] == [newer]
 
 
-@check("STORE-062", "store")
+@check("STORE-062", "store", needs=("queues",))
 async def only_named_handlers_are_claimed(store: Store) -> None:
     """A worker gets deliveries of the handlers that it names; the others wait for theirs."""
     await store.queues.register_handlers({"here": "*", "there": "*"}, now=now())
@@ -239,7 +240,7 @@ async def only_named_handlers_are_claimed(store: Store) -> None:
     assert [claim.handler for claim in await take(store, "there")] == ["there"]
 
 
-@check("STORE-063", "store")
+@check("STORE-063", "store", needs=("queues",))
 async def lower_id_that_commits_later_is_delivered(store: Store) -> None:
     """An event whose id is lower than one that was delivered already is not skipped."""
     await store.queues.register_handlers({"h": "*"}, now=now())
@@ -256,7 +257,7 @@ def _id(told: Event) -> str:
     return told.id
 
 
-@check("STORE-064", "store")
+@check("STORE-064", "store", needs=("queues",))
 async def event_without_handler_counts_as_delivered(store: Store) -> None:
     """An event that no handler wants is delivered at once and stays visible."""
     told = event()
@@ -266,18 +267,21 @@ async def event_without_handler_counts_as_delivered(store: Store) -> None:
     assert [(item.id, item.status) for item in await items(store, "outbox")] == [(told.id, "delivered")]
 
 
-@check("STORE-065", "store")
+@check("STORE-065", "store", needs=("queues",))
 async def concurrent_workers_share_the_outbox(store: Store) -> None:
     """Under concurrent workers every event reaches each handler under exactly one live claim."""
     await store.queues.register_handlers({"a": "*", "b": "*"}, now=now())
     told = [event() for _ in range(10)]
     await emit(store, *told)
     batches = await asyncio.gather(*(take(store, "a", "b", owner=f"w{number}", limit=4) for number in range(10)))
+    while more := await take(store, "a", "b", owner="late", limit=4):
+        batches.append(more)  # a worker may skip what another one is handing out at that moment
+    assert max(map(len, batches)) <= 4
     pairs = sorted((claim.event.id, claim.handler) for batch in batches for claim in batch if claim.event)
     assert pairs == sorted((one.id, handler) for one in told for handler in ("a", "b"))
 
 
-@check("STORE-066", "store")
+@check("STORE-066", "store", needs=("queues",))
 async def queues_are_listed_by_key(store: Store) -> None:
     """Lists of both queues come in pages, and no item is lost or doubled."""
     await store.queues.register_handlers({"a": "*", "b": "issue.*"}, now=now())

@@ -13,7 +13,7 @@ from ..kit import check
 from .store import change, credential, established, event, new_id, outbox_ids, refused
 
 
-@check("STORE-020", "store")
+@check("STORE-020", "store", needs=("connections", "queues"))
 async def refresh_is_saved_under_its_lease(store: Store) -> None:
     """A refresh reads the credential with its lease, and its close supersedes, announces and releases together."""
     made = await established(store)
@@ -40,7 +40,7 @@ async def refresh_is_saved_under_its_lease(store: Store) -> None:
     assert third.credential == new
 
 
-@check("STORE-021", "store")
+@check("STORE-021", "store", needs=("connections",))
 async def one_of_many_opens_a_refresh(store: Store) -> None:
     """Of concurrent openings exactly one gets the lease."""
     made = await established(store)
@@ -52,7 +52,7 @@ async def one_of_many_opens_a_refresh(store: Store) -> None:
     assert sum(isinstance(answer, RefreshLocked) for answer in answers) == 19
 
 
-@check("STORE-022", "store")
+@check("STORE-022", "store", needs=("connections", "queues"))
 async def late_holder_changes_nothing(store: Store) -> None:
     """A lease that ended is taken over under a higher fence, and its late holder can neither save nor settle."""
     made = await established(store)
@@ -71,7 +71,7 @@ async def late_holder_changes_nothing(store: Store) -> None:
     await facet.close_refresh(credential(made.id, 2), lease=successor, active_version=1, event=event())
 
 
-@check("STORE-023", "store")
+@check("STORE-023", "store", needs=("connections",))
 async def fence_survives_release(store: Store) -> None:
     """Fences of one resource only count up, whether a lease was released, failed or ran out."""
     made = await established(store)
@@ -83,7 +83,7 @@ async def fence_survives_release(store: Store) -> None:
     assert fences == sorted(set(fences))
 
 
-@check("STORE-024", "store")
+@check("STORE-024", "store", needs=("connections", "queues"))
 async def refresh_does_not_overwrite_a_newer_credential(store: Store) -> None:
     """A credential that came meanwhile stays: closing raises VersionConflict, and a terminal failure hits nothing."""
     made = await established(store)
@@ -101,7 +101,7 @@ async def refresh_does_not_overwrite_a_newer_credential(store: Store) -> None:
     assert await outbox_ids(store) == events
 
 
-@check("STORE-025", "store")
+@check("STORE-025", "store", needs=("connections", "queues"))
 async def terminal_failure_asks_for_consent_once(store: Store) -> None:
     """A terminal failure moves the connection to pending_reauth with exactly one event and ends refreshing."""
     made = await established(store)
@@ -120,7 +120,7 @@ async def terminal_failure_asks_for_consent_once(store: Store) -> None:
     assert (revived.status, revived.last_error) == ("active", "")
 
 
-@check("STORE-026", "store")
+@check("STORE-026", "store", needs=("connections", "queues"))
 async def other_failures_leave_the_connection_active(store: Store) -> None:
     """A failure that is not terminal keeps status and credential and records its state."""
     made = await established(store)

@@ -37,7 +37,13 @@ def _attempt_of(row: Row) -> Attempt:
 
 
 INSERT_ATTEMPT: Statement[Row] = Statement(insert(AttemptRow))
-PRUNE: Statement[Row] = Statement("DELETE FROM service_oauth_attempts WHERE expires_at < :before")
+PRUNE: Statement[Row] = Statement(
+    {
+        "sqlite": "DELETE FROM service_oauth_attempts WHERE expires_at < :before",
+        "postgres": """DELETE FROM service_oauth_attempts WHERE id IN (
+          SELECT id FROM service_oauth_attempts WHERE expires_at < :before LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
+    }
+)
 CONSUME: Statement[Attempt] = Statement(
     """UPDATE service_oauth_attempts SET consumed_at = :now
     WHERE state_hash = :state AND binding_hash = :binding AND consumed_at IS NULL AND mismatches < :limit

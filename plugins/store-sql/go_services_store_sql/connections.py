@@ -92,6 +92,13 @@ CONNECT: Statement[Connection] = Statement(
     RETURNING @columns""",
     columns=COLUMNS,
 )
+LOCK: Statement[Row] = Statement(
+    {
+        "sqlite": "",
+        "postgres": "SELECT 1 FROM service_connections WHERE id = :connection_id FOR NO KEY UPDATE",
+    }
+)
+"""What changes a connection and its credentials takes this lock first, or the same one by updating the connection."""
 DISCONNECT: Statement[Connection] = Statement(
     """UPDATE service_connections SET status = 'disconnected', refresh_state = 'ok', last_error = '',
       updated_at = @now
@@ -141,9 +148,8 @@ def establish(change: Establish) -> Steps[tuple[Connection, int]]:
     if change.expected_connection_id is not None and change.expected_connection_id != known:
         raise AccountMismatch(metadata={"connection_id": change.expected_connection_id})
     connection_id = known if known is not None else wanted.id
-    conflict = VersionConflict(metadata={"connection_id": connection_id, "next_version": version})
     if (new.connection_id, new.version) != (connection_id, version):
-        raise conflict
+        raise _conflict(connection_id, version)
     connection = yield from CONNECT.first(
         id=wanted.id,
         provider_id=wanted.provider_id,
@@ -161,14 +167,24 @@ def establish(change: Establish) -> Steps[tuple[Connection, int]]:
         deleted_at=None,
     )
     if connection is None or connection.id != connection_id:
-        raise conflict  # another transaction connected the account since it was read
+        raise (yield from _overtaken(wanted))
     yield from credentials.SUPERSEDE(connection_id=connection_id)
     if not (yield from insert_credential(new, updated_at=wanted.updated_at)):
-        raise conflict
+        raise (yield from _overtaken(wanted))
     grants = (new.requested, new.granted)
     yield from record_grants(connection, grants, event_id=change.event.id, at=new.created_at)
     yield from enqueue(evolve(change.event, connection_id=connection_id))
     return connection, version
+
+
+def _conflict(connection_id: str, version: int) -> VersionConflict:
+    return VersionConflict(metadata={"connection_id": connection_id, "next_version": version})
+
+
+def _overtaken(wanted: Connection) -> Steps[VersionConflict]:
+    """What another transaction has made of the account since this one read it."""
+    known, version = yield from next_version(wanted.provider_id, wanted.scope, wanted.external_account_id)
+    return _conflict(known if known is not None else wanted.id, version)
 
 
 def disconnect(connection_id: str, *, reason: str, event: Event) -> Steps[Connection]:

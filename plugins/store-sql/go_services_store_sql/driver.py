@@ -15,12 +15,17 @@ T = TypeVar("T")
 class Driver(Protocol):
     """Runs units of work. A unit is re-runnable: the driver may start it again after a failure before COMMIT."""
 
-    async def run(self, work: Work[T], *, destroys: bool = False) -> T:
+    async def run(self, work: Work[T], *, destroys: bool = False, alone: bool = False) -> T:
         """Run ``work`` in a transaction of its own and answer after it is durable.
 
         What ``work`` raises undoes all that it did and is raised here. A caller that is cancelled does not cancel a
-        unit that was submitted. ``destroys`` says that the unit overwrites secrets: the driver then removes what the
-        database's files still hold of them.
+        unit that was submitted.
+
+        Args:
+            work: the unit.
+            destroys: it overwrites secrets; the driver removes what the database's files still hold of them.
+            alone: at most one of its statements changes anything, and that one is the last: it needs no transaction
+                around it.
 
         Raises:
             Conflict: a constraint of the database refused.

@@ -20,6 +20,7 @@ COLUMNS = (
     OutboxRow.connection_id,
     OutboxRow.payload,
     OutboxRow.occurred_at,
+    OutboxRow.order_key,
 )
 
 
@@ -34,6 +35,7 @@ def event_of(row: Row) -> Event:
         connection_id=row[6],
         payload=read_json(row[7]),
         occurred_at=read_time(row[8]),
+        order_key=row[9],
     )
 
 
@@ -57,6 +59,7 @@ def enqueue(event: Event) -> Steps[None]:
         "attempts": 0,
         "next_attempt_at": None,
         "last_error": "",
+        "order_key": event.order_key,
         "occurred_at": event.occurred_at,
         "created_at": event.occurred_at,
         "updated_at": event.occurred_at,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from go_services_core.model import Accepted, Claim, InboxDelivery, KeyRef, Page, QueueItem, Scope, Sealed
 
 from .dialect import Json, read_time
+from .listing import Listing
 from .models import InboxRow
 from .statement import NOW, Param, Row, Statement, Steps, insert
 
@@ -25,6 +26,7 @@ COLUMNS = (
     InboxRow.encryption_key_id,
     InboxRow.encryption_version,
     InboxRow.received_at,
+    InboxRow.order_key,
 )
 SETTLED = {"done": "processed", "retry": "retry_ready", "dead": "dead"}
 
@@ -41,6 +43,7 @@ def delivery_of(row: Row) -> InboxDelivery:
         digest=bytes(row[7]),
         sealed=Sealed(bytes(row[8]), KeyRef(row[9], row[10], row[11])),
         received_at=read_time(row[12]),
+        order_key=row[13],
     )
 
 
@@ -75,9 +78,26 @@ CLAIM: Statement[Row] = Statement(
         "sqlite": """UPDATE service_webhook_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
           attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
         WHERE id IN (
-          SELECT id FROM service_webhook_deliveries
+          SELECT id FROM service_webhook_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
+            AND (order_key IS NULL OR NOT EXISTS (
+              SELECT 1 FROM service_webhook_deliveries AS head
+              WHERE head.provider_id = item.provider_id AND head.order_key = item.order_key AND head.id < item.id
+                AND head.status IN ('pending', 'retry_ready', 'processing')))
           ORDER BY next_attempt_at, id LIMIT :rows)
+        RETURNING fence, attempts, @columns""",
+        # MATERIALIZED: a plan that ran the inner query twice would lock more rows than it gives.
+        "postgres": """WITH due AS MATERIALIZED (
+          SELECT id AS due_id FROM service_webhook_deliveries AS item
+          WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
+            AND (order_key IS NULL OR NOT EXISTS (
+              SELECT 1 FROM service_webhook_deliveries AS head
+              WHERE head.provider_id = item.provider_id AND head.order_key = item.order_key AND head.id < item.id
+                AND head.status IN ('pending', 'retry_ready', 'processing')))
+          ORDER BY next_attempt_at, id LIMIT :rows FOR UPDATE SKIP LOCKED)
+        UPDATE service_webhook_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
+          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
+        FROM due WHERE id = due_id
         RETURNING fence, attempts, @columns""",
     },
     columns=COLUMNS,
@@ -90,6 +110,10 @@ HEARTBEAT: Statement[Row] = Statement(
           AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
           AND status = 'processing'
         RETURNING service_webhook_deliveries.id""",
+        "postgres": """UPDATE service_webhook_deliveries SET next_attempt_at = @later(seconds)
+        FROM jsonb_array_elements(:held) AS held (value)
+        WHERE id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
+        RETURNING id""",
     }
 )
 SETTLE: Statement[Row] = Statement(
@@ -104,10 +128,23 @@ REQUEUE: Statement[Row] = Statement(
     WHERE id = :id AND status = 'dead' RETURNING id"""
 )
 DELIVERY: Statement[InboxDelivery] = Statement(InboxRow.select(*COLUMNS).where(InboxRow.id == Param("id")), delivery_of)
-LIST: Statement[QueueItem] = Statement(
-    """SELECT id, status, attempts, provider_id, event, last_error, created_at FROM service_webhook_deliveries
-    WHERE id > :after AND (:status = '' OR status = :status) ORDER BY id LIMIT :rows""",
-    _item_of,
+LIST = Listing(
+    InboxRow.select(
+        InboxRow.id,
+        InboxRow.status,
+        InboxRow.attempts,
+        InboxRow.provider_id,
+        InboxRow.event,
+        InboxRow.last_error,
+        InboxRow.created_at,
+    )
+    .where(InboxRow.id > Param("after"))
+    .order_by(InboxRow.id),
+    status=InboxRow.status,
+    provider_id=InboxRow.provider_id,
+    name=InboxRow.event,
+    created_at=InboxRow.created_at,
+    row=_item_of,
 )
 
 
@@ -148,6 +185,7 @@ def _insert(delivery: InboxDelivery, status: str) -> Steps[bool]:
         owner=None,
         fence=0,
         last_error="",
+        order_key=delivery.order_key,
         received_at=delivery.received_at,
         created_at=delivery.received_at,
         updated_at=delivery.received_at,
@@ -188,7 +226,6 @@ def delivery(row_id: str) -> Steps[InboxDelivery | None]:
     return (yield from DELIVERY.first(id=row_id))
 
 
-def page(*, status: str | None, after: str | None, limit: int) -> Steps[Page[QueueItem]]:
+def page(filters: Mapping[str, Any], *, after: str | None, limit: int) -> Steps[Page[QueueItem]]:
     """Deliveries by id."""
-    found = yield from LIST(after=after or "", status=status or "", rows=limit + 1)
-    return Page(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
+    return (yield from LIST.page(filters, {"after": after or ""}, limit=limit))

@@ -5,10 +5,14 @@ A lease that ran out but was not taken over is still its holder's: nobody else h
 
 from __future__ import annotations
 
+from typing import Final
+
 from go_services_core.errors import LeaseLost
 from go_services_core.model import Lease
 
 from .statement import Row, Statement, Steps
+
+_REFRESH: Final = "refresh:"
 
 TAKE: Statement[Row] = Statement(
     """INSERT INTO service_leases (resource, owner, fence, expires_at) VALUES (:resource, :owner, 1, @later(seconds))
@@ -20,6 +24,10 @@ TAKE: Statement[Row] = Statement(
 LEFT: Statement[Row] = Statement("SELECT @remaining(expires_at) FROM service_leases WHERE resource = :resource")
 HELD: Statement[Row] = Statement(
     "SELECT fence FROM service_leases WHERE resource = :resource AND owner = :owner AND fence = :fence"
+)
+RENEW: Statement[Row] = Statement(
+    """UPDATE service_leases SET expires_at = @later(seconds)
+    WHERE resource = :resource AND owner = :owner AND fence = :fence RETURNING fence"""
 )
 RELEASE: Statement[Row] = Statement(
     """UPDATE service_leases SET owner = NULL, expires_at = NULL
@@ -37,7 +45,12 @@ BREAK_INTENT: Statement[Row] = Statement(
 
 def refresh_of(connection_id: str) -> str:
     """The resource that a refresh of the connection holds."""
-    return f"refresh:{connection_id}"
+    return f"{_REFRESH}{connection_id}"
+
+
+def connection_of(resource: str) -> str:
+    """The connection whose refresh holds the resource."""
+    return resource.removeprefix(_REFRESH)
 
 
 def take(resource: str, *, owner: str, seconds: float) -> Steps[Lease | None]:
@@ -55,6 +68,13 @@ def remaining(resource: str) -> Steps[float]:
 def holds(lease: Lease) -> Steps[bool]:
     """Whether nobody has taken or broken the lease."""
     return (yield from HELD.first(resource=lease.resource, owner=lease.owner, fence=lease.fence)) is not None
+
+
+def renew(lease: Lease, *, seconds: float) -> Steps[None]:
+    """Extend the lease. Raises LeaseLost."""
+    held = {"resource": lease.resource, "owner": lease.owner, "fence": lease.fence}
+    if (yield from RENEW.first(**held, seconds=seconds)) is None:
+        raise LeaseLost(metadata={"resource": lease.resource})
 
 
 def release(lease: Lease) -> Steps[None]:

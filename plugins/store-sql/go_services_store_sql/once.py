@@ -10,7 +10,13 @@ TAKE: Statement[Row] = Statement(
       WHERE service_replay_ledger.expires_at <= @now
     RETURNING key"""
 )
-PRUNE: Statement[Row] = Statement("DELETE FROM service_replay_ledger WHERE expires_at <= @now")
+PRUNE: Statement[Row] = Statement(
+    {
+        "sqlite": "DELETE FROM service_replay_ledger WHERE expires_at <= @now",
+        "postgres": """DELETE FROM service_replay_ledger WHERE key IN (
+          SELECT key FROM service_replay_ledger WHERE expires_at <= @now LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
+    }
+)
 
 
 def claim(key: str, *, seconds: float) -> Steps[bool]:

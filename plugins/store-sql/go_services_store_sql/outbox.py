@@ -10,12 +10,17 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+import peewee as pw
+from peewee import SQL
+
 from go_services_core.model import Claim, Page, QueueItem
 
 from . import events
 from .dialect import Json, read_time
 from .events import event_of
-from .statement import Row, Statement, Steps
+from .listing import Listing
+from .models import EventDeliveryRow, OutboxRow
+from .statement import Param, Row, Statement, Steps
 
 SETTLED = {"done": "delivered", "retry": "retry_ready", "dead": "dead"}
 
@@ -49,14 +54,27 @@ TAKE_PENDING: Statement[Row] = Statement(
         "sqlite": """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
         WHERE event_id IN (
           SELECT event_id FROM service_lifecycle_outbox WHERE status = 'pending' ORDER BY event_id LIMIT :rows)
-        RETURNING event_id, event_name, occurred_at""",
+        RETURNING event_id, event_name, occurred_at, order_key""",
+        "postgres": """WITH pending AS MATERIALIZED (
+          SELECT event_id AS pending_id FROM service_lifecycle_outbox
+          WHERE status = 'pending' ORDER BY event_id LIMIT :rows FOR NO KEY UPDATE SKIP LOCKED)
+        UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
+        FROM pending WHERE event_id = pending_id
+        RETURNING event_id, event_name, occurred_at, order_key""",
     }
 )
 DELIVER: Statement[Row] = Statement(
     {
-        "sqlite": """INSERT INTO service_event_deliveries (event_id, handler, status, next_attempt_at, updated_at)
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), 'pending', @now, @now
+        "sqlite": """INSERT INTO service_event_deliveries
+          (event_id, handler, order_key, status, next_attempt_at, updated_at)
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 'pending',
+          @now, @now
         FROM json_each(:pairs) WHERE true
+        ON CONFLICT (event_id, handler) DO NOTHING""",
+        "postgres": """INSERT INTO service_event_deliveries
+          (event_id, handler, order_key, status, next_attempt_at, updated_at)
+        SELECT value ->> 0, value ->> 1, value ->> 2, 'pending', @now, @now
+        FROM jsonb_array_elements(:pairs) AS pairs (value)
         ON CONFLICT (event_id, handler) DO NOTHING""",
     }
 )
@@ -64,17 +82,45 @@ UNHEARD: Statement[Row] = Statement(
     {
         "sqlite": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
         WHERE event_id IN (SELECT value FROM json_each(:ids))""",
+        "postgres": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
+        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids))""",
     }
 )
+# An earlier event that no handler has yet counts as well: another worker may be handing it out at this moment.
 CLAIM: Statement[Row] = Statement(
     {
         "sqlite": """UPDATE service_event_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
           attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
         WHERE (event_id, handler) IN (
-          SELECT event_id, handler FROM service_event_deliveries
+          SELECT event_id, handler FROM service_event_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
             AND handler IN (SELECT value FROM json_each(:handlers))
+            AND (order_key IS NULL OR NOT EXISTS (
+                SELECT 1 FROM service_event_deliveries AS head
+                WHERE head.handler = item.handler AND head.order_key = item.order_key AND head.event_id < item.event_id
+                  AND head.status IN ('pending', 'retry_ready', 'processing'))
+              AND NOT EXISTS (
+                SELECT 1 FROM service_lifecycle_outbox AS early
+                WHERE early.order_key = item.order_key AND early.event_id < item.event_id
+                  AND early.status = 'pending'))
           ORDER BY next_attempt_at, event_id LIMIT :rows)
+        RETURNING event_id, handler, fence, attempts""",
+        "postgres": """WITH due AS MATERIALIZED (
+          SELECT event_id AS due_id, handler AS due_handler FROM service_event_deliveries AS item
+          WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
+            AND handler = ANY (ARRAY(SELECT jsonb_array_elements_text(:handlers)))
+            AND (order_key IS NULL OR NOT EXISTS (
+                SELECT 1 FROM service_event_deliveries AS head
+                WHERE head.handler = item.handler AND head.order_key = item.order_key AND head.event_id < item.event_id
+                  AND head.status IN ('pending', 'retry_ready', 'processing'))
+              AND NOT EXISTS (
+                SELECT 1 FROM service_lifecycle_outbox AS early
+                WHERE early.order_key = item.order_key AND early.event_id < item.event_id
+                  AND early.status = 'pending'))
+          ORDER BY next_attempt_at, event_id LIMIT :rows FOR UPDATE SKIP LOCKED)
+        UPDATE service_event_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
+          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
+        FROM due WHERE event_id = due_id AND handler = due_handler
         RETURNING event_id, handler, fence, attempts""",
     }
 )
@@ -82,6 +128,8 @@ EVENTS: Statement[Row] = Statement(
     {
         "sqlite": """SELECT @columns FROM service_lifecycle_outbox
         WHERE event_id IN (SELECT value FROM json_each(:ids))""",
+        "postgres": """SELECT @columns FROM service_lifecycle_outbox
+        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids))""",
     },
     columns=events.COLUMNS,
 )
@@ -93,6 +141,17 @@ HEARTBEAT: Statement[Row] = Statement(
           AND owner = json_extract(held.value, '$[2]') AND fence = json_extract(held.value, '$[3]')
           AND status = 'processing'
         RETURNING event_id, handler""",
+        "postgres": """UPDATE service_event_deliveries SET next_attempt_at = @later(seconds)
+        FROM jsonb_array_elements(:held) AS held (value)
+        WHERE event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
+          AND fence = (value ->> 3)::integer AND status = 'processing'
+        RETURNING event_id, handler""",
+    }
+)
+LOCK: Statement[Row] = Statement(
+    {
+        "sqlite": "",
+        "postgres": "SELECT 1 FROM service_lifecycle_outbox WHERE event_id = :event_id FOR NO KEY UPDATE",
     }
 )
 SETTLE: Statement[Row] = Statement(
@@ -112,14 +171,28 @@ REQUEUE: Statement[Row] = Statement(
     """UPDATE service_event_deliveries SET status = 'pending', attempts = 0, next_attempt_at = @now, updated_at = @now
     WHERE event_id = :event_id AND (:handler = '' OR handler = :handler) AND status = 'dead' RETURNING event_id"""
 )
-LIST: Statement[QueueItem] = Statement(
-    """SELECT e.event_id, d.handler, coalesce(d.status, e.status), coalesce(d.attempts, 0), e.provider_id,
-      e.event_name, coalesce(d.last_error, ''), e.created_at
-    FROM service_lifecycle_outbox AS e LEFT JOIN service_event_deliveries AS d ON d.event_id = e.event_id
-    WHERE e.event_id >= :event_id AND (e.event_id, coalesce(d.handler, '')) > (:event_id, :handler)
-      AND (:status = '' OR coalesce(d.status, e.status) = :status)
-    ORDER BY e.event_id, coalesce(d.handler, '') LIMIT :rows""",
-    _item_of,
+_HANDLER = pw.fn.coalesce(EventDeliveryRow.handler, SQL("''"))
+_STATUS = pw.fn.coalesce(EventDeliveryRow.status, OutboxRow.status)
+LIST = Listing(
+    OutboxRow.select(
+        OutboxRow.event_id,
+        EventDeliveryRow.handler,
+        _STATUS,
+        pw.fn.coalesce(EventDeliveryRow.attempts, SQL("0")),
+        OutboxRow.provider_id,
+        OutboxRow.event_name,
+        pw.fn.coalesce(EventDeliveryRow.last_error, SQL("''")),
+        OutboxRow.created_at,
+    )
+    .join(EventDeliveryRow, pw.JOIN.LEFT_OUTER, on=EventDeliveryRow.event_id == OutboxRow.event_id)
+    .where(OutboxRow.event_id >= Param("event_id"))
+    .where(pw.Tuple(OutboxRow.event_id, _HANDLER) > pw.Tuple(Param("event_id"), Param("handler")))
+    .order_by(OutboxRow.event_id, _HANDLER),
+    status=_STATUS,
+    provider_id=OutboxRow.provider_id,
+    name=OutboxRow.event_name,
+    created_at=OutboxRow.created_at,
+    row=_item_of,
 )
 
 
@@ -161,14 +234,14 @@ def _fan_out(limit: int) -> Steps[None]:
         return
     known = [(name, pattern, read_time(since)) for name, pattern, since in (yield from HANDLERS())]
     pairs = [
-        [event_id, name]
-        for event_id, event_name, occurred_at in pending
+        [event_id, name, order_key]
+        for event_id, event_name, occurred_at, order_key in pending
         for name, pattern, since in known
         if since <= read_time(occurred_at) and fnmatchcase(event_name, pattern)
     ]
     if pairs:
         yield from DELIVER(pairs=Json(pairs))
-    unheard = sorted({row[0] for row in pending} - {event_id for event_id, _ in pairs})
+    unheard = sorted({row[0] for row in pending} - {pair[0] for pair in pairs})
     if unheard:
         yield from UNHEARD(ids=Json(unheard))
 
@@ -186,8 +259,13 @@ def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:
 
 
 def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[bool]:
-    """End the claim, and with the last one the event; False when it is not held any more."""
+    """End the claim, and with the last one the event; False when it is not held any more.
+
+    The event is locked first: of two handlers that are done at once, the second one sees what the first one did.
+    """
     key = _key(claim)
+    if outcome == "done":
+        yield from LOCK(event_id=key["event_id"])
     if (yield from SETTLE.first(**key, status=SETTLED[outcome], error=error, delay=delay)) is None:
         return False
     if outcome == "done":
@@ -201,8 +279,7 @@ def requeue(id: str, *, handler: str | None) -> Steps[bool]:
     return (yield from REQUEUE.first(event_id=event_id, handler=handler or named)) is not None
 
 
-def page(*, status: str | None, after: str | None, limit: int) -> Steps[Page[QueueItem]]:
+def page(filters: Mapping[str, Any], *, after: str | None, limit: int) -> Steps[Page[QueueItem]]:
     """Deliveries by event and handler; an event that no handler has is one item."""
     event_id, _, handler = (after or "").partition(":")
-    found = yield from LIST(event_id=event_id, handler=handler, status=status or "", rows=limit + 1)
-    return Page(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
+    return (yield from LIST.page(filters, {"event_id": event_id, "handler": handler}, limit=limit))

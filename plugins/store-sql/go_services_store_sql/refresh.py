@@ -28,14 +28,26 @@ SETTLE_INTENT: Statement[Row] = Statement(
     WHERE resource = :resource AND fence = :fence AND settled_at IS NULL RETURNING connection_id, version"""
 )
 SUPERSEDE_UNDER_LEASE: Statement[Row] = Statement(
-    """UPDATE service_credentials SET status = 'revoked', revocation_reason = 'rotated', updated_at = @now
-    WHERE connection_id = :connection_id AND version = :version AND status = 'active'
-      AND EXISTS (SELECT 1 FROM service_leases
-                  WHERE resource = :resource AND owner = :owner AND fence = :fence)
-      AND EXISTS (SELECT 1 FROM service_connections
-                  WHERE id = :connection_id AND status = 'active' AND deleted_at IS NULL)
-    RETURNING requested_scopes, granted_scopes,
-      (SELECT refresh_state <> 'ok' OR last_error <> '' FROM service_connections WHERE id = :connection_id)"""
+    {
+        "sqlite": """UPDATE service_credentials SET status = 'revoked', revocation_reason = 'rotated', updated_at = @now
+        WHERE connection_id = :connection_id AND version = :version AND status = 'active'
+          AND EXISTS (SELECT 1 FROM service_leases
+                      WHERE resource = :resource AND owner = :owner AND fence = :fence)
+          AND EXISTS (SELECT 1 FROM service_connections
+                      WHERE id = :connection_id AND status = 'active' AND deleted_at IS NULL)
+        RETURNING requested_scopes, granted_scopes,
+          (SELECT refresh_state <> 'ok' OR last_error <> '' FROM service_connections WHERE id = :connection_id)""",
+        # With connections.LOCK in the same statement: a disconnect in between would not see the new version.
+        "postgres": """WITH connection AS MATERIALIZED (
+          SELECT refresh_state <> 'ok' OR last_error <> '' AS troubled FROM service_connections
+          WHERE id = :connection_id AND status = 'active' AND deleted_at IS NULL FOR NO KEY UPDATE)
+        UPDATE service_credentials SET status = 'revoked', revocation_reason = 'rotated', updated_at = @now
+        FROM connection
+        WHERE connection_id = :connection_id AND version = :version AND status = 'active'
+          AND EXISTS (SELECT 1 FROM service_leases
+                      WHERE resource = :resource AND owner = :owner AND fence = :fence)
+        RETURNING requested_scopes, granted_scopes, troubled""",
+    }
 )
 RECOVERED: Statement[Row] = Statement(
     """UPDATE service_connections SET refresh_state = 'ok', last_error = '', updated_at = @now
@@ -119,10 +131,11 @@ def _why_not(connection_id: str, lease: Lease) -> Steps[ServicesError]:
 
 
 def fail_refresh(lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str) -> Steps[None]:
-    """Settle the intent and release the lease: 3 or 4 statements. Raises LeaseLost.
+    """Settle the intent and release the lease: 3 or 4 statements and a lock. Raises LeaseLost.
 
     A terminal failure of a version that is not the active one any more changes nothing but the intent.
     """
+    yield from connections.LOCK(connection_id=leases.connection_of(lease.resource))
     yield from leases.release(lease)
     outcome = "terminal" if terminal else "failed"
     intent = yield from SETTLE_INTENT.first(outcome=outcome, error=error, resource=lease.resource, fence=lease.fence)

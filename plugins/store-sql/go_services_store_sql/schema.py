@@ -13,10 +13,10 @@ from typing import Any
 
 from peewee import SchemaManager
 
-from .dialect import SQLITE, Dialect
+from .dialect import POSTGRES, SQLITE, Dialect
 from .models import MODELS
 
-DIALECTS = {SQLITE.name: SQLITE}
+DIALECTS = {dialect.name: dialect for dialect in (SQLITE, POSTGRES)}
 
 
 def ddl(dialect: Dialect) -> list[str]:

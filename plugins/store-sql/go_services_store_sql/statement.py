@@ -13,7 +13,9 @@ Text is written in one of two ways: by peewee from the models, with :class:`Para
 - ``@remaining(column)`` for the seconds until a time,
 - ``@columns`` for the columns that are given.
 
-Where dialects need different text, a mapping holds one for each.
+Where dialects need different text, a mapping holds one for each; an empty text is a step that a dialect does without,
+such as a lock that its only writer has anyway. Inside a quoted literal these marks count as well:
+give such text as a value.
 """
 
 from __future__ import annotations
@@ -65,18 +67,19 @@ class Compiled:
     """A statement's text for one dialect, and what goes to its placeholders in order."""
 
     text: str
-    values: tuple[Any, ...]
+    places: tuple[str, ...]
+    constants: Mapping[str, Any]
     dialect: Dialect
 
     def bind(self, given: Mapping[str, Any]) -> list[Any]:
         """The driver's parameters for these named values."""
-        encoders = self.dialect.encoders
-        bound = []
-        for place in self.values:
-            value = given[place.name] if type(place) is _Name else place
-            encode = encoders.get(type(value))
-            bound.append(value if encode is None else encode(value))
-        return bound
+        if self.constants:
+            given = {**self.constants, **given}
+        encoder = self.dialect.encoders.get
+        return [
+            value if (encode := encoder(type(value))) is None else encode(value)
+            for value in map(given.__getitem__, self.places)
+        ]
 
 
 @frozen(eq=False)
@@ -145,10 +148,12 @@ class Statement(Generic[R]):
         else:
             by_hand = self._source if isinstance(self._source, str) else self._source[dialect.name]
             text, values = self._by_hand(by_hand, dialect)
-        return Compiled(text, tuple(values), dialect)
+        constants = {f"constant {place}": value for place, value in enumerate(values) if type(value) is not _Name}
+        places = [value.name if type(value) is _Name else f"constant {place}" for place, value in enumerate(values)]
+        return Compiled(text, tuple(places), constants, dialect)
 
     def _by_hand(self, text: str, dialect: Dialect) -> tuple[str, list[_Name]]:
-        text = _clocks(" ".join(text.split()).replace("@columns", self._columns), dialect)
+        text = _clocks(text.replace("@columns", self._columns), dialect)
         values = [_Name(name) for name in _NAME.findall(text)]
         return _NAME.sub(lambda _: dialect.placeholder, text), values
 

@@ -38,7 +38,7 @@ def test_released_migration_is_unchanged() -> None:
 
 
 def test_claims_find_what_is_due_by_an_index() -> None:
-    from go_services_store_sql import inbox, outbox
+    from go_services_store_sql import inbox, jobs, outbox
 
     connection = sqlite3.connect(":memory:")
     for text in ddl(SQLITE):
@@ -47,10 +47,33 @@ def test_claims_find_what_is_due_by_an_index() -> None:
         (inbox.CLAIM, "ix_service_webhook_deliveries_due"),
         (outbox.CLAIM, "ix_service_event_deliveries_due"),
         (outbox.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
+        (jobs.CLAIM, "ix_service_sync_jobs_due"),
     ):
         compiled = statement.compiled(SQLITE)
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.values)).fetchall()
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.places)).fetchall()
         assert index in " ".join(line[-1] for line in plan)
+    connection.close()
+
+
+def test_claims_walk_the_due_rows_in_order_and_look_up_earlier_ones_of_a_key() -> None:
+    from go_services_store_sql import inbox, jobs, outbox
+
+    connection = sqlite3.connect(":memory:")
+    for text in ddl(SQLITE):
+        connection.execute(text)
+    for statement, table, key in (
+        (inbox.CLAIM, "service_webhook_deliveries", "provider_id=? AND order_key=? AND id<?"),
+        (outbox.CLAIM, "service_event_deliveries", "handler=? AND order_key=? AND event_id<?"),
+        (outbox.CLAIM, "service_lifecycle_outbox", "order_key=? AND event_id<?"),
+        (jobs.CLAIM, "service_sync_jobs", "kind=? AND order_key=? AND id<?"),
+    ):
+        compiled = statement.compiled(SQLITE)
+        lines = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.places)).fetchall()
+        plan = "\n".join(line[-1] for line in lines)
+        assert f"INDEX ix_{table}_order ({key})" in plan
+        assert "_due (next_attempt_at<?)" in plan
+        assert "TEMP B-TREE" not in plan
+        assert "SCAN service_" not in plan
     connection.close()
 
 

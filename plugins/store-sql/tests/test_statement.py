@@ -13,9 +13,9 @@ from go_services_store_sql.statement import Call, Row, Statement, Steps
 
 
 def test_named_values_become_placeholders_in_order() -> None:
-    statement: Statement[Row] = Statement("SELECT :b, :a, :b, 'text' || '12:30'")
+    statement: Statement[Row] = Statement("SELECT :b, :a, :b, 'two  spaces' || '12:30'")
     compiled = statement.compiled(SQLITE)
-    assert compiled.text == "SELECT ?, ?, ?, 'text' || '12:30'"
+    assert compiled.text == "SELECT ?, ?, ?, 'two  spaces' || '12:30'"
     assert compiled.bind({"a": 1, "b": 2}) == [2, 1, 2]
 
 

@@ -53,7 +53,7 @@ def connect(path: Path, *, write: bool, busy_timeout: float) -> sqlite3.Connecti
     """Open the existing file in autocommit mode.
 
     A writing connection makes every commit durable (WAL, ``synchronous=FULL``), checks foreign keys and overwrites
-    what it deletes.
+    what it deletes. Checkpoints are up to whoever opens it; the last connection to close makes one.
 
     Raises:
         StoreUnavailable: there is no such file, it cannot be opened, or it is not an SQLite database.
@@ -75,6 +75,7 @@ def connect(path: Path, *, write: bool, busy_timeout: float) -> sqlite3.Connecti
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON").fetchall()
+            connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()  # the writer's, see there
         else:
             connection.execute("PRAGMA query_only = ON")
     except (sqlite3.Error, StoreUnavailable) as error:

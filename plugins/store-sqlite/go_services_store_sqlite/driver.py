@@ -37,8 +37,12 @@ class SqliteDriver:
         """Open the connections and start the writer; blocks for the time of some file accesses."""
         self._process = os.getpid()
         writing = connect(self._path, write=True, busy_timeout=self._busy_timeout)
-        # A reader in a loop may not wait: it hands over to the writer instead.
-        self._reader = connect(self._path, write=False, busy_timeout=0.0)
+        try:
+            # A reader in a loop may not wait: it hands over to the writer instead.
+            self._reader = connect(self._path, write=False, busy_timeout=0.0)
+        except StoreUnavailable:
+            writing.close()
+            raise
         self._connections = (writing, self._reader)
         self._writer = Writer(writing, self._path, max_batch=self._max_batch)
         self.trace(self._trace)
@@ -64,8 +68,8 @@ class SqliteDriver:
         for connection in self._connections:
             connection.set_trace_callback(callback)
 
-    async def run(self, work: Work[T], *, destroys: bool = False) -> T:
-        """See :class:`go_services_store_sql.driver.Driver`."""
+    async def run(self, work: Work[T], *, destroys: bool = False, alone: bool = False) -> T:
+        """See :class:`go_services_store_sql.driver.Driver`; ``alone`` makes no difference here."""
         self._check_process()
         if self._writer is None:
             raise _not_open()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from go_services_core.hookspecs import hookimpl
 from go_services_core.refs import Ref
-from go_services_core.specs import StoreSpec
+from go_services_core.specs import FACETS, StoreSpec
 
 GS_CONTRACT = 1
 
@@ -18,6 +18,6 @@ def gs_stores() -> Iterable[StoreSpec]:
         id="store-sqlite",
         url_schemes=("sqlite",),
         factory=Ref("go_services_store_sqlite.store:open_store"),
-        facets=("connections", "queues", "once"),
+        facets=FACETS,
         settings=Ref("go_services_store_sqlite.settings:SqliteSettings"),
     )

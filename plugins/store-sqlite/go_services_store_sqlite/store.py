@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,24 @@ from go_services_core.clock import Clock, SystemClock, uuid7
 from go_services_core.errors import SchemaOutOfDate, StoreError, StoreUnavailable
 from go_services_core.model import MigrationStep, StoreStatus
 from go_services_core.protocols import PluginEnv, Work
-from go_services_store_sql import meta, migrations
+from go_services_store_sql import meta, migrations, retention
+from go_services_store_sql.admin import SqlAdmin
 from go_services_store_sql.dialect import SQLITE
 from go_services_store_sql.driver import drive
-from go_services_store_sql.facets import SqlConnections, SqlOnce, SqlQueues
+from go_services_store_sql.facets import (
+    SqlBudgets,
+    SqlConnections,
+    SqlLeases,
+    SqlLog,
+    SqlOnce,
+    SqlQueues,
+    SqlResources,
+)
 
 from .database import connect, create_file, execute, explain
 from .driver import SqliteDriver
 from .settings import SqliteSettings, database_path
+from .workbench import SqliteWorkbench
 
 T = TypeVar("T")
 
@@ -58,6 +68,11 @@ class SqliteStore:
         self.connections = SqlConnections(self._driver)
         self.queues = SqlQueues(self._driver)
         self.once = SqlOnce(self._driver)
+        self.leases = SqlLeases(self._driver)
+        self.resources = SqlResources(self._driver)
+        self.budgets = SqlBudgets(self._driver)
+        self.log = SqlLog(self._driver)
+        self.admin = SqlAdmin(SqliteWorkbench(self._path, busy_timeout=busy_timeout), clock=self._clock)
 
     @property
     def id(self) -> str:
@@ -81,6 +96,9 @@ class SqliteStore:
 
     async def status(self) -> StoreStatus:
         return await asyncio.to_thread(self._status)
+
+    async def prune(self, policy: Mapping[str, float], *, batch: int = 500, dry_run: bool = False) -> Mapping[str, int]:
+        return await retention.prune(self._driver, policy, batch=batch, dry_run=dry_run)
 
     def trace(self, callback: Callable[[str], None] | None) -> None:
         """Call ``callback`` with the text of every statement, for tests that count them.
@@ -116,7 +134,7 @@ class SqliteStore:
         if self._path.exists():
             with closing(self._connect(write=False)) as connection:
                 applied = self._drive(connection, migrations.ledger)
-        return _steps(migrations.pending(applied, SQLITE))
+        return migrations.planned(migrations.pending(applied, SQLITE))
 
     def _migrate(self) -> list[MigrationStep]:
         if not self._plan():
@@ -165,14 +183,10 @@ class SqliteStore:
             server=f"SQLite {sqlite3.sqlite_version}",
             schema_version=max((line.number for line in applied), default=0),
             latest_version=latest,
-            pending=tuple(_steps(pending)),
+            pending=tuple(migrations.planned(pending)),
             tables=tables,
             problems=tuple(problems),
         )
-
-
-def _steps(pending: list[migrations.Migration]) -> list[MigrationStep]:
-    return [MigrationStep(number=migration.number, name=migration.name) for migration in pending]
 
 
 def _sizes(connection: sqlite3.Connection) -> dict[str, int]:

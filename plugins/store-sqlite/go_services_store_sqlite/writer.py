@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from attrs import define
 
@@ -20,6 +22,13 @@ from go_services_store_sql.driver import drive
 from .database import execute, explain, is_certain
 
 T = TypeVar("T")
+
+CHECKPOINT_UNITS: Final = 400
+"""Units of work after which the log is copied into the database: about what SQLite does by itself after 4 MiB."""
+LOG_LIMIT: Final = 16 * 2**20
+"""Bytes of log after which it is copied and cut."""
+RETRY: Final = 1.0
+"""Seconds to let pass where a reader kept the log from being cut."""
 
 
 @define(eq=False)
@@ -38,12 +47,15 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, path: Path, *, max_batch: int) -> None:
         self._connection = connection
         self._path = path
+        self._log = f"{path}-wal"
         self._max_batch = max_batch
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
-        self._must_scrub = True  # a process that died may have left destroyed secrets in the log
-        self._scrub()
+        self._units = 0
+        self._retry_at = 0.0
+        self._must_cut = True  # a process that died may have left destroyed secrets in the log
+        self._checkpoint("TRUNCATE")
         self._thread = threading.Thread(target=self._main, name="go-services-sqlite", daemon=True)
         self._thread.start()
 
@@ -69,7 +81,11 @@ class Writer:
         running = True
         while running:
             batch: list[_Job] = []
-            job = self._queue.get()
+            try:
+                job = self._queue.get(timeout=RETRY if self._must_cut else None)
+            except queue.Empty:
+                self._tidy()
+                continue
             while job is not None:
                 batch.append(job)
                 if len(batch) >= self._max_batch or self._queue.empty():
@@ -79,20 +95,24 @@ class Writer:
             if batch:
                 self._transact(batch)
                 if any(job.destroys and job.error is None for job in batch):
-                    self._must_scrub = True
-                self._scrub()
+                    self._must_cut = True
+                    self._checkpoint("TRUNCATE")
                 _answer(batch)
+                self._units += len(batch)
+                self._tidy()
         self._connection.close()
 
     def _transact(self, batch: Sequence[_Job]) -> None:
         """Run the batch in one transaction. A unit that fails alone undoes only itself."""
         connection = self._connection
+        cause: BaseException | None = None
         try:
             connection.execute("BEGIN IMMEDIATE")
             for job in batch:
                 self._run(job, shared=len(batch) > 1)
                 if not connection.in_transaction:
-                    break  # FULL, IOERR and the like end the whole transaction
+                    cause = job.error  # FULL, IOERR and the like end the whole transaction
+                    break
             else:
                 self._commit(batch)
                 return
@@ -100,7 +120,6 @@ class Writer:
             self._undo()
             self._fail(batch, error)
             return
-        cause = next(job.error for job in batch if job.error is not None)
         for job in batch:
             job.error = job.error or StoreUnavailable(
                 f"The commit that this change shared was undone: {cause}", plugin="store-sqlite"
@@ -141,23 +160,44 @@ class Writer:
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
-    def _scrub(self) -> None:
-        """Empty the write-ahead log, which still has the pages as they were before secrets were overwritten.
-
-        While another process reads, that cannot be done at once; it is tried again after each commit.
-        """
-        if not self._must_scrub:
+    def _tidy(self) -> None:
+        """Copy the log into the database from time to time, and cut it where it must go or became long."""
+        if time.monotonic() < self._retry_at:
             return
+        if self._must_cut or self._log_size() > LOG_LIMIT:
+            self._must_cut = True
+            self._checkpoint("TRUNCATE")
+        elif self._units >= CHECKPOINT_UNITS:
+            self._checkpoint("RESTART")
+
+    def _log_size(self) -> int:
+        try:
+            return os.stat(self._log).st_size  # noqa: PTH116  half the time of Path.stat, after every commit
+        except FileNotFoundError:
+            return 0
+
+    def _checkpoint(self, mode: Literal["RESTART", "TRUNCATE"]) -> None:
+        """Copy the write-ahead log into the database; ``TRUNCATE`` also cuts the file to nothing.
+
+        The log has pages as they were before secrets were overwritten, so that what destroys any must cut it. While
+        another process reads an older state that cannot be done; it is tried again, also when nothing is written.
+
+        SQLite's own checkpoints after a commit are off: they run without the write lock, and before 3.51.3 one that
+        meets a commit of another process may lose pages (https://www.sqlite.org/wal.html#walresetbug).
+        """
         connection = self._connection
         (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        busy = 1
         try:
             connection.execute("PRAGMA busy_timeout = 50").fetchall()
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._must_scrub = bool(busy)
+            busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error:
-            self._must_scrub = True
+            pass  # a full disk, for instance: the log still has everything
         finally:
             connection.execute(f"PRAGMA busy_timeout = {patience}").fetchall()
+        self._units = 0
+        self._must_cut = self._must_cut and (bool(busy) or mode != "TRUNCATE")
+        self._retry_at = time.monotonic() + RETRY if busy else 0.0
 
 
 def _answer(batch: Sequence[_Job]) -> None:

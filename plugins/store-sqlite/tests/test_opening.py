@@ -16,6 +16,10 @@ from go_services_core.clock import SystemClock
 from go_services_core.errors import ConfigError, SchemaOutOfDate, SchemaTooNew, StoreError, StoreUnavailable
 from go_services_core.protocols import PluginEnv
 from go_services_core.secret import SecretStr
+from go_services_core.testing.checks.store import established
+from go_services_core.testing.checks.store_jobs import job
+from go_services_core.testing.checks.store_queues import delivery
+from go_services_store_sql import migrations
 from go_services_store_sqlite import database
 from go_services_store_sqlite.plugin import gs_stores
 from go_services_store_sqlite.settings import SqliteSettings, database_path
@@ -70,15 +74,15 @@ async def test_store_is_built_from_its_record(tmp_path: Path) -> None:
 
 async def test_migrate_makes_a_private_file_once(path: Path) -> None:
     store = SqliteStore(path)
-    assert [step.applied_at for step in await store.migrate(dry_run=True)] == [None]
+    assert [step.applied_at for step in await store.migrate(dry_run=True)] == [None, None]
     assert list(path.parent.iterdir()) == []
     old = os.umask(0)
     try:
-        (step,) = await store.migrate()
+        steps = await store.migrate()
     finally:
         os.umask(old)
-    assert (step.number, step.name) == (1, "initial")
-    assert step.applied_at is not None
+    assert [(step.number, step.name) for step in steps] == [(1, "initial"), (2, "records")]
+    assert all(step.applied_at is not None for step in steps)
     assert await store.migrate() == []
     await store.open()
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
@@ -100,12 +104,12 @@ async def test_migrate_makes_a_private_file_once(path: Path) -> None:
 async def test_status_tells_schema_rows_and_problems(path: Path) -> None:
     store = SqliteStore(path)
     before = await store.status()
-    assert (before.schema_version, before.latest_version, len(before.pending)) == (0, 1, 1)
+    assert (before.schema_version, before.latest_version, len(before.pending)) == (0, 2, 2)
     assert before.problems
     assert list(path.parent.iterdir()) == []
     await store.migrate()
     after = await store.status()
-    assert (after.dialect, after.schema_version, after.pending, after.problems) == ("sqlite", 1, (), ())
+    assert (after.dialect, after.schema_version, after.pending, after.problems) == ("sqlite", 2, (), ())
     assert after.tables["service_connections"] == 0
     open_to_all(path)
     (problem,) = (await store.status()).problems
@@ -163,15 +167,15 @@ async def test_damage_inside_the_file_is_reported_by_status(path: Path, store: S
 async def test_newer_schema_is_refused(path: Path) -> None:
     store = SqliteStore(path)
     await store.migrate()
-    change(path, "INSERT INTO service_migrations VALUES (2, 'tomorrow', 'x', '2030-01-01 00:00:00.000000')")
+    change(path, "INSERT INTO service_migrations VALUES (3, 'tomorrow', 'x', '2030-01-01 00:00:00.000000')")
     before = read(path)
-    with pytest.raises(SchemaTooNew, match="0002"):
+    with pytest.raises(SchemaTooNew, match="0003"):
         await store.open()
     with pytest.raises(SchemaTooNew):
         await store.migrate()
     assert read(path) == before
     status = await store.status()
-    assert (status.schema_version, status.latest_version) == (2, 1)
+    assert (status.schema_version, status.latest_version) == (3, 2)
     assert status.problems
 
 
@@ -189,6 +193,31 @@ async def test_older_schema_is_refused(path: Path) -> None:
     change(path, "DELETE FROM service_migrations")
     with pytest.raises(SchemaOutOfDate, match="0001"):
         await store.open()
+
+
+async def test_database_of_schema_1_keeps_its_rows(path: Path) -> None:
+    known = migrations.migrations("sqlite")
+    old = SqliteStore(path)
+    await old.migrate()
+    await old.open()
+    made = await established(old)
+    await old.queues.accept(delivery())
+    store_id = old.id
+    while (await old.admin.down()).number > 2:
+        pass
+    await old.aclose()
+    store = SqliteStore(path)
+    with pytest.raises(SchemaOutOfDate, match=r"0002 \(records\)"):
+        await store.open()
+    assert [step.number for step in await store.migrate()] == [migration.number for migration in known[1:]]
+    await store.open()
+    assert store.id == store_id
+    connection, credential = await store.connections.load(made.id)
+    assert (connection, credential is not None) == (made, True)
+    assert (await store.queues.accept(delivery())).duplicate
+    assert (await store.queues.enqueue(job("k", connection_id=made.id)))[1]
+    assert (await store.status()).problems == ()
+    await store.aclose()
 
 
 async def test_migration_that_fails_leaves_nothing(path: Path) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sqlite3
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from go_services_core.testing.checks.store import established
+from go_services_core.testing.checks.store_budgets import REST
+from go_services_core.testing.checks.store_jobs import job
+from go_services_core.testing.checks.store_leases import dispatch
 from go_services_core.testing.checks.store_queues import delivery
+from go_services_core.testing.races import STEPS, UNITS
 from go_services_store_sqlite.store import SqliteStore
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -22,23 +29,73 @@ def start(path: Path, task: str, name: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-async def test_two_processes_claim_each_row_once(path: Path, store: SqliteStore) -> None:
-    accepted = [(await store.queues.accept(delivery(f"d{number}"))).id for number in range(200)]
-    workers = [start(path, "claim", f"w{number}") for number in range(2)]
+def finish(workers: list[subprocess.Popen[str]]) -> list[list[str]]:
+    """Let them all begin; what each of them has acknowledged."""
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
-    claimed: list[list[str]] = []
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
+    answers = []
     for worker in workers:
-        out, _ = worker.communicate(timeout=60)
+        out, _ = worker.communicate(timeout=120)
         assert worker.returncode == 0
-        claimed.append(out.split())
+        answers.append(out.split())
+    return answers
+
+
+async def test_two_processes_claim_each_row_once(path: Path, store: SqliteStore) -> None:
+    accepted = [(await store.queues.accept(delivery(f"d{number}"))).id for number in range(200)]
+    claimed = finish([start(path, "claim", f"w{number}") for number in range(2)])
     assert sorted(claimed[0] + claimed[1]) == sorted(accepted)
     assert [item for item in (await store.queues.list("inbox", limit=500)).items if item.status != "processed"] == []
+
+
+async def test_twenty_tasks_in_each_of_four_processes_claim_each_job_once(path: Path, store: SqliteStore) -> None:
+    wanted = [job() for _ in range(400)]
+    for one in wanted:
+        await store.queues.enqueue(one)
+    claimed = finish([start(path, "jobs", f"w{number}") for number in range(4)])
+    assert sorted(chain(*claimed)) == sorted(one.id for one in wanted)
+    assert [item for item in (await store.queues.list("jobs", limit=500)).items if item.status != "succeeded"] == []
+
+
+async def test_processes_share_one_budget(path: Path, store: SqliteStore) -> None:
+    granted = finish([start(path, "budget", f"w{number}") for number in range(4)])
+    assert len(list(chain(*granted))) == UNITS
+    held = await store.budgets.peek(REST)
+    assert held is not None
+    assert held.remaining == 0
+
+
+async def test_each_step_of_a_cursor_is_won_by_one_process(path: Path, store: SqliteStore) -> None:
+    made = await established(store)
+    won = finish([start(path, "cursors", made.id) for _ in range(3)])
+    steps = sorted(int(step) for step in chain(*won))
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) >= STEPS
+
+
+async def test_what_a_killed_process_began_is_taken_over_after_its_time(path: Path, store: SqliteStore) -> None:
+    worker = start(path, "begin", "killed")
+    assert worker.stdout is not None
+    assert [worker.stdout.readline(), worker.stdout.readline()] == ["ready\n", "new new True\n"]
+    running = await store.once.begin("command", "key", digest=b"d", owner="next", seconds=30)
+    assert running.state == "running"
+    worker.kill()
+    worker.communicate(timeout=60)
+    assert await store.leases.acquire("key", owner="next", seconds=30) is None
+    while (running := await store.once.begin("command", "key", digest=b"d", owner="next", seconds=30)).state != "new":
+        await asyncio.sleep(min(0.1, running.retry_in))
+    assert running.fence == 2
+    while (sent := await store.once.begin_dispatch(dispatch("key"), owner="next", seconds=30)).state != "new":
+        await asyncio.sleep(min(0.1, sent.retry_in))
+    assert sent.fence == 2
+    while (lease := await store.leases.acquire("key", owner="next", seconds=30)) is None:
+        await asyncio.sleep(0.05)
+    assert lease.fence == 2
 
 
 async def test_two_processes_migrate_a_new_file_at_once(path: Path) -> None:

@@ -7,7 +7,11 @@ from collections.abc import Awaitable
 from typing import Any
 
 from go_services_core.testing.checks.store import credential, established, event, new_id, now
+from go_services_core.testing.checks.store_budgets import REST
+from go_services_core.testing.checks.store_jobs import job, take_jobs
+from go_services_core.testing.checks.store_leases import dispatch
 from go_services_core.testing.checks.store_queues import delivery, emit, take
+from go_services_core.testing.checks.store_resources import cursor, installation, subscription
 from go_services_store_sqlite.store import SqliteStore
 
 CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PRAGMA")
@@ -76,3 +80,43 @@ async def test_concurrent_writers_share_commits(store: SqliteStore) -> None:
     assert len(statements) == 64
     assert 1 <= control.count("COMMIT") < 64
     assert len((await store.queues.list("inbox")).items) == 64
+
+
+async def test_claiming_and_settling_jobs_is_one_statement_each(store: SqliteStore) -> None:
+    for _ in range(20):
+        await store.queues.enqueue(job())
+    statements, _ = await traced(store, take_jobs(store, limit=19))
+    assert len(statements) == 1
+    (claim,) = await take_jobs(store)
+    statements, _ = await traced(store, store.queues.checkpoint(claim, "here", lease=30))
+    assert len(statements) == 1
+    statements, _ = await traced(store, store.queues.settle(claim, "done"))
+    assert len(statements) == 1
+
+
+async def test_compare_and_set_is_one_statement(store: SqliteStore) -> None:
+    made = await established(store)
+    await store.resources.advance_cursor(cursor(made.id, "a"), expected="")
+    statements, _ = await traced(store, store.resources.advance_cursor(cursor(made.id, "b"), expected="a"))
+    assert len(statements) == 1
+    saved = await store.resources.save_subscription(subscription(made.id), expected_version=None)
+    statements, _ = await traced(store, store.resources.save_subscription(saved, expected_version=1))
+    assert len(statements) == 1
+    move = store.resources.set_subscription_status(saved.id, expected=["active"], status="expired")
+    assert len((await traced(store, move))[0]) == 1
+    statements, _ = await traced(store, store.resources.upsert_installation(installation()))
+    assert len(statements) == 1
+
+
+async def test_granting_beginning_and_leasing_is_one_statement_each(store: SqliteStore) -> None:
+    for call in (
+        store.budgets.take(REST, 1, limit=2, window=60),
+        store.budgets.take(REST, 1, limit=2, window=60),
+        store.budgets.correct(REST, remaining=1, limit=2, reset_in=60),
+        store.once.begin("command", "k", digest=b"d", owner="a", seconds=30),
+        store.once.finish("command", "k", owner="a", fence=1, ok=True),
+        store.once.begin_dispatch(dispatch(), owner="a", seconds=30),
+        store.leases.acquire("door", owner="a", seconds=30),
+    ):
+        statements, _ = await traced(store, call)
+        assert len(statements) == 1

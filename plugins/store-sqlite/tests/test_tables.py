@@ -11,6 +11,8 @@ import pytest
 from attrs import evolve
 
 from go_services_core.testing.checks.store import attempt, change, credential, established, event, new_id, now
+from go_services_core.testing.checks.store_budgets import REST, entry
+from go_services_core.testing.checks.store_jobs import job
 from go_services_core.testing.checks.store_queues import delivery, emit, take
 from go_services_store_sqlite.store import SqliteStore
 
@@ -28,6 +30,36 @@ GO_COLUMNS = {
     "status attempts next_attempt_at last_error occurred_at created_at updated_at",
     "service_webhook_deliveries": "id provider_id delivery_id status attempts next_attempt_at payload created_at "
     "updated_at",
+    "service_activity_entries": "id provider_id scope_type scope_id connection_id installation_id subscription_id "
+    "sync_job_id channel action object_type object_id actor actor_type status metadata created_at",
+    "service_notification_dispatches": "id event_id projector definition_code recipient_key idempotency_key status "
+    "error metadata created_at",
+    "service_subscriptions": "id connection_id provider_id resource_type resource_id channel_id "
+    "remote_subscription_id callback_url verification_token_ref status expires_at metadata last_notified_at "
+    "created_at updated_at deleted_at",
+    "service_sync_cursors": "id connection_id provider_id resource_type resource_id cursor status last_synced_at "
+    "metadata created_at updated_at",
+    "service_installations": "id provider_id scope_type scope_id install_type status granted_at revoked_at metadata "
+    "created_at updated_at",
+    "service_rate_limit_state": "id provider_id scope_type scope_id bucket_key limit remaining reset_at retry_after "
+    "metadata created_at updated_at",
+    "service_sync_jobs": "id connection_id provider_id mode checkpoint status attempts next_attempt_at metadata "
+    "created_at updated_at",
+    "service_sync_job_idempotency": "id scope_type scope_id provider_id connection_id mode idempotency_key sync_job_id "
+    "requested_by created_at updated_at",
+    "service_mapping_specs": "id spec_id provider_id scope_type scope_id name description source_object target_model "
+    "schema_ref version status rules metadata published_at created_at updated_at",
+    "service_sync_bindings": "id provider_id scope_type scope_id connection_id mapping_spec_id source_object "
+    "target_model direction status metadata created_at updated_at",
+    "service_sync_checkpoints": "id provider_id scope_type scope_id connection_id sync_binding_id direction cursor "
+    "sequence_num source_version idempotency_seed metadata last_event_at created_at updated_at",
+    "service_identity_bindings": "id provider_id scope_type scope_id connection_id sync_binding_id source_object "
+    "external_id internal_type internal_id match_kind confidence metadata created_at updated_at",
+    "service_sync_conflicts": "id provider_id scope_type scope_id connection_id sync_binding_id checkpoint_id "
+    "source_object external_id source_version idempotency_key policy reason status source_payload target_payload "
+    "resolution resolved_by resolved_at metadata created_at updated_at",
+    "service_sync_change_log": "id provider_id scope_type scope_id connection_id sync_binding_id direction "
+    "source_object external_id source_version idempotency_key payload metadata occurred_at created_at",
 }
 
 
@@ -50,13 +82,20 @@ async def test_times_have_one_width(path: Path, store: SqliteStore) -> None:
     await store.queues.accept(delivery())
     await take(store, lease=2.25)
     await store.once.claim("key", ttl=0.5)
+    await store.once.begin("command", "key", digest=b"d", owner="a", seconds=0.5)
+    await store.queues.enqueue(job(delay=0.5))
+    await store.budgets.take(REST, 1, limit=1, window=0.5)
+    await store.log.record([entry()])
     times = rows(
         path,
         """SELECT created_at FROM service_connections UNION ALL SELECT expires_at FROM service_leases
         UNION ALL SELECT sent_at FROM service_refresh_intents UNION ALL SELECT expires_at FROM service_replay_ledger
-        UNION ALL SELECT next_attempt_at FROM service_webhook_deliveries""",
+        UNION ALL SELECT next_attempt_at FROM service_webhook_deliveries
+        UNION ALL SELECT expires_at FROM service_idempotency UNION ALL SELECT next_attempt_at FROM service_sync_jobs
+        UNION ALL SELECT reset_at FROM service_rate_limit_state
+        UNION ALL SELECT created_at FROM service_activity_entries""",
     )
-    assert len(times) == 5
+    assert len(times) == 9
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", time) for (time,) in times)
     assert opened.lease.fence == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sqlite3
 import threading
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from go_services_core.errors import Conflict, StoreError, StoreUnavailable
+from go_services_core.errors import CommitUnknown, Conflict, StoreError, StoreUnavailable
 from go_services_core.model import Establish
 from go_services_core.testing.checks.store import change, established, event
 from go_services_core.testing.checks.store_queues import delivery, take
@@ -117,6 +118,19 @@ async def test_full_disk_is_typed_and_passes(notes: SqliteStore) -> None:
     assert await read_notes(notes) == [*before, "after"]
 
 
+async def test_disk_that_fails_while_committing_is_typed_unknown_and_passes(path: Path, notes: SqliteStore) -> None:
+    (log,) = (file for file in path.parent.iterdir() if file.name.endswith("-wal"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.stat(log).st_size + 20_000, limits[1]))  # noqa: PTH116
+    try:
+        with pytest.raises(CommitUnknown):
+            await notes._driver.run(note("x" * 100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert await notes._driver.run(note("after")) == "after"
+    assert "after" in await read_notes(notes)
+
+
 async def test_cancelled_caller_cancels_neither_its_unit_nor_its_neighbours(notes: SqliteStore) -> None:
     callers: list[asyncio.Future[str]] = []
 
@@ -147,6 +161,8 @@ async def test_closing_finishes_what_was_submitted(path: Path, notes: SqliteStor
     for call in (notes.queues.accept(delivery()), notes.connections.load("x")):
         with pytest.raises(StoreUnavailable):
             await call
+    await notes.open()
+    assert len(await read_notes(notes)) == 20
 
 
 async def test_one_store_serves_several_loops(store: SqliteStore) -> None:

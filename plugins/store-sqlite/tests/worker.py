@@ -1,4 +1,4 @@
-"""A process of its own for the tests: ``worker.py PATH accept PREFIX`` or ``worker.py PATH claim OWNER``.
+"""A process of its own for the tests: ``worker.py PATH TASK NAME``. The tasks are in ``TASKS``.
 
 It prints a line for each thing that the store has acknowledged.
 """
@@ -11,12 +11,8 @@ from itertools import count
 from pathlib import Path
 
 from go_services_core.testing.checks.store_queues import delivery
+from go_services_core.testing.races import RACES, acknowledged, together
 from go_services_store_sqlite.store import SqliteStore
-
-
-def acknowledged(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 async def accept(store: SqliteStore, prefix: str) -> None:
@@ -32,11 +28,14 @@ async def accept(store: SqliteStore, prefix: str) -> None:
 
 
 async def claim(store: SqliteStore, owner: str) -> None:
-    await asyncio.to_thread(sys.stdin.readline)  # both processes begin together
+    await together()
     while claims := await store.queues.claim("inbox", owner=owner, lease=60, limit=3):
         for one in claims:
             acknowledged(one.id)
             await store.queues.settle(one, "done")
+
+
+TASKS = {"accept": accept, "claim": claim, **RACES}
 
 
 async def main(path: str, task: str, name: str) -> None:
@@ -44,7 +43,7 @@ async def main(path: str, task: str, name: str) -> None:
     await store.migrate()
     await store.open()
     acknowledged("ready")
-    await (accept if task == "accept" else claim)(store, name)
+    await TASKS[task](store, name)
     await store.aclose()
 
 

@@ -65,8 +65,18 @@ def migrations(dialect: str) -> tuple[Migration, ...]:
     return tuple(sorted(found, key=lambda migration: migration.number))
 
 
+LOCK: Statement[Row] = Statement(
+    {
+        "sqlite": "",
+        "postgres": "SELECT pg_advisory_xact_lock(hashtextextended('go_services migrations', 0))",
+    }
+)
 LEDGER_EXISTS: Statement[Row] = Statement(
-    {"sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'service_migrations'"}
+    {
+        "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'service_migrations'",
+        # Not to_regclass(): after waiting for another migrator it may still know only that there was no such table.
+        "postgres": "SELECT 1 FROM pg_class WHERE relname = 'service_migrations' AND pg_table_is_visible(oid)",
+    }
 )
 LEDGER: Statement[Applied] = Statement(
     MigrationRow.select(
@@ -107,6 +117,11 @@ def pending(applied: Sequence[Applied], dialect: Dialect) -> list[Migration]:
     return list(known.values())
 
 
+def planned(left: Sequence[Migration]) -> list[MigrationStep]:
+    """What applying them would report, without a time."""
+    return [MigrationStep(number=migration.number, name=migration.name) for migration in left]
+
+
 def check(dialect: Dialect) -> Steps[str]:
     """The store's id, if the schema is exactly this release's.
 
@@ -124,10 +139,11 @@ def check(dialect: Dialect) -> Steps[str]:
 
 
 def apply(migration: Migration, *, dialect: Dialect, store_id: str, now: datetime) -> Steps[MigrationStep | None]:
-    """Apply one migration and record it; None when another process has done so meanwhile.
+    """Apply one migration and record it; None when another process has done so meanwhile, which is waited for.
 
     ``store_id`` becomes the database's id if it has none yet.
     """
+    yield from LOCK()
     left = pending((yield from ledger()), dialect)
     if migration not in left:
         return None

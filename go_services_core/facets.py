@@ -1,0 +1,517 @@
+"""What a store must do, facet by facet. Protocols only; each method's docstring is its contract.
+
+The conformance checks of :class:`go_services_core.testing.pytest_kit.StoreKit` state the same as tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from .model import (
+    Accepted,
+    Attempt,
+    Claim,
+    Connection,
+    Establish,
+    Event,
+    GrantSnapshot,
+    InboxDelivery,
+    Job,
+    Lease,
+    NewJob,
+    Outcome,
+    Page,
+    QueueItem,
+    QueueName,
+    RefreshOpen,
+    Scope,
+    Sealed,
+    SealedCredential,
+)
+from .resources import (
+    Activity,
+    ActivityStatus,
+    Begun,
+    Budget,
+    BudgetGrant,
+    BudgetKey,
+    Dispatch,
+    Installation,
+    InstallationStatus,
+    LedgerKind,
+    Subscription,
+    SubscriptionStatus,
+    SyncCursor,
+)
+
+if TYPE_CHECKING:
+    from .protocols import Work
+
+
+class ConnectionFacet(Protocol):
+    """Connections with their credentials, grants, attempts and refreshes."""
+
+    async def begin_attempt(self, attempt: Attempt) -> None:
+        """Keep an open consent."""
+        ...
+
+    async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
+        """Take the attempt of that state, once: state, binding, expiry and use are checked and set in one statement.
+
+        A wrong binding does not consume but counts; the fifth ends the attempt.
+
+        Raises:
+            StateUnknown, StateUsed, StateExpired, BindingMismatch: and the attempt is not consumed.
+        """
+        ...
+
+    async def establish(self, change: Establish) -> tuple[Connection, int]:
+        """Connection, next credential version, grant snapshot and event in one commit.
+
+        The account (provider, scope, external account) that is connected already keeps its row and gets a new
+        version; its status becomes active and its old credential is superseded. Gives the connection and the
+        credential's version, which is that of ``change.credential`` when it is new.
+
+        Raises:
+            AccountMismatch: ``expected_connection_id`` is set and the account's connection is another; nothing changed.
+            VersionConflict: ``change.credential.version`` is not the next one; nothing changed. Its ``metadata`` has
+                ``connection_id`` and ``next_version`` to seal again for.
+        """
+        ...
+
+    async def next_version(self, provider_id: str, scope: Scope, external_account_id: str) -> tuple[str | None, int]:
+        """The id of the account's connection, if it has one, and the version its next credential will have."""
+        ...
+
+    async def get(self, connection_id: str) -> Connection:
+        """The connection.
+
+        Raises:
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+    async def load(self, connection_id: str) -> tuple[Connection, SealedCredential | None]:
+        """The connection and its active credential in one statement.
+
+        Raises:
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+    async def list(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Connection]:
+        """Connections by id, a page at a time."""
+        ...
+
+    async def grants(self, connection_id: str) -> GrantSnapshot | None:
+        """The newest grant snapshot."""
+        ...
+
+    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
+        """Take the connection's refresh lease for ``lease`` seconds, write the intent, read the credential: one unit.
+
+        Raises:
+            RefreshLocked: another owner holds the lease; ``metadata["retry_in"]`` are the seconds it has left.
+            ReauthRequired: the connection is not active, or has no active credential.
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+    async def close_refresh(self, new: SealedCredential, *, lease: Lease, active_version: int, event: Event) -> None:
+        """Save ``new`` if ``lease`` still holds, ``active_version`` is still active and the connection is active.
+
+        Supersedes, inserts, settles the intent, writes grants and event and releases the lease in one commit.
+
+        Raises:
+            LeaseLost, VersionConflict, InvalidTransition: and nothing changed.
+        """
+        ...
+
+    async def fail_refresh(
+        self, lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str = "backing_off"
+    ) -> None:
+        """Settle the intent and release the lease. ``terminal`` moves the connection to ``pending_reauth`` with
+        ``event``; otherwise it stays active with ``refresh_state`` as ``state``.
+
+        Raises:
+            LeaseLost: and nothing changed.
+        """
+        ...
+
+    async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+        """Status ``disconnected``, the active credential revoked, every ciphertext of the connection destroyed, event
+        written, any refresh lease broken: one commit. Disconnecting twice changes nothing and writes no event.
+
+        Raises:
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+
+class QueueFacet(Protocol):
+    """Inbox, outbox and jobs: one shape of claim, heartbeat, settle, requeue and list."""
+
+    async def accept(self, delivery: InboxDelivery) -> Accepted:
+        """Keep a verified delivery, durably, with one statement where it is new.
+
+        The same provider, connection and delivery id with the same digest is a duplicate and has no effect; with
+        another digest it is kept as quarantined.
+        """
+        ...
+
+    async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
+        """Make handler names and their event patterns known; events from before ``now`` do not reach a new one."""
+        ...
+
+    async def enqueue(self, job: NewJob) -> tuple[str, bool]:
+        """Keep a job; gives its id and True.
+
+        Where one of the same scope, provider, mode and idempotency key is kept already, it gives that one's id and
+        False, whatever became of it, and keeps nothing.
+
+        Raises:
+            IdempotencyMismatch: the key was used for another connection or another kind.
+            Conflict: there is a job of that id.
+            ConnectionNotFound: its connection does not exist.
+            BadInput: the kind or the idempotency key is blank.
+        """
+        ...
+
+    async def claim(
+        self,
+        queue: QueueName,
+        *,
+        owner: str,
+        lease: float,
+        limit: int,
+        handlers: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+    ) -> list[Claim]:
+        """Take up to ``limit`` due items for ``lease`` seconds by the database's clock.
+
+        An item whose lease ended is taken over under a higher fence. For the outbox only items of ``handlers``, of the
+        jobs only those of ``kinds``.
+
+        Of the items with the same ``order_key`` (in the inbox of one provider, in the outbox of one handler, of the
+        jobs of one kind) only the one with the lowest id is given, until it is done or dead; one that waits for its
+        retry keeps the others waiting. A dead one leaves a gap: requeued, it comes first again, but does not wait for
+        one that was claimed meanwhile.
+        """
+        ...
+
+    async def heartbeat(self, claims: Sequence[Claim], *, lease: float) -> list[str]:
+        """Extend the leases; gives the ids of claims that are lost."""
+        ...
+
+    async def settle(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        error: str = "",
+        delay: float = 0.0,
+        events: Sequence[Event] = (),
+        work: Work[Any] | None = None,
+    ) -> None:
+        """End a claim. ``done`` commits ``events`` and ``work`` with it; ``retry`` makes it due again in ``delay``
+        seconds; ``dead`` sets it aside. A job is then succeeded, queued or failed.
+
+        Raises:
+            LeaseLost: owner or fence do not hold it any more; nothing changed.
+        """
+        ...
+
+    async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
+        """Make a dead item due again. False when it is not dead."""
+        ...
+
+    async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:
+        """Save how far a job is, for whoever claims it next, and extend its lease.
+
+        Raises:
+            LeaseLost: the claim does not hold the job any more; nothing changed.
+        """
+        ...
+
+    async def delivery(self, delivery_row_id: str) -> InboxDelivery | None:
+        """The stored delivery."""
+        ...
+
+    async def job(self, job_id: str) -> Job | None:
+        """The job as it stands."""
+        ...
+
+    async def list(
+        self,
+        queue: QueueName,
+        *,
+        status: str | None = None,
+        provider_id: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[QueueItem]:
+        """Items by id, a page at a time; ``name`` is the event or the job's kind.
+
+        ``since`` and ``until`` are about ``created_at``; ``since`` is included, ``until`` is not.
+        """
+        ...
+
+
+class OnceFacet(Protocol):
+    """What may happen once: the replay ledger, the idempotency ledger and the ledger of notifications."""
+
+    async def claim(self, key: str, *, ttl: float) -> bool:
+        """True for the first caller within ``ttl`` seconds by the database's clock."""
+        ...
+
+    async def begin(self, kind: LedgerKind, key: str, *, digest: bytes, owner: str, seconds: float) -> Begun:
+        """Begin an inbound command or an outgoing operation, for ``seconds`` by the database's clock.
+
+        It is ``new`` for the first caller, and again under a higher fence once an attempt failed or its time ended
+        without a finish. Else it is ``running`` or ``done``. ``digest`` stands for what is asked.
+
+        Raises:
+            IdempotencyMismatch: the key was used with another digest.
+        """
+        ...
+
+    async def finish(
+        self, kind: LedgerKind, key: str, *, owner: str, fence: int, ok: bool, result: Sealed | None = None
+    ) -> None:
+        """End what ``begin`` gave: ``ok`` keeps ``result`` for all that ask later, else it may begin again at once.
+
+        Raises:
+            LeaseLost: owner and fence do not hold it any more; nothing changed.
+        """
+        ...
+
+    async def begin_dispatch(self, dispatch: Dispatch, *, owner: str, seconds: float) -> Begun:
+        """Begin to send a notification, as :meth:`begin`. Only one that was sent is ``done``."""
+        ...
+
+    async def finish_dispatch(
+        self, key: str, *, owner: str, fence: int, status: Literal["sent", "failed"], error: str = ""
+    ) -> None:
+        """End what ``begin_dispatch`` gave; a failed one may begin again at once.
+
+        Raises:
+            LeaseLost: owner and fence do not hold it any more; nothing changed.
+        """
+        ...
+
+
+class LeaseFacet(Protocol):
+    """The right to act on a named resource, with a fence that only counts up."""
+
+    async def acquire(self, resource: str, *, owner: str, seconds: float) -> Lease | None:
+        """The lease for ``seconds`` by the database's clock; None while it is somebody's, also the same owner's."""
+        ...
+
+    async def renew(self, lease: Lease, *, seconds: float) -> None:
+        """Extend the lease to ``seconds`` from now. One whose time ended is still its holder's until it is taken.
+
+        Raises:
+            LeaseLost: it was taken over or released; nothing changed.
+        """
+        ...
+
+    async def release(self, lease: Lease) -> bool:
+        """Give the lease back; False when it is not held. The fence stays."""
+        ...
+
+
+class ResourceFacet(Protocol):
+    """Versioned rows: subscriptions, installations, sync cursors."""
+
+    async def save_subscription(
+        self, subscription: Subscription, *, expected_version: int | None, event: Event | None = None
+    ) -> Subscription:
+        """Keep a new subscription (``expected_version=None``), or replace the row of that version; with ``event``.
+
+        A new one is active. It takes the channel of a cancelled one of the same connection. A replaced row keeps id,
+        connection, provider and ``created_at``; its status follows the moves of ``SUBSCRIPTION_MOVES``. The result
+        has the version that was saved.
+
+        Raises:
+            VersionConflict: the row has another version, or the new one's id or channel is there already. Its
+                ``metadata`` has ``subscription_id`` and ``version`` of the row that is.
+            Conflict: the channel is another connection's or another subscription's.
+            InvalidTransition: a new one is not active, or the row's status may not become this one.
+            ConnectionNotFound, NotFound: the connection, or the subscription to replace, does not exist.
+        """
+        ...
+
+    async def subscription(self, subscription_id: str) -> Subscription | None:
+        """The subscription."""
+        ...
+
+    async def subscription_by_channel(self, provider_id: str, channel_id: str) -> Subscription | None:
+        """The subscription of a channel, whatever its status."""
+        ...
+
+    async def subscriptions(
+        self,
+        *,
+        connection_id: str | None = None,
+        provider_id: str | None = None,
+        status: SubscriptionStatus | None = None,
+        expiring_before: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Subscription]:
+        """Subscriptions by id, a page at a time; with ``expiring_before`` those that expire then or earlier."""
+        ...
+
+    async def set_subscription_status(
+        self,
+        subscription_id: str,
+        *,
+        expected: Collection[SubscriptionStatus],
+        status: SubscriptionStatus,
+        reason: str = "",
+        event: Event | None = None,
+    ) -> Subscription:
+        """Move the subscription from one of ``expected`` to ``status``, with ``event``. It gets the next version.
+
+        Raises:
+            InvalidTransition: its status is not one of those, or may not become ``status``; nothing changed.
+            NotFound: there is none.
+        """
+        ...
+
+    async def upsert_installation(self, installation: Installation, *, event: Event | None = None) -> Installation:
+        """Keep the installation of provider, scope and install type, with ``event``.
+
+        One that is not uninstalled keeps id and ``created_at``, takes the new metadata and the times that are given,
+        and moves as ``INSTALLATION_MOVES`` says. Where there is none, also after one was uninstalled, a new row is
+        made. Uninstalling sets ``revoked_at`` where none is given.
+
+        Raises:
+            InvalidTransition: a new one is not active, or the row's status may not become this one.
+        """
+        ...
+
+    async def installation(self, installation_id: str) -> Installation | None:
+        """The installation."""
+        ...
+
+    async def installations(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        install_type: str | None = None,
+        status: InstallationStatus | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Installation]:
+        """Installations by id, a page at a time."""
+        ...
+
+    async def set_installation_status(
+        self,
+        installation_id: str,
+        *,
+        expected: Collection[InstallationStatus],
+        status: InstallationStatus,
+        reason: str = "",
+        event: Event | None = None,
+    ) -> Installation:
+        """As :meth:`set_subscription_status`; uninstalling sets ``revoked_at``."""
+        ...
+
+    async def cursor(
+        self, connection_id: str, provider_id: str, resource_type: str, resource_id: str
+    ) -> SyncCursor | None:
+        """How far the resource was read."""
+        ...
+
+    async def advance_cursor(
+        self, cursor: SyncCursor, *, expected: str | None, event: Event | None = None
+    ) -> SyncCursor:
+        """Set the cursor of connection, provider, resource type and id, with ``event``.
+
+        With ``expected`` only if that is the stored one to the letter; ``""`` expects that none is stored; None sets
+        it in any case. A stored row keeps id and ``created_at``, and ``last_synced_at`` where the new one has none.
+
+        Raises:
+            SyncCursorConflict: another cursor is stored; nothing changed.
+            ConnectionNotFound: the connection does not exist.
+            BadInput: the new cursor is blank.
+        """
+        ...
+
+
+class BudgetFacet(Protocol):
+    """Shared rate budgets: so many units in a window, in fractions where need be."""
+
+    async def take(self, key: BudgetKey, units: float, *, limit: float, window: float) -> BudgetGrant:
+        """Take ``units`` if as many are left in the running window; together all takers never get more than its limit.
+
+        A window begins with the first taking after the last one ended, has ``limit`` units and lasts ``window``
+        seconds by the database's clock. A refusal changes nothing.
+
+        Raises:
+            BadInput: units or window are not above 0, or ``units`` is above ``limit`` and could never be granted.
+        """
+        ...
+
+    async def correct(self, key: BudgetKey, *, remaining: float, limit: float, reset_in: float) -> None:
+        """Learn what the provider said: ``remaining`` of ``limit`` units until ``reset_in`` seconds from now.
+
+        Answers come late and out of order, so that within a window the units left only become fewer. A reset that is
+        more than half a window later than the known one is that of a newer window, which replaces it.
+
+        Raises:
+            BadInput: ``reset_in`` is not above 0, or an amount is below 0.
+        """
+        ...
+
+    async def peek(self, key: BudgetKey) -> Budget | None:
+        """What the budget holds; None before its first use."""
+        ...
+
+
+class LogFacet(Protocol):
+    """The activity log."""
+
+    async def record(self, entries: Sequence[Activity]) -> int:
+        """Keep the entries whose ids are new, in one commit; gives their number.
+
+        Raises:
+            Conflict: a connection does not exist; nothing was kept.
+        """
+        ...
+
+    async def activity(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        connection_id: str | None = None,
+        action: str | None = None,
+        status: ActivityStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Activity]:
+        """Entries, newest first, a page at a time; ``since`` is included, ``until`` is not.
+
+        Raises:
+            BadInput: ``after`` is not the ``next`` of a page.
+        """
+        ...

@@ -1,0 +1,232 @@
+"""Frozen records of what a store keeps beside connections and queues, and the moves that their states allow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from math import inf
+from typing import Any, Final, Literal
+
+from attrs import field, frozen
+
+from .errors import BadInput
+from .model import Scope, Sealed
+
+SubscriptionStatus = Literal["active", "expired", "cancelled", "errored"]
+InstallationStatus = Literal["active", "suspended", "uninstalled", "needs_reconsent"]
+ActivityStatus = Literal["ok", "warn", "error"]
+LedgerKind = Literal["command", "operation"]
+
+SUBSCRIPTION_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "active": frozenset({"expired", "cancelled", "errored"}),
+    "expired": frozenset({"active", "cancelled"}),
+    "errored": frozenset({"active", "cancelled"}),
+    "cancelled": frozenset(),
+}
+"""Status → what it may become. Staying is always allowed."""
+
+INSTALLATION_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "active": frozenset({"suspended", "uninstalled", "needs_reconsent"}),
+    "suspended": frozenset({"active", "uninstalled"}),
+    "needs_reconsent": frozenset({"active", "uninstalled"}),
+    "uninstalled": frozenset(),
+}
+"""As :data:`SUBSCRIPTION_MOVES`."""
+
+HISTORY: Final[Mapping[str, str]] = {
+    "service_lifecycle_outbox": "events that every handler has, with their deliveries",
+    "service_webhook_deliveries": "deliveries that were processed or quarantined",
+    "service_sync_jobs": "jobs that succeeded",
+    "service_oauth_attempts": "consents whose time is over",
+    "service_refresh_intents": "refreshes that ended",
+    "service_replay_ledger": "keys whose time is over",
+    "service_idempotency": "commands and operations that ended",
+    "service_notification_dispatches": "notifications that were sent or failed",
+    "service_activity_entries": "all entries",
+    "service_grant_events": "all but the newest of each connection",
+    "service_grant_snapshots": "all but the newest of each connection",
+    "service_credentials": "ciphertexts of credentials that are not active: overwritten, the row stays",
+    "service_subscriptions": "cancelled subscriptions whose channel was subscribed again",
+    "service_installations": "installations that were uninstalled",
+    "service_rate_limit_state": "budgets whose window is over",
+}
+"""What ``Store.prune`` may remove, by table; the rest of each table is never touched."""
+
+
+def check_policy(policy: Mapping[str, float], batch: int) -> None:
+    """Refuse what ``Store.prune`` cannot follow.
+
+    Raises:
+        BadInput: a table is not in :data:`HISTORY`, or a number is out of range.
+    """
+    for table, keep in policy.items():
+        if table not in HISTORY:
+            raise BadInput(
+                f"{table!r} has no history that may be removed.",
+                hint=f"Tables with history are {', '.join(sorted(HISTORY))}.",
+                field="policy",
+            )
+        if not 0 <= keep < inf:
+            raise BadInput(f"{table} keeps its history for 0 seconds or more, not {keep!r}.", field="policy")
+    if batch < 1:
+        raise BadInput(f"A batch is at least 1, not {batch}.", field="batch")
+
+
+def predecessors(moves: Mapping[str, frozenset[str]], status: str) -> frozenset[str]:
+    """The statuses that may become ``status``, and ``status`` itself.
+
+    Raises:
+        BadInput: there is no such status.
+    """
+    if status not in moves:
+        raise BadInput(f"A status is {', '.join(moves)}, not {status!r}.", field="status")
+    return frozenset({status} | {before for before, after in moves.items() if status in after})
+
+
+def allowed_from(moves: Mapping[str, frozenset[str]], status: str, expected: Collection[str]) -> frozenset[str]:
+    """Those of ``expected`` from which the step to ``status`` is allowed.
+
+    Raises:
+        BadInput: one of the statuses does not exist, or none is expected.
+    """
+    unknown = sorted(set(expected) - set(moves))
+    if unknown or not expected or isinstance(expected, str):
+        raise BadInput(f"The expected statuses are some of {', '.join(moves)}, not {expected!r}.", field="expected")
+    return predecessors(moves, status) & frozenset(expected)
+
+
+@frozen(kw_only=True)
+class Subscription:
+    """A channel on which a provider tells of changes to one resource. ``version`` counts the changes of the row."""
+
+    id: str
+    connection_id: str
+    provider_id: str
+    resource_type: str
+    resource_id: str
+    channel_id: str
+    """What the provider names in its notifications; it belongs to one connection for good."""
+    remote_subscription_id: str | None = None
+    callback_url: str
+    verification_token_ref: str = ""
+    """Where the token is kept that the provider sends back; never the token itself."""
+    status: SubscriptionStatus = "active"
+    status_reason: str = ""
+    version: int = 1
+    expires_at: datetime | None = None
+    last_notified_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(factory=dict)
+    created_at: datetime
+    updated_at: datetime
+
+
+@frozen(kw_only=True)
+class Installation:
+    """An app installed at a provider for a scope. ``version`` counts the changes of the row."""
+
+    id: str
+    provider_id: str
+    scope: Scope
+    install_type: str
+    status: InstallationStatus = "active"
+    status_reason: str = ""
+    version: int = 1
+    granted_at: datetime | None = None
+    revoked_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(factory=dict)
+    created_at: datetime
+    updated_at: datetime
+
+
+@frozen(kw_only=True)
+class SyncCursor:
+    """How far a resource was read. ``cursor`` is the provider's text, in which case matters."""
+
+    id: str
+    connection_id: str
+    provider_id: str
+    resource_type: str
+    resource_id: str
+    cursor: str
+    status: str = "active"
+    last_synced_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(factory=dict)
+    created_at: datetime
+    updated_at: datetime
+
+
+@frozen
+class BudgetKey:
+    """One limit of a provider for a scope. Of a bucket with several windows, each has a name of its own."""
+
+    provider_id: str
+    scope: Scope
+    bucket: str
+
+
+@frozen(kw_only=True)
+class BudgetGrant:
+    """The answer of a budget. ``retry_in`` are the seconds until the window ends; 0 when the units were granted."""
+
+    granted: bool
+    remaining: float
+    retry_in: float = 0.0
+
+
+@frozen(kw_only=True)
+class Budget:
+    """What a budget holds. After its window ``remaining`` is ``limit`` and ``reset_in`` is 0."""
+
+    limit: float
+    remaining: float
+    reset_in: float
+
+
+@frozen(kw_only=True)
+class Begun:
+    """Where an entry of a ledger stands.
+
+    ``new``: the caller has it under ``fence`` and must finish it; a fence above 1 says that earlier attempts failed or
+    never told how they ended. ``running``: somebody has it for ``retry_in`` seconds more. ``done``: it ended well, with
+    ``result``.
+    """
+
+    state: Literal["new", "running", "done"]
+    fence: int
+    retry_in: float = 0.0
+    result: Sealed | None = None
+
+
+@frozen(kw_only=True)
+class Dispatch:
+    """One notification to one recipient; ``key`` is the same whenever the same event is notified again."""
+
+    id: str
+    key: str
+    event_id: str
+    projector: str
+    definition_code: str
+    recipient_key: str
+    metadata: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Activity:
+    """One line of the activity log. The metadata holds no secret."""
+
+    id: str
+    provider_id: str
+    scope: Scope
+    connection_id: str | None = None
+    installation_id: str | None = None
+    subscription_id: str | None = None
+    sync_job_id: str | None = None
+    channel: str = "services.lifecycle"
+    action: str
+    object_type: str = "event"
+    object_id: str
+    actor: str = "system"
+    actor_type: str = "system"
+    status: ActivityStatus = "ok"
+    metadata: Mapping[str, Any] = field(factory=dict)
+    created_at: datetime

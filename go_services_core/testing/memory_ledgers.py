@@ -1,0 +1,203 @@
+"""What the memory store keeps once, leases, counts and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from ..errors import BadInput, Conflict, IdempotencyMismatch, LeaseLost
+from ..model import Lease, Page, Scope, Sealed
+from ..resources import (
+    Activity,
+    ActivityStatus,
+    Begun,
+    Budget,
+    BudgetGrant,
+    BudgetKey,
+    Dispatch,
+    LedgerKind,
+)
+from .memory_tables import Entry, Hold, Tables, Window
+
+
+class Once:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def claim(self, key: str, *, ttl: float) -> bool:
+        until = self._tables.once.get(key)
+        if until is not None and until > self._tables.clock.now():
+            return False
+        self._tables.once[key] = self._tables.later(ttl)
+        return True
+
+    async def begin(self, kind: LedgerKind, key: str, *, digest: bytes, owner: str, seconds: float) -> Begun:
+        entry = self._tables.ledger.get(f"{kind}:{key}")
+        if entry is not None and entry.digest != digest:
+            raise IdempotencyMismatch(metadata={"kind": kind, "key": key})
+        made = Entry(digest, owner, self._tables.later(seconds), self._tables.clock.now())
+        return self._begin(self._tables.ledger, f"{kind}:{key}", made)
+
+    async def finish(
+        self, kind: LedgerKind, key: str, *, owner: str, fence: int, ok: bool, result: Sealed | None = None
+    ) -> None:
+        entry = self._held(self._tables.ledger.get(f"{kind}:{key}"), key, owner, fence)
+        entry.status, entry.result = ("done", result) if ok else ("failed", None)
+
+    async def begin_dispatch(self, dispatch: Dispatch, *, owner: str, seconds: float) -> Begun:
+        made = Entry(b"", owner, self._tables.later(seconds), self._tables.clock.now(), dispatch=dispatch)
+        return self._begin(self._tables.dispatches, dispatch.key, made)
+
+    async def finish_dispatch(
+        self, key: str, *, owner: str, fence: int, status: Literal["sent", "failed"], error: str = ""
+    ) -> None:
+        entry = self._held(self._tables.dispatches.get(key), key, owner, fence)
+        entry.status, entry.error = status, error
+
+    def _begin(self, ledger: dict[str, Entry], key: str, made: Entry) -> Begun:
+        entry = ledger.get(key)
+        now = self._tables.clock.now()
+        if entry is not None:
+            if entry.status in ("done", "sent"):
+                return Begun(state="done", fence=entry.fence, result=entry.result)
+            if entry.status == "running" and entry.expires_at > now:
+                left = (entry.expires_at - now).total_seconds()
+                return Begun(state="running", fence=entry.fence, retry_in=left)
+            made.fence = entry.fence + 1
+        ledger[key] = made
+        return Begun(state="new", fence=made.fence)
+
+    def _held(self, entry: Entry | None, key: str, owner: str, fence: int) -> Entry:
+        if entry is None or entry.status != "running" or (entry.owner, entry.fence) != (owner, fence):
+            raise LeaseLost(metadata={"key": key})
+        entry.owner, entry.changed = None, self._tables.clock.now()
+        return entry
+
+
+class Leases:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def acquire(self, resource: str, *, owner: str, seconds: float) -> Lease | None:
+        hold = self._tables.holds.setdefault(resource, Hold())
+        if hold.owner is not None and hold.expires_at is not None and hold.expires_at > self._tables.clock.now():
+            return None
+        hold.owner, hold.fence, hold.expires_at = owner, hold.fence + 1, self._tables.later(seconds)
+        return Lease(resource=resource, owner=owner, fence=hold.fence)
+
+    async def renew(self, lease: Lease, *, seconds: float) -> None:
+        self._tables.held(lease).expires_at = self._tables.later(seconds)
+
+    async def release(self, lease: Lease) -> bool:
+        hold = self._tables.holds.get(lease.resource)
+        if hold is None or (hold.owner, hold.fence) != (lease.owner, lease.fence):
+            return False
+        hold.owner = hold.expires_at = None
+        return True
+
+
+class Budgets:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def take(self, key: BudgetKey, units: float, *, limit: float, window: float) -> BudgetGrant:
+        if not (units > 0 and window > 0):
+            raise BadInput("A budget is taken in units above 0, of a window above 0 seconds.", field="units")
+        if not units <= limit:
+            raise BadInput(f"{units:g} units are never granted where {limit:g} is the limit.", field="units")
+        held = self._running(key)
+        if held is None:
+            held = Window(limit, limit, window, self._tables.later(window))
+        if held.remaining < units - 1e-9:  # ten times a tenth is not quite one
+            left = (held.reset_at - self._tables.clock.now()).total_seconds()
+            return BudgetGrant(granted=False, remaining=held.remaining, retry_in=left)
+        held.remaining, held.seconds = held.remaining - units, window
+        self._tables.budgets[key] = held
+        return BudgetGrant(granted=True, remaining=max(0.0, held.remaining))
+
+    async def correct(self, key: BudgetKey, *, remaining: float, limit: float, reset_in: float) -> None:
+        if not (reset_in > 0 and remaining >= 0 and limit >= 0):
+            raise BadInput("A window ends in more than 0 seconds, and its amounts are not below 0.", field="reset_in")
+        held, reset_at = self._running(key), self._tables.later(reset_in)
+        if held is None:
+            known = self._tables.budgets.get(key)
+            self._tables.budgets[key] = Window(limit, remaining, known.seconds if known else reset_in, reset_at)
+            return
+        if (reset_at - held.reset_at).total_seconds() <= held.seconds / 2:
+            remaining = min(held.remaining, remaining)
+        held.limit, held.remaining, held.reset_at = limit, remaining, reset_at
+
+    async def peek(self, key: BudgetKey) -> Budget | None:
+        known, held = self._tables.budgets.get(key), self._running(key)
+        if known is None:
+            return None
+        if held is None:
+            return Budget(limit=known.limit, remaining=known.limit, reset_in=0.0)
+        left = (held.reset_at - self._tables.clock.now()).total_seconds()
+        return Budget(limit=held.limit, remaining=max(0.0, held.remaining), reset_in=left)
+
+    def _running(self, key: BudgetKey) -> Window | None:
+        held = self._tables.budgets.get(key)
+        return held if held is not None and held.reset_at > self._tables.clock.now() else None
+
+
+class Log:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def record(self, entries: Sequence[Activity]) -> int:
+        for entry in entries:
+            if entry.connection_id is not None and entry.connection_id not in self._tables.connections:
+                raise Conflict(f"There is no connection {entry.connection_id!r}.")
+        new = {entry.id: entry for entry in reversed(entries) if entry.id not in self._tables.activity}
+        self._tables.activity.update(new)
+        return len(new)
+
+    async def activity(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        connection_id: str | None = None,
+        action: str | None = None,
+        status: ActivityStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Activity]:
+        if limit < 1:
+            raise BadInput(f"A limit is at least 1, not {limit}.", field="limit")
+        wanted = {
+            "provider_id": provider_id,
+            "scope": scope,
+            "connection_id": connection_id,
+            "action": action,
+            "status": status,
+        }
+        filters = [(name, value) for name, value in wanted.items() if value is not None]
+        before = None if after is None else _place(after)
+        found = [
+            entry
+            for entry in self._tables.activity.values()
+            if all(getattr(entry, name) == value for name, value in filters)
+            and (since is None or entry.created_at >= since)
+            and (until is None or entry.created_at < until)
+            and (before is None or (entry.created_at, entry.id) < before)
+        ]
+        found.sort(key=lambda entry: (entry.created_at, entry.id), reverse=True)
+        shown = found[:limit]
+        more = len(found) > limit
+        return Page(tuple(shown), f"{shown[-1].created_at.isoformat()} {shown[-1].id}" if more else None)
+
+
+def _place(after: str) -> tuple[datetime, str]:
+    time, _, id = after.partition(" ")
+    try:
+        at = datetime.fromisoformat(time)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or not id:
+        raise BadInput(f"{after!r} is not the `next` of a page of activity.", field="after")
+    return at, id

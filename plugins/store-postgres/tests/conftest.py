@@ -1,0 +1,71 @@
+"""A server for the session, and a migrated database of the test's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+
+import psycopg
+import pytest
+
+from go_services_core.testing.postgres import PostgresServer, Unavailable, postgres_server
+from go_services_store_postgres.settings import PostgresSettings
+from go_services_store_postgres.store import PostgresStore
+
+REQUIRED = "GO_SERVICES_REQUIRE_INTEGRATION"
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    try:
+        with postgres_server() as running:
+            yield running
+    except Unavailable as reason:
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"{REQUIRED}=1, but {reason}")
+        pytest.skip(str(reason))
+
+
+def run(server: PostgresServer, text: str) -> None:
+    with psycopg.connect(server.base, autocommit=True) as connection:
+        connection.execute(text.encode())
+
+
+@pytest.fixture(scope="session")
+def template(server: PostgresServer) -> Iterator[str]:
+    """The name of a migrated database to copy."""
+    import asyncio
+
+    name = f"go_services_{os.getpid()}_template"
+    run(server, f"CREATE DATABASE {name} TEMPLATE template0")
+    asyncio.run(PostgresStore(PostgresSettings(url=server.url(name))).migrate())
+    yield name
+    run(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_url(server: PostgresServer) -> Iterator[str]:
+    """The URL of a database without tables."""
+    name = f"go_services_{os.getpid()}_{next(_numbers)}"
+    run(server, f"CREATE DATABASE {name} TEMPLATE template0")
+    yield server.url(name)
+    run(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def url(server: PostgresServer, template: str) -> Iterator[str]:
+    """The URL of a migrated, empty database."""
+    name = f"go_services_{os.getpid()}_{next(_numbers)}"
+    run(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.url(name)
+    run(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[PostgresStore]:
+    made = PostgresStore(PostgresSettings(url=url))
+    await made.open()
+    yield made
+    await made.aclose()

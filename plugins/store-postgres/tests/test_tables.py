@@ -1,0 +1,75 @@
+"""What is in the tables, for operators and for the Go system, which shares their names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from attrs import evolve
+
+from go_services_core.testing.checks.store import attempt, change, credential, established, event, now
+from go_services_core.testing.checks.store_queues import delivery, take
+from go_services_store_postgres.store import PostgresStore
+
+
+def rows(url: str, text: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(text.encode()).fetchall()
+
+
+async def test_disconnecting_overwrites_every_ciphertext(url: str, store: PostgresStore) -> None:
+    made = await established(store)
+    await store.connections.establish(evolve(change(), credential=credential(made.id, 2)))
+    await store.connections.disconnect(made.id, reason="asked", event=event())
+    select = "SELECT encrypted_payload, destroyed_at IS NOT NULL FROM service_credentials"
+    assert rows(url, select) == [(b"", True)] * 2
+
+
+async def test_json_can_be_queried_and_unknown_grants_are_null(url: str, store: PostgresStore) -> None:
+    wanted = change()
+    await store.connections.establish(evolve(wanted, credential=evolve(wanted.credential, granted=None)))
+    select = "SELECT requested_scopes ->> 0, granted_scopes = 'null' FROM service_credentials"
+    assert rows(url, select) == [("read", True)]
+    select = "SELECT payload #>> '{items,1,text}' FROM service_lifecycle_outbox"
+    assert rows(url, select) == [("ü",)]
+
+
+async def test_leases_go_by_the_servers_clock(url: str, store: PostgresStore) -> None:
+    await store.queues.accept(delivery())
+    await take(store, lease=90)
+    select = "SELECT next_attempt_at - updated_at FROM service_webhook_deliveries"
+    assert [left.total_seconds() for (left,) in rows(url, select)] == [90]
+    rows(url, "UPDATE service_webhook_deliveries SET next_attempt_at = now() - interval '1 ms' RETURNING 1")
+    assert len(await take(store)) == 1
+
+
+async def test_state_and_binding_are_stored_hashed_and_old_attempts_are_dropped(url: str, store: PostgresStore) -> None:
+    await store.connections.begin_attempt(attempt(b"old state", b"binding", expires_at=now().replace(year=2020)))
+    wanted = attempt(b"secret state", b"secret binding")
+    await store.connections.begin_attempt(wanted)
+    select = "SELECT state_hash, binding_hash FROM service_oauth_attempts"
+    assert rows(url, select) == [(wanted.state_hash, wanted.binding_hash)]
+
+
+async def test_replay_ledger_drops_keys_that_are_over(url: str, store: PostgresStore) -> None:
+    await store.once.claim("short", ttl=-1)
+    await store.once.claim("long", ttl=60)
+    assert rows(url, "SELECT key FROM service_replay_ledger") == [("long",)]
+
+
+async def test_claims_find_what_is_due_by_an_index(url: str) -> None:
+    from go_services_store_sql import inbox, outbox
+    from go_services_store_sql.dialect import POSTGRES, Json
+
+    values = {"owner": "w", "seconds": 1.0, "rows": 10, "handlers": Json(["h"])}
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET enable_seqscan = off")  # which an empty table would get
+        for statement, index in (
+            (inbox.CLAIM, "ix_service_webhook_deliveries_due"),
+            (outbox.CLAIM, "ix_service_event_deliveries_due"),
+            (outbox.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
+        ):
+            compiled = statement.compiled(POSTGRES)
+            plan = connection.execute(f"EXPLAIN {compiled.text}".encode(), compiled.bind(values)).fetchall()
+            assert index in "".join(line for (line,) in plan)
+            assert "Sort" not in "".join(line for (line,) in plan)

@@ -1,0 +1,18 @@
+"""The facets of a SQL store: each method hands one unit of work to the driver."""
+
+from __future__ import annotations
+
+from .connections import SqlConnections
+from .once import SqlLeases, SqlOnce
+from .queues import SqlQueues
+from .resources import SqlBudgets, SqlLog, SqlResources
+
+__all__ = [
+    "SqlBudgets",
+    "SqlConnections",
+    "SqlLeases",
+    "SqlLog",
+    "SqlOnce",
+    "SqlQueues",
+    "SqlResources",
+]

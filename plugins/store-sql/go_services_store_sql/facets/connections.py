@@ -1,0 +1,99 @@
+"""The ``connections`` facet."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from go_services_core.errors import BadInput, StateInvalid
+from go_services_core.model import (
+    Attempt,
+    Connection,
+    Establish,
+    Event,
+    GrantSnapshot,
+    Lease,
+    Page,
+    RefreshOpen,
+    Scope,
+    SealedCredential,
+)
+
+from .. import attempts, connections, refresh
+from ..driver import Driver
+from .limits import at_least_one
+
+
+def _not_empty(credential: SealedCredential) -> None:
+    if not credential.sealed.ciphertext:
+        raise BadInput("A credential needs a ciphertext; this one is empty.", field="credential.sealed")
+
+
+class SqlConnections:
+    """The ``connections`` facet."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def begin_attempt(self, attempt: Attempt) -> None:
+        await self._driver.run(lambda: attempts.begin(attempt))
+
+    async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
+        taken = await self._driver.run(lambda: attempts.consume(state_hash, binding_hash, now=now), alone=True)
+        if isinstance(taken, StateInvalid):
+            raise taken
+        return taken
+
+    async def establish(self, change: Establish) -> tuple[Connection, int]:
+        _not_empty(change.credential)
+        return await self._driver.run(lambda: connections.establish(change))
+
+    async def next_version(self, provider_id: str, scope: Scope, external_account_id: str) -> tuple[str | None, int]:
+        return await self._driver.read(lambda: connections.next_version(provider_id, scope, external_account_id))
+
+    async def get(self, connection_id: str) -> Connection:
+        return await self._driver.read(lambda: connections.get(connection_id))
+
+    async def load(self, connection_id: str) -> tuple[Connection, SealedCredential | None]:
+        return await self._driver.read(lambda: connections.load(connection_id))
+
+    async def list(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Connection]:
+        at_least_one(limit)
+        return await self._driver.read(
+            lambda: connections.page(provider_id=provider_id, scope=scope, status=status, after=after, limit=limit)
+        )
+
+    async def grants(self, connection_id: str) -> GrantSnapshot | None:
+        return await self._driver.read(lambda: connections.grants(connection_id))
+
+    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
+        return await self._driver.run(
+            lambda: refresh.open_refresh(connection_id, owner=owner, seconds=lease, intent_id=intent_id)
+        )
+
+    async def close_refresh(self, new: SealedCredential, *, lease: Lease, active_version: int, event: Event) -> None:
+        _not_empty(new)
+        await self._driver.run(
+            lambda: refresh.close_refresh(new, lease=lease, active_version=active_version, event=event)
+        )
+
+    async def fail_refresh(
+        self, lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str = "backing_off"
+    ) -> None:
+        if state not in ("ok", "backing_off", "unknown"):
+            raise BadInput(f"A refresh state is ok, backing_off or unknown, not {state!r}.", field="state")
+        await self._driver.run(
+            lambda: refresh.fail_refresh(lease, error=error, terminal=terminal, event=event, state=state)
+        )
+
+    async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+        return await self._driver.run(
+            lambda: connections.disconnect(connection_id, reason=reason, event=event), destroys=True
+        )

@@ -1,0 +1,195 @@
+"""The ``resources``, ``budgets`` and ``log`` facets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from go_services_core.model import Event, Page, Scope
+from go_services_core.resources import (
+    Activity,
+    ActivityStatus,
+    Budget,
+    BudgetGrant,
+    BudgetKey,
+    Installation,
+    InstallationStatus,
+    Subscription,
+    SubscriptionStatus,
+    SyncCursor,
+)
+
+from .. import activity, budgets, cursors, installations, subscriptions
+from ..driver import Driver
+from .limits import at_least_one
+
+
+class SqlResources:
+    """The ``resources`` facet."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def save_subscription(
+        self, subscription: Subscription, *, expected_version: int | None, event: Event | None = None
+    ) -> Subscription:
+        return await self._driver.run(
+            lambda: subscriptions.save(subscription, expected_version=expected_version, event=event),
+            alone=expected_version is not None and event is None,
+        )
+
+    async def subscription(self, subscription_id: str) -> Subscription | None:
+        return await self._driver.read(lambda: subscriptions.get(subscription_id))
+
+    async def subscription_by_channel(self, provider_id: str, channel_id: str) -> Subscription | None:
+        return await self._driver.read(lambda: subscriptions.by_channel(provider_id, channel_id))
+
+    async def subscriptions(
+        self,
+        *,
+        connection_id: str | None = None,
+        provider_id: str | None = None,
+        status: SubscriptionStatus | None = None,
+        expiring_before: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Subscription]:
+        at_least_one(limit)
+        return await self._driver.read(
+            lambda: subscriptions.page(
+                connection_id=connection_id,
+                provider_id=provider_id,
+                status=status,
+                expiring_before=expiring_before,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    async def set_subscription_status(
+        self,
+        subscription_id: str,
+        *,
+        expected: Collection[SubscriptionStatus],
+        status: SubscriptionStatus,
+        reason: str = "",
+        event: Event | None = None,
+    ) -> Subscription:
+        return await self._driver.run(
+            lambda: subscriptions.set_status(
+                subscription_id, expected=expected, status=status, reason=reason, event=event
+            ),
+            alone=event is None,
+        )
+
+    async def upsert_installation(self, installation: Installation, *, event: Event | None = None) -> Installation:
+        return await self._driver.run(lambda: installations.upsert(installation, event=event), alone=event is None)
+
+    async def installation(self, installation_id: str) -> Installation | None:
+        return await self._driver.read(lambda: installations.get(installation_id))
+
+    async def installations(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        install_type: str | None = None,
+        status: InstallationStatus | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Installation]:
+        at_least_one(limit)
+        return await self._driver.read(
+            lambda: installations.page(
+                provider_id=provider_id,
+                scope=scope,
+                install_type=install_type,
+                status=status,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    async def set_installation_status(
+        self,
+        installation_id: str,
+        *,
+        expected: Collection[InstallationStatus],
+        status: InstallationStatus,
+        reason: str = "",
+        event: Event | None = None,
+    ) -> Installation:
+        return await self._driver.run(
+            lambda: installations.set_status(
+                installation_id, expected=expected, status=status, reason=reason, event=event
+            ),
+            alone=event is None,
+        )
+
+    async def cursor(
+        self, connection_id: str, provider_id: str, resource_type: str, resource_id: str
+    ) -> SyncCursor | None:
+        return await self._driver.read(lambda: cursors.get(connection_id, provider_id, resource_type, resource_id))
+
+    async def advance_cursor(
+        self, cursor: SyncCursor, *, expected: str | None, event: Event | None = None
+    ) -> SyncCursor:
+        return await self._driver.run(
+            lambda: cursors.advance(cursor, expected=expected, event=event), alone=event is None
+        )
+
+
+class SqlBudgets:
+    """The ``budgets`` facet."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def take(self, key: BudgetKey, units: float, *, limit: float, window: float) -> BudgetGrant:
+        return await self._driver.run(lambda: budgets.take(key, units, limit=limit, window=window), alone=True)
+
+    async def correct(self, key: BudgetKey, *, remaining: float, limit: float, reset_in: float) -> None:
+        await self._driver.run(
+            lambda: budgets.correct(key, remaining=remaining, limit=limit, reset_in=reset_in), alone=True
+        )
+
+    async def peek(self, key: BudgetKey) -> Budget | None:
+        return await self._driver.read(lambda: budgets.peek(key))
+
+
+class SqlLog:
+    """The ``log`` facet."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def record(self, entries: Sequence[Activity]) -> int:
+        return await self._driver.run(lambda: activity.record(entries), alone=len(entries) < 2)
+
+    async def activity(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        connection_id: str | None = None,
+        action: str | None = None,
+        status: ActivityStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Activity]:
+        at_least_one(limit)
+        return await self._driver.read(
+            lambda: activity.page(
+                provider_id=provider_id,
+                scope=scope,
+                connection_id=connection_id,
+                action=action,
+                status=status,
+                since=since,
+                until=until,
+                after=after,
+                limit=limit,
+            )
+        )

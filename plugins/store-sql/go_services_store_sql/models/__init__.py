@@ -1,0 +1,86 @@
+"""The tables, declared once. The Go system's tables keep its names and columns; what is ours follows them."""
+
+from __future__ import annotations
+
+from .columns import Table
+from .connections import (
+    AttemptRow,
+    ConnectionRow,
+    CredentialRow,
+    GrantEventRow,
+    GrantSnapshotRow,
+    RefreshIntentRow,
+)
+from .ledgers import ActivityRow, DispatchRow, IdempotencyRow, LeaseRow, MetaRow, MigrationRow, ReplayRow
+from .queues import EventDeliveryRow, HandlerRow, InboxRow, JobKeyRow, JobRow, OutboxRow
+from .resources import BudgetRow, CursorRow, InstallationRow, SubscriptionRow
+from .sync import (
+    IdentityBindingRow,
+    MappingSpecRow,
+    SyncBindingRow,
+    SyncChangeRow,
+    SyncCheckpointRow,
+    SyncConflictRow,
+)
+
+__all__ = [
+    "MODELS",
+    "ActivityRow",
+    "AttemptRow",
+    "BudgetRow",
+    "ConnectionRow",
+    "CredentialRow",
+    "CursorRow",
+    "DispatchRow",
+    "EventDeliveryRow",
+    "GrantEventRow",
+    "GrantSnapshotRow",
+    "HandlerRow",
+    "IdempotencyRow",
+    "InboxRow",
+    "InstallationRow",
+    "JobKeyRow",
+    "JobRow",
+    "LeaseRow",
+    "MetaRow",
+    "MigrationRow",
+    "OutboxRow",
+    "RefreshIntentRow",
+    "ReplayRow",
+    "SubscriptionRow",
+    "Table",
+]
+
+MODELS: tuple[type[Table], ...] = (
+    ConnectionRow,
+    CredentialRow,
+    GrantSnapshotRow,
+    GrantEventRow,
+    OutboxRow,
+    InboxRow,
+    AttemptRow,
+    RefreshIntentRow,
+    LeaseRow,
+    HandlerRow,
+    EventDeliveryRow,
+    ReplayRow,
+    MetaRow,
+    MigrationRow,
+    # with migration 0002
+    SubscriptionRow,
+    CursorRow,
+    InstallationRow,
+    BudgetRow,
+    JobRow,
+    JobKeyRow,
+    IdempotencyRow,
+    DispatchRow,
+    ActivityRow,
+    MappingSpecRow,
+    SyncBindingRow,
+    SyncCheckpointRow,
+    IdentityBindingRow,
+    SyncConflictRow,
+    SyncChangeRow,
+)
+"""All tables, each after those that it refers to."""

@@ -1,0 +1,233 @@
+"""The queues: inbox, outbox with its handlers, jobs."""
+
+from __future__ import annotations
+
+import peewee as pw
+from peewee import SQL, Check
+
+from .columns import Bytes, Table, Time, connection, count, json, text
+
+
+class OutboxRow(Table):
+    id = pw.TextField(primary_key=True)
+    event_id = text(unique=True)
+    event_name = text()
+    source = text("runtime")
+    provider_id = text()
+    scope_type = text()
+    scope_id = text()
+    connection_id = connection("SET NULL", null=True)
+    payload = json()
+    metadata = json()
+    status = text()
+    """pending: no handler knows it yet; processing: in service_event_deliveries; delivered."""
+    attempts = count()
+    next_attempt_at = Time(null=True)
+    last_error = text("")
+    occurred_at = Time()
+    created_at = Time()
+    updated_at = Time()
+    order_key = text(null=True)
+    """Passed on to service_event_deliveries."""
+
+    class Meta:
+        table_name = "service_lifecycle_outbox"
+
+
+OutboxRow.add_index(OutboxRow.event_id, where=SQL("status = 'pending'"), name="ix_service_lifecycle_outbox_pending")
+OutboxRow.add_index(OutboxRow.connection_id, name="ix_service_lifecycle_outbox_connection")
+OutboxRow.add_index(
+    OutboxRow.order_key,
+    OutboxRow.event_id,
+    where=SQL("status = 'pending' AND order_key IS NOT NULL"),
+    name="ix_service_lifecycle_outbox_order",
+)
+
+
+class InboxRow(Table):
+    id = pw.TextField(primary_key=True)
+    provider_id = text()
+    connection_id = text(null=True)
+    scope_type = text(null=True)
+    scope_id = text(null=True)
+    delivery_id = text()
+    event = text()
+    digest = Bytes()
+    payload = Bytes(null=True)
+    """The sealed request."""
+    encryption_backend = text("")
+    encryption_key_id = text("")
+    encryption_version = pw.IntegerField(constraints=[SQL("DEFAULT 1")])
+    status = text()
+    """pending, processing, retry_ready, processed, dead, quarantined."""
+    attempts = count()
+    owner = text(null=True)
+    fence = count()
+    next_attempt_at = Time(null=True)
+    """When it is due: at once, after a retry's delay, or, while processing, when the lease ends."""
+    last_error = text("")
+    received_at = Time()
+    created_at = Time()
+    updated_at = Time()
+    order_key = text(null=True)
+    """Of the open rows of one provider and key only that with the lowest id is claimed."""
+
+    class Meta:
+        table_name = "service_webhook_deliveries"
+
+
+InboxRow.add_index(
+    InboxRow.provider_id,
+    SQL("coalesce(connection_id, '')"),
+    InboxRow.delivery_id,
+    unique=True,
+    where=SQL("status <> 'quarantined'"),
+    name="uq_service_webhook_deliveries_delivery",
+)
+InboxRow.add_index(
+    InboxRow.provider_id,
+    SQL("coalesce(connection_id, '')"),
+    InboxRow.delivery_id,
+    InboxRow.digest,
+    unique=True,
+    where=SQL("status = 'quarantined'"),
+    name="uq_service_webhook_deliveries_quarantined",
+)
+InboxRow.add_index(
+    InboxRow.next_attempt_at,
+    InboxRow.id,
+    where=SQL("status IN ('pending', 'retry_ready', 'processing')"),
+    name="ix_service_webhook_deliveries_due",
+)
+InboxRow.add_index(
+    InboxRow.provider_id,
+    InboxRow.order_key,
+    InboxRow.id,
+    where=SQL("status IN ('pending', 'retry_ready', 'processing') AND order_key IS NOT NULL"),
+    name="ix_service_webhook_deliveries_order",
+)
+
+
+class HandlerRow(Table):
+    name = pw.TextField(primary_key=True)
+    pattern = text()
+    created_at = Time()
+
+    class Meta:
+        table_name = "service_event_handlers"
+
+
+class EventDeliveryRow(Table):
+    event_id = pw.TextField(constraints=[SQL("REFERENCES service_lifecycle_outbox (event_id) ON DELETE CASCADE")])
+    handler = text()
+    status = text()
+    """pending, processing, retry_ready, delivered, dead."""
+    attempts = count()
+    owner = text(null=True)
+    fence = count()
+    next_attempt_at = Time(null=True)
+    """As in service_webhook_deliveries."""
+    last_error = text("")
+    updated_at = Time()
+    order_key = text(null=True)
+    """As in service_webhook_deliveries, for one handler."""
+
+    class Meta:
+        table_name = "service_event_deliveries"
+        primary_key = pw.CompositeKey("event_id", "handler")
+
+
+EventDeliveryRow.add_index(
+    EventDeliveryRow.next_attempt_at,
+    EventDeliveryRow.event_id,
+    EventDeliveryRow.handler,
+    where=SQL("status IN ('pending', 'retry_ready', 'processing')"),
+    name="ix_service_event_deliveries_due",
+)
+EventDeliveryRow.add_index(
+    EventDeliveryRow.handler,
+    EventDeliveryRow.order_key,
+    EventDeliveryRow.event_id,
+    where=SQL("status IN ('pending', 'retry_ready', 'processing') AND order_key IS NOT NULL"),
+    name="ix_service_event_deliveries_order",
+)
+
+
+class JobRow(Table):
+    id = pw.TextField(primary_key=True)
+    kind = text("")
+    provider_id = text()
+    scope_type = text(null=True)
+    scope_id = text(null=True)
+    connection_id = connection(null=True)
+    """NULL for the runtime's own jobs."""
+    mode = text()
+    requested_by = text("")
+    order_key = text(null=True)
+    """As in service_webhook_deliveries, for one kind."""
+    payload = json()
+    checkpoint = text(null=True)
+    status = text()
+    """queued, running, succeeded, failed."""
+    attempts = count()
+    owner = text(null=True)
+    fence = count()
+    next_attempt_at = Time(null=True)
+    """As in service_webhook_deliveries."""
+    last_error = text("")
+    metadata = json()
+    created_at = Time()
+    updated_at = Time()
+
+    class Meta:
+        table_name = "service_sync_jobs"
+
+
+JobRow.add_index(
+    JobRow.next_attempt_at,
+    JobRow.id,
+    JobRow.kind,
+    where=SQL("status IN ('queued', 'running')"),
+    name="ix_service_sync_jobs_due",
+)
+JobRow.add_index(
+    JobRow.kind,
+    JobRow.order_key,
+    JobRow.id,
+    where=SQL("status IN ('queued', 'running') AND order_key IS NOT NULL"),
+    name="ix_service_sync_jobs_order",
+)
+JobRow.add_index(JobRow.connection_id, name="ix_service_sync_jobs_connection")
+
+
+class JobKeyRow(Table):
+    id = pw.TextField(primary_key=True)
+    scope_type = text()
+    scope_id = text()
+    provider_id = text()
+    connection_id = connection(null=True)
+    mode = text()
+    idempotency_key = text(constraints=[Check("length(trim(idempotency_key)) > 0")])
+    # Checked at the commit: the key is taken before the job is written.
+    sync_job_id = text(
+        constraints=[SQL("REFERENCES service_sync_jobs (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED")]
+    )
+    requested_by = text("")
+    created_at = Time()
+    updated_at = Time()
+
+    class Meta:
+        table_name = "service_sync_job_idempotency"
+
+
+JobKeyRow.add_index(
+    JobKeyRow.scope_type,
+    JobKeyRow.scope_id,
+    JobKeyRow.provider_id,
+    JobKeyRow.mode,
+    JobKeyRow.idempotency_key,
+    unique=True,
+    name="uq_service_sync_job_idempotency_tuple",
+)
+JobKeyRow.add_index(JobKeyRow.sync_job_id, name="ix_service_sync_job_idempotency_job")
+JobKeyRow.add_index(JobKeyRow.connection_id, name="ix_service_sync_job_idempotency_connection")

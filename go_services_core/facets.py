@@ -231,6 +231,12 @@ class QueueFacet(Protocol):
         """
         ...
 
+    async def settle_many(
+        self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
+    ) -> list[str]:
+        """End claims alike, in one unit; gives the ids of claims that are lost, of which nothing is changed."""
+        ...
+
     async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
         """Make a dead item due again. False when it is not dead."""
         ...

@@ -205,6 +205,17 @@ class Queues:
         for event in events:
             self._tables.enqueue(event)
 
+    async def settle_many(
+        self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
+    ) -> builtins.list[str]:
+        lost = []
+        for claim in claims:
+            try:
+                await self.settle(claim, outcome, error=error, delay=delay)
+            except LeaseLost:
+                lost.append(claim.id)
+        return lost
+
     async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:
         if claim.queue != "jobs":
             raise BadInput(f"Only jobs have a checkpoint, not the {claim.queue}.", field="claim")

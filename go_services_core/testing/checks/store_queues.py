@@ -195,6 +195,30 @@ async def fence_tells_claims_of_one_owner_apart(store: Store) -> None:
         await store.queues.settle(new, "done")
 
 
+@check("STORE-058", "store", needs=("queues",))
+async def many_claims_end_in_one_unit(store: Store) -> None:
+    """Claims of both queues end together; those that are lost are named, and nothing of them is changed."""
+    await store.queues.register_handlers({"a": "*", "b": "*"}, now=now())
+    told = [event(), event()]
+    await emit(store, *told)
+    for number in range(4):
+        await store.queues.accept(delivery(f"d{number}"))
+    late = await take(store, lease=0.05, limit=1)
+    await asyncio.sleep(0.1)
+    inbox = await take(store)
+    assert len(inbox) == 4
+    outbox = await take(store, "a", "b")
+    assert len(outbox) == 4
+    assert await store.queues.settle_many([*late, *inbox[1:], *outbox[:3]], "done") == [late[0].id]
+    assert [item.status for item in await items(store, "inbox", "processing")] == ["processing"]
+    assert len(await items(store, "outbox", "delivered")) == 3
+    assert await store.queues.settle_many(inbox[1:2], "done") == [inbox[1].id]
+    assert await store.queues.settle_many([inbox[0], outbox[3]], "dead", error="broken") == []
+    assert [item.error for item in await items(store, "inbox", "dead")] == ["broken"]
+    assert [item.error for item in await items(store, "outbox", "dead")] == ["broken"]
+    assert await store.queues.settle_many([], "done") == []
+
+
 @check("STORE-060", "store", needs=("queues",))
 async def each_handler_has_its_own_delivery(store: Store) -> None:
     """An event goes to every handler whose pattern matches, each with its own state, and is read back unchanged."""

@@ -122,6 +122,24 @@ SETTLE: Statement[Row] = Statement(
       last_error = :error, updated_at = @now
     WHERE id = :id AND owner = :owner AND fence = :fence AND status = 'processing' RETURNING id"""
 )
+SETTLE_MANY: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_webhook_deliveries SET status = :status, owner = NULL,
+          next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
+          last_error = :error, updated_at = @now
+        FROM json_each(:held) AS held
+        WHERE service_webhook_deliveries.id = json_extract(held.value, '$[0]')
+          AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
+          AND status = 'processing'
+        RETURNING service_webhook_deliveries.id""",
+        "postgres": """UPDATE service_webhook_deliveries SET status = :status, owner = NULL,
+          next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
+          last_error = :error, updated_at = @now
+        FROM jsonb_array_elements(:held) AS held (value)
+        WHERE id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
+        RETURNING id""",
+    }
+)
 REQUEUE: Statement[Row] = Statement(
     """UPDATE service_webhook_deliveries SET status = 'pending', attempts = 0, next_attempt_at = @now,
       updated_at = @now
@@ -214,6 +232,14 @@ def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[boo
     """End the claim; False when it is not held any more."""
     values: dict[str, Any] = {"status": SETTLED[outcome], "error": error, "delay": delay}
     return (yield from SETTLE.first(**values, id=claim.id, owner=claim.owner, fence=claim.fence)) is not None
+
+
+def settle_many(claims: Sequence[Claim], outcome: str, *, error: str, delay: float) -> Steps[list[str]]:
+    """End the claims: one statement. Gives the ids that are lost."""
+    held = Json([[claim.id, claim.owner, claim.fence] for claim in claims])
+    ended = yield from SETTLE_MANY(held=held, status=SETTLED[outcome], error=error, delay=delay)
+    kept = {row[0] for row in ended}
+    return [claim.id for claim in claims if claim.id not in kept]
 
 
 def requeue(item_id: str) -> Steps[bool]:

@@ -142,6 +142,24 @@ SETTLE: Statement[Row] = Statement(
       last_error = :error, updated_at = @now
     WHERE id = :id AND owner = :owner AND fence = :fence AND status = 'running' RETURNING id"""
 )
+SETTLE_MANY: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_sync_jobs SET status = :status, owner = NULL,
+          next_attempt_at = CASE WHEN :status = 'queued' THEN @later(delay) END,
+          last_error = :error, updated_at = @now
+        FROM json_each(:held) AS held
+        WHERE service_sync_jobs.id = json_extract(held.value, '$[0]')
+          AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
+          AND status = 'running'
+        RETURNING service_sync_jobs.id""",
+        "postgres": """UPDATE service_sync_jobs SET status = :status, owner = NULL,
+          next_attempt_at = CASE WHEN :status = 'queued' THEN @later(delay) END,
+          last_error = :error, updated_at = @now
+        FROM jsonb_array_elements(:held) AS held (value)
+        WHERE id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'running'
+        RETURNING id""",
+    }
+)
 REQUEUE: Statement[Row] = Statement(
     """UPDATE service_sync_jobs SET status = 'queued', attempts = 0, next_attempt_at = @now, updated_at = @now
     WHERE id = :id AND status = 'failed' RETURNING id"""
@@ -251,6 +269,14 @@ def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[boo
     """End the claim; False when it is not held any more."""
     values: dict[str, Any] = {"status": SETTLED[outcome], "error": error, "delay": delay}
     return (yield from SETTLE.first(**values, id=claim.id, owner=claim.owner, fence=claim.fence)) is not None
+
+
+def settle_many(claims: Sequence[Claim], outcome: str, *, error: str, delay: float) -> Steps[list[str]]:
+    """End the claims: one statement. Gives the ids that are lost."""
+    held = Json([[claim.id, claim.owner, claim.fence] for claim in claims])
+    ended = yield from SETTLE_MANY(held=held, status=SETTLED[outcome], error=error, delay=delay)
+    kept = {row[0] for row in ended}
+    return [claim.id for claim in claims if claim.id not in kept]
 
 
 def requeue(job_id: str) -> Steps[bool]:

@@ -162,6 +162,44 @@ SETTLE: Statement[Row] = Statement(
       AND status = 'processing'
     RETURNING event_id"""
 )
+LOCK_MANY: Statement[Row] = Statement(
+    {
+        "sqlite": "",
+        "postgres": """SELECT 1 FROM service_lifecycle_outbox
+        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids)) ORDER BY event_id FOR NO KEY UPDATE""",
+    }
+)
+SETTLE_MANY: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_event_deliveries SET status = :status, owner = NULL,
+          next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
+          last_error = :error, updated_at = @now
+        FROM json_each(:held) AS held
+        WHERE event_id = json_extract(held.value, '$[0]') AND handler = json_extract(held.value, '$[1]')
+          AND owner = json_extract(held.value, '$[2]') AND fence = json_extract(held.value, '$[3]')
+          AND status = 'processing'
+        RETURNING event_id, handler""",
+        "postgres": """UPDATE service_event_deliveries SET status = :status, owner = NULL,
+          next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
+          last_error = :error, updated_at = @now
+        FROM jsonb_array_elements(:held) AS held (value)
+        WHERE event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
+          AND fence = (value ->> 3)::integer AND status = 'processing'
+        RETURNING event_id, handler""",
+    }
+)
+DELIVERED_MANY: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
+        WHERE event_id IN (SELECT value FROM json_each(:ids)) AND NOT EXISTS (
+          SELECT 1 FROM service_event_deliveries AS d
+          WHERE d.event_id = service_lifecycle_outbox.event_id AND d.status <> 'delivered')""",
+        "postgres": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
+        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids)) AND NOT EXISTS (
+          SELECT 1 FROM service_event_deliveries AS d
+          WHERE d.event_id = service_lifecycle_outbox.event_id AND d.status <> 'delivered')""",
+    }
+)
 DELIVERED: Statement[Row] = Statement(
     """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
     WHERE event_id = :event_id AND NOT EXISTS (
@@ -271,6 +309,19 @@ def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[boo
     if outcome == "done":
         yield from DELIVERED(event_id=key["event_id"])
     return True
+
+
+def settle_many(claims: Sequence[Claim], outcome: str, *, error: str, delay: float) -> Steps[list[str]]:
+    """End the claims, and the events whose last ones they are; three statements. Gives the ids that are lost."""
+    ids = Json(sorted({str(_key(claim)["event_id"]) for claim in claims}))
+    if outcome == "done":
+        yield from LOCK_MANY(ids=ids)
+    held = Json([list(_key(claim).values()) for claim in claims])
+    ended = yield from SETTLE_MANY(held=held, status=SETTLED[outcome], error=error, delay=delay)
+    if outcome == "done":
+        yield from DELIVERED_MANY(ids=ids)
+    kept = {item_id(*row) for row in ended}
+    return [claim.id for claim in claims if claim.id not in kept]
 
 
 def requeue(id: str, *, handler: str | None) -> Steps[bool]:

@@ -84,7 +84,7 @@ class Writer:
             try:
                 job = self._queue.get(timeout=RETRY if self._must_cut else None)
             except queue.Empty:
-                self._tidy()
+                self._checkpoint("TRUNCATE")
                 continue
             while job is not None:
                 batch.append(job)
@@ -97,9 +97,11 @@ class Writer:
                 if any(job.destroys and job.error is None for job in batch):
                     self._must_cut = True
                     self._checkpoint("TRUNCATE")
-                _answer(batch)
                 self._units += len(batch)
-                self._tidy()
+                due = self._due()  # before the answer wakes the callers, who want the interpreter for themselves
+                _answer(batch)
+                if due is not None:
+                    self._checkpoint(due)
         self._connection.close()
 
     def _transact(self, batch: Sequence[_Job]) -> None:
@@ -160,15 +162,14 @@ class Writer:
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
-    def _tidy(self) -> None:
-        """Copy the log into the database from time to time, and cut it where it must go or became long."""
-        if time.monotonic() < self._retry_at:
-            return
+    def _due(self) -> Literal["RESTART", "TRUNCATE"] | None:
+        """Which checkpoint it is time for, if any."""
+        if self._retry_at and time.monotonic() < self._retry_at:
+            return None
         if self._must_cut or self._log_size() > LOG_LIMIT:
             self._must_cut = True
-            self._checkpoint("TRUNCATE")
-        elif self._units >= CHECKPOINT_UNITS:
-            self._checkpoint("RESTART")
+            return "TRUNCATE"
+        return "RESTART" if self._units >= CHECKPOINT_UNITS else None
 
     def _log_size(self) -> int:
         try:

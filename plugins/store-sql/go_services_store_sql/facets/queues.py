@@ -30,6 +30,7 @@ from .limits import at_least_one
 
 HEARTBEAT = {"inbox": inbox.heartbeat, "outbox": outbox.heartbeat, "jobs": jobs.heartbeat}
 SETTLE = {"inbox": inbox.settle, "outbox": outbox.settle, "jobs": jobs.settle}
+SETTLE_MANY = {"inbox": inbox.settle_many, "outbox": outbox.settle_many, "jobs": jobs.settle_many}
 PAGE = {"inbox": inbox.page, "outbox": outbox.page, "jobs": jobs.page}
 
 
@@ -101,6 +102,21 @@ class SqlQueues:
 
         last = claim.queue == "outbox" and outcome == "done"  # may end the event as well
         await self._driver.run(unit, alone=not (events or work or last))
+
+    async def settle_many(
+        self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
+    ) -> builtins.list[str]:
+        def work() -> Steps[builtins.list[str]]:
+            lost: builtins.list[str] = []
+            for queue, unit in SETTLE_MANY.items():
+                held = [claim for claim in claims if claim.queue == queue]
+                if held:
+                    lost += yield from unit(held, outcome, error=error, delay=delay)
+            return lost
+
+        queues = {claim.queue for claim in claims}
+        last = "outbox" in queues and outcome == "done"  # may end events as well
+        return await self._driver.run(work, alone=len(queues) < 2 and not last)
 
     async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:
         if claim.queue != "jobs":

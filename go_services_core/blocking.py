@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -292,11 +293,20 @@ class BlockingRuntime:
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Connection]:
         return self._run(
-            Runtime.connections, provider_id=provider_id, scope=scope, status=status, after=after, limit=limit
+            Runtime.connections,
+            provider_id=provider_id,
+            scope=scope,
+            status=status,
+            since=since,
+            until=until,
+            after=after,
+            limit=limit,
         )
 
     def find(self, provider_id: str, scope: Scope) -> Connection:

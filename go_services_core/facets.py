@@ -107,10 +107,12 @@ class ConnectionFacet(Protocol):
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Connection]:
-        """Connections by id, a page at a time."""
+        """Connections by id, a page at a time; ``since`` and ``until`` (exclusive) are about ``created_at``."""
         ...
 
     async def grants(self, connection_id: str) -> GrantSnapshot | None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,12 +269,17 @@ class Runtime:
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Connection]:
-        """Connections, a page at a time; pass ``next`` of a page as ``after`` to get the following one."""
+        """Connections, a page at a time; pass ``next`` of a page as ``after`` to get the following one.
+
+        ``since`` and ``until`` (exclusive) are about when they were made.
+        """
         return await self._core.store.connections.list(
-            provider_id=provider_id, scope=scope, status=status, after=after, limit=limit
+            provider_id=provider_id, scope=scope, status=status, since=since, until=until, after=after, limit=limit
         )
 
     async def find(self, provider_id: str, scope: Scope) -> Connection:

@@ -116,6 +116,8 @@ class Connections:
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Connection]:
@@ -125,6 +127,8 @@ class Connections:
             (connection.id, connection)
             for connection in self._tables.connections.values()
             if all(getattr(connection, name) == value for name, value in filters)
+            and (since is None or connection.created_at >= since)
+            and (until is None or connection.created_at < until)
         ]
         return page(found, after, limit)
 

@@ -250,6 +250,11 @@ async def connections_are_listed_by_key(store: Store) -> None:
     assert [item.id for item in (await store.connections.list(provider_id="kit2")).items] == [other.id]
     assert [item.id for item in (await store.connections.list(status="disconnected")).items] == [ids[0]]
     assert (await store.connections.list(provider_id="kit2", status="disconnected")).items == ()
+    first = await store.connections.get(ids[0])
+    assert (await store.connections.list(until=first.created_at)).items == ()
+    since = (await store.connections.list(since=first.created_at, until=first.created_at + timedelta(days=1))).items
+    assert ids[0] in [item.id for item in since]
+    assert (await store.connections.list(since=first.created_at + timedelta(days=1))).items == ()
     await refused(BadInput, store.connections.list(limit=0))
 
 

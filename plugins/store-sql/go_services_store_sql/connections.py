@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -203,21 +204,31 @@ def grants(connection_id: str) -> Steps[GrantSnapshot | None]:
     return (yield from NEWEST_SNAPSHOT.first(connection_id=connection_id))
 
 
+_TIMES = {"since": ConnectionRow.created_at >= Param("since"), "until": ConnectionRow.created_at < Param("until")}
+
+
 @cache
 def _listing(filters: frozenset[str]) -> Statement[Connection]:
     query: ModelSelect[Any] = ConnectionRow.select(*COLUMNS).where(
         ConnectionRow.deleted_at.is_null(), ConnectionRow.id > Param("after")
     )
     for name in sorted(filters):
-        query = query.where(getattr(ConnectionRow, name) == Param(name))
+        query = query.where(_TIMES[name] if name in _TIMES else getattr(ConnectionRow, name) == Param(name))
     return Statement(query.order_by(ConnectionRow.id), connection_of, tail="LIMIT :rows")
 
 
 def page(
-    *, provider_id: str | None, scope: Scope | None, status: str | None, after: str | None, limit: int
+    *,
+    provider_id: str | None,
+    scope: Scope | None,
+    status: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    after: str | None,
+    limit: int,
 ) -> Steps[Page[Connection]]:
     """Connections by id, one statement, which is compiled once per set of filters."""
-    filters: dict[str, Any] = {"provider_id": provider_id, "status": status}
+    filters: dict[str, Any] = {"provider_id": provider_id, "status": status, "since": since, "until": until}
     if scope is not None:
         filters |= {"scope_type": scope.type, "scope_id": scope.id}
     given = {name: value for name, value in filters.items() if value is not None}

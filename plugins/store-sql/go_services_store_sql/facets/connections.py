@@ -62,12 +62,16 @@ class SqlConnections:
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Connection]:
         at_least_one(limit)
         return await self._driver.read(
-            lambda: connections.page(provider_id=provider_id, scope=scope, status=status, after=after, limit=limit)
+            lambda: connections.page(
+                provider_id=provider_id, scope=scope, status=status, since=since, until=until, after=after, limit=limit
+            )
         )
 
     async def grants(self, connection_id: str) -> GrantSnapshot | None:

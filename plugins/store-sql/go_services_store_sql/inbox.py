@@ -112,7 +112,8 @@ HEARTBEAT: Statement[Row] = Statement(
         RETURNING service_webhook_deliveries.id""",
         "postgres": """UPDATE service_webhook_deliveries SET next_attempt_at = @later(seconds)
         FROM jsonb_array_elements(:held) AS held (value)
-        WHERE id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
+        WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
+          AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
         RETURNING id""",
     }
 )
@@ -136,7 +137,8 @@ SETTLE_MANY: Statement[Row] = Statement(
           next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
           last_error = :error, updated_at = @now
         FROM jsonb_array_elements(:held) AS held (value)
-        WHERE id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
+        WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
+          AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
         RETURNING id""",
     }
 )

@@ -128,7 +128,8 @@ HEARTBEAT: Statement[Row] = Statement(
         RETURNING service_sync_jobs.id""",
         "postgres": """UPDATE service_sync_jobs SET next_attempt_at = @later(seconds)
         FROM jsonb_array_elements(:held) AS held (value)
-        WHERE id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'running'
+        WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
+          AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'running'
         RETURNING id""",
     }
 )
@@ -156,7 +157,8 @@ SETTLE_MANY: Statement[Row] = Statement(
           next_attempt_at = CASE WHEN :status = 'queued' THEN @later(delay) END,
           last_error = :error, updated_at = @now
         FROM jsonb_array_elements(:held) AS held (value)
-        WHERE id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'running'
+        WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
+          AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'running'
         RETURNING id""",
     }
 )

@@ -143,7 +143,8 @@ HEARTBEAT: Statement[Row] = Statement(
         RETURNING event_id, handler""",
         "postgres": """UPDATE service_event_deliveries SET next_attempt_at = @later(seconds)
         FROM jsonb_array_elements(:held) AS held (value)
-        WHERE event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
+        WHERE event_id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
+          AND event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
           AND fence = (value ->> 3)::integer AND status = 'processing'
         RETURNING event_id, handler""",
     }
@@ -183,7 +184,8 @@ SETTLE_MANY: Statement[Row] = Statement(
           next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
           last_error = :error, updated_at = @now
         FROM jsonb_array_elements(:held) AS held (value)
-        WHERE event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
+        WHERE event_id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
+          AND event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
           AND fence = (value ->> 3)::integer AND status = 'processing'
         RETURNING event_id, handler""",
     }

@@ -109,12 +109,12 @@ HEARTBEAT: Statement[Row] = Statement(
         WHERE service_webhook_deliveries.id = json_extract(held.value, '$[0]')
           AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
           AND status = 'processing'
-        RETURNING service_webhook_deliveries.id""",
+        RETURNING service_webhook_deliveries.id, fence""",
         "postgres": """UPDATE service_webhook_deliveries SET next_attempt_at = @later(seconds)
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
-        RETURNING id""",
+        RETURNING id, fence""",
     }
 )
 SETTLE: Statement[Row] = Statement(
@@ -132,14 +132,14 @@ SETTLE_MANY: Statement[Row] = Statement(
         WHERE service_webhook_deliveries.id = json_extract(held.value, '$[0]')
           AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
           AND status = 'processing'
-        RETURNING service_webhook_deliveries.id""",
+        RETURNING service_webhook_deliveries.id, fence""",
         "postgres": """UPDATE service_webhook_deliveries SET status = :status, owner = NULL,
           next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
           last_error = :error, updated_at = @now
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
-        RETURNING id""",
+        RETURNING id, fence""",
     }
 )
 REQUEUE: Statement[Row] = Statement(
@@ -226,8 +226,8 @@ def claim(*, owner: str, seconds: float, limit: int) -> Steps[list[Claim]]:
 def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:
     """Extend the leases: one statement. Gives the ids that are lost."""
     held = Json([[claim.id, claim.owner, claim.fence] for claim in claims])
-    kept = {row[0] for row in (yield from HEARTBEAT(held=held, seconds=seconds))}
-    return [claim.id for claim in claims if claim.id not in kept]
+    kept = {(row[0], row[1]) for row in (yield from HEARTBEAT(held=held, seconds=seconds))}
+    return [claim.id for claim in claims if (claim.id, claim.fence) not in kept]
 
 
 def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[bool]:
@@ -240,8 +240,8 @@ def settle_many(claims: Sequence[Claim], outcome: str, *, error: str, delay: flo
     """End the claims: one statement. Gives the ids that are lost."""
     held = Json([[claim.id, claim.owner, claim.fence] for claim in claims])
     ended = yield from SETTLE_MANY(held=held, status=SETTLED[outcome], error=error, delay=delay)
-    kept = {row[0] for row in ended}
-    return [claim.id for claim in claims if claim.id not in kept]
+    kept = {(row[0], row[1]) for row in ended}
+    return [claim.id for claim in claims if (claim.id, claim.fence) not in kept]
 
 
 def requeue(item_id: str) -> Steps[bool]:

@@ -125,12 +125,12 @@ HEARTBEAT: Statement[Row] = Statement(
         WHERE service_sync_jobs.id = json_extract(held.value, '$[0]')
           AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
           AND status = 'running'
-        RETURNING service_sync_jobs.id""",
+        RETURNING service_sync_jobs.id, fence""",
         "postgres": """UPDATE service_sync_jobs SET next_attempt_at = @later(seconds)
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'running'
-        RETURNING id""",
+        RETURNING id, fence""",
     }
 )
 CHECKPOINT: Statement[Row] = Statement(
@@ -152,14 +152,14 @@ SETTLE_MANY: Statement[Row] = Statement(
         WHERE service_sync_jobs.id = json_extract(held.value, '$[0]')
           AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
           AND status = 'running'
-        RETURNING service_sync_jobs.id""",
+        RETURNING service_sync_jobs.id, fence""",
         "postgres": """UPDATE service_sync_jobs SET status = :status, owner = NULL,
           next_attempt_at = CASE WHEN :status = 'queued' THEN @later(delay) END,
           last_error = :error, updated_at = @now
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'running'
-        RETURNING id""",
+        RETURNING id, fence""",
     }
 )
 REQUEUE: Statement[Row] = Statement(
@@ -257,8 +257,8 @@ def claim(*, owner: str, seconds: float, limit: int, kinds: Sequence[str]) -> St
 def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:
     """Extend the leases: one statement. Gives the ids that are lost."""
     held = Json([[claim.id, claim.owner, claim.fence] for claim in claims])
-    kept = {row[0] for row in (yield from HEARTBEAT(held=held, seconds=seconds))}
-    return [claim.id for claim in claims if claim.id not in kept]
+    kept = {(row[0], row[1]) for row in (yield from HEARTBEAT(held=held, seconds=seconds))}
+    return [claim.id for claim in claims if (claim.id, claim.fence) not in kept]
 
 
 def checkpoint(claim: Claim, text: str, *, seconds: float) -> Steps[bool]:
@@ -277,8 +277,8 @@ def settle_many(claims: Sequence[Claim], outcome: str, *, error: str, delay: flo
     """End the claims: one statement. Gives the ids that are lost."""
     held = Json([[claim.id, claim.owner, claim.fence] for claim in claims])
     ended = yield from SETTLE_MANY(held=held, status=SETTLED[outcome], error=error, delay=delay)
-    kept = {row[0] for row in ended}
-    return [claim.id for claim in claims if claim.id not in kept]
+    kept = {(row[0], row[1]) for row in ended}
+    return [claim.id for claim in claims if (claim.id, claim.fence) not in kept]
 
 
 def requeue(job_id: str) -> Steps[bool]:

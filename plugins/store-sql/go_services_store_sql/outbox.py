@@ -140,13 +140,13 @@ HEARTBEAT: Statement[Row] = Statement(
         WHERE event_id = json_extract(held.value, '$[0]') AND handler = json_extract(held.value, '$[1]')
           AND owner = json_extract(held.value, '$[2]') AND fence = json_extract(held.value, '$[3]')
           AND status = 'processing'
-        RETURNING event_id, handler""",
+        RETURNING event_id, handler, fence""",
         "postgres": """UPDATE service_event_deliveries SET next_attempt_at = @later(seconds)
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE event_id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
           AND fence = (value ->> 3)::integer AND status = 'processing'
-        RETURNING event_id, handler""",
+        RETURNING event_id, handler, fence""",
     }
 )
 LOCK: Statement[Row] = Statement(
@@ -179,7 +179,7 @@ SETTLE_MANY: Statement[Row] = Statement(
         WHERE event_id = json_extract(held.value, '$[0]') AND handler = json_extract(held.value, '$[1]')
           AND owner = json_extract(held.value, '$[2]') AND fence = json_extract(held.value, '$[3]')
           AND status = 'processing'
-        RETURNING event_id, handler""",
+        RETURNING event_id, handler, fence""",
         "postgres": """UPDATE service_event_deliveries SET status = :status, owner = NULL,
           next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
           last_error = :error, updated_at = @now
@@ -187,7 +187,7 @@ SETTLE_MANY: Statement[Row] = Statement(
         WHERE event_id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
           AND fence = (value ->> 3)::integer AND status = 'processing'
-        RETURNING event_id, handler""",
+        RETURNING event_id, handler, fence""",
     }
 )
 DELIVERED_MANY: Statement[Row] = Statement(
@@ -294,8 +294,8 @@ def _key(claim: Claim) -> dict[str, Any]:
 def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:
     """Extend the leases: one statement. Gives the ids that are lost."""
     held = Json([list(_key(claim).values()) for claim in claims])
-    kept = {item_id(*row) for row in (yield from HEARTBEAT(held=held, seconds=seconds))}
-    return [claim.id for claim in claims if claim.id not in kept]
+    kept = {(item_id(row[0], row[1]), row[2]) for row in (yield from HEARTBEAT(held=held, seconds=seconds))}
+    return [claim.id for claim in claims if (claim.id, claim.fence) not in kept]
 
 
 def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[bool]:
@@ -322,8 +322,8 @@ def settle_many(claims: Sequence[Claim], outcome: str, *, error: str, delay: flo
     ended = yield from SETTLE_MANY(held=held, status=SETTLED[outcome], error=error, delay=delay)
     if outcome == "done":
         yield from DELIVERED_MANY(ids=ids)
-    kept = {item_id(*row) for row in ended}
-    return [claim.id for claim in claims if claim.id not in kept]
+    kept = {(item_id(row[0], row[1]), row[2]) for row in ended}
+    return [claim.id for claim in claims if (claim.id, claim.fence) not in kept]
 
 
 def requeue(id: str, *, handler: str | None) -> Steps[bool]:

@@ -58,15 +58,19 @@ def _which(key: BudgetKey) -> dict[str, str]:
     }
 
 
-def take(key: BudgetKey, units: float, *, limit: float, window: float) -> Steps[BudgetGrant]:
-    """One statement where the units are granted, two where they are not. Raises BadInput."""
+def take(id: str, key: BudgetKey, units: float, *, limit: float, window: float) -> Steps[BudgetGrant]:
+    """One statement where the units are granted, two where they are not. Raises BadInput.
+
+    ``id`` is for a row that is new. It is no function of the key: of two callers who both make the row, the second is
+    turned aside by the natural key only, not by the primary one, which no ``ON CONFLICT`` names.
+    """
     if not (units > 0 and window > 0):
         raise BadInput("A budget is taken in units above 0, of a window above 0 seconds.", field="units")
     if not units <= limit:
         raise BadInput(f"{units:g} units are never granted where {limit:g} is the limit.", field="units")
     taken = yield from TAKE.first(
         **_which(key),
-        id=f"{key.provider_id}:{key.scope}:{key.bucket}",
+        id=id,
         limit=float(limit),
         left=float(limit - units),
         units=float(units),
@@ -81,13 +85,13 @@ def take(key: BudgetKey, units: float, *, limit: float, window: float) -> Steps[
     return BudgetGrant(granted=False, remaining=held.remaining, retry_in=held.reset_in)
 
 
-def correct(key: BudgetKey, *, remaining: float, limit: float, reset_in: float) -> Steps[None]:
+def correct(id: str, key: BudgetKey, *, remaining: float, limit: float, reset_in: float) -> Steps[None]:
     """One statement. Raises BadInput."""
     if not (reset_in > 0 and remaining >= 0 and limit >= 0):
         raise BadInput("A window ends in more than 0 seconds, and its amounts are not below 0.", field="reset_in")
     yield from CORRECT(
         **_which(key),
-        id=f"{key.provider_id}:{key.scope}:{key.bucket}",
+        id=id,
         limit=float(limit),
         remaining=float(remaining),
         reset_in=float(reset_in),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from uuid import uuid4
 
 from go_services_core.model import Event, Page, Scope
 from go_services_core.resources import (
@@ -146,11 +147,13 @@ class SqlBudgets:
         self._driver = driver
 
     async def take(self, key: BudgetKey, units: float, *, limit: float, window: float) -> BudgetGrant:
-        return await self._driver.run(lambda: budgets.take(key, units, limit=limit, window=window), alone=True)
+        id = str(uuid4())
+        return await self._driver.run(lambda: budgets.take(id, key, units, limit=limit, window=window), alone=True)
 
     async def correct(self, key: BudgetKey, *, remaining: float, limit: float, reset_in: float) -> None:
+        id = str(uuid4())
         await self._driver.run(
-            lambda: budgets.correct(key, remaining=remaining, limit=limit, reset_in=reset_in), alone=True
+            lambda: budgets.correct(id, key, remaining=remaining, limit=limit, reset_in=reset_in), alone=True
         )
 
     async def peek(self, key: BudgetKey) -> Budget | None:

@@ -214,3 +214,19 @@ async def jobs_are_listed_by_key(store: Store) -> None:
     assert seen == sorted(one.id for one in wanted)
     assert [item.id for item in await items(store, "jobs", "failed")] == [claim.id]
     assert len(await items(store, "jobs", "queued")) == 4
+
+
+@check("STORE-128", "store", needs=("queues",))
+async def many_jobs_end_in_one_unit(store: Store) -> None:
+    """Jobs end together; a claim that is lost is named, also beside the live claim of the same job."""
+    for _ in range(3):
+        await store.queues.enqueue(job())
+    late = await take_jobs(store, lease=0.05)
+    await asyncio.sleep(0.1)
+    live = await take_jobs(store)
+    assert len(live) == 3
+    assert await store.queues.settle_many([late[0], *live[:2]], "done") == [late[0].id]
+    assert await store.queues.settle_many([live[0], live[2]], "retry", error="busy", delay=30) == [live[0].id]
+    states = {item.id: (item.status, item.error) for item in await items(store, "jobs")}
+    assert [states[claim.id] for claim in live] == [("succeeded", ""), ("succeeded", ""), ("queued", "busy")]
+    assert await take_jobs(store) == []

@@ -85,13 +85,20 @@ def over(
     )
 
 
-def plain(name: str, *, unit: str, samples: Sequence[float], target: float) -> Result:
+def plain(
+    name: str,
+    *,
+    unit: str,
+    samples: Sequence[float],
+    target: float,
+    better: Literal["higher", "lower"] = "lower",
+) -> Result:
     """A result without a peer."""
     ours = statistics.median(samples)
     return Result(
         name=name,
         kind="absolute",
-        better="lower",
+        better=better,
         unit=unit,
         ours=ours,
         peer=None,
@@ -99,7 +106,7 @@ def plain(name: str, *, unit: str, samples: Sequence[float], target: float) -> R
         samples=list(samples),
         peer_samples=[],
         target=target,
-        ok=ours <= target,
+        ok=ours >= target if better == "higher" else ours <= target,
     )
 
 

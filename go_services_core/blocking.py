@@ -28,13 +28,18 @@ from .model import (
     Disconnected,
     Drained,
     Health,
+    KeyInfo,
     KeyRef,
+    KeyStatus,
     MigrationStep,
     OperationResult,
     Page,
+    RotationReport,
     Scope,
+    SecretState,
     StoreStatus,
 )
+from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
 from .secret import SecretStr
 
@@ -293,6 +298,7 @@ class BlockingRuntime:
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        secret_state: SecretState | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         after: str | None = None,
@@ -303,6 +309,7 @@ class BlockingRuntime:
             provider_id=provider_id,
             scope=scope,
             status=status,
+            secret_state=secret_state,
             since=since,
             until=until,
             after=after,
@@ -329,8 +336,56 @@ class BlockingRuntime:
     def check_key(self) -> KeyRef:
         return self._run(Runtime.check_key)
 
+    def check_settings(self) -> int:
+        return self._run(Runtime.check_settings)
+
     def health(self) -> list[tuple[str, Health]]:
         return self._run(Runtime.health)
+
+    # --- keys ------------------------------------------------------------------------------------------------------
+
+    def key_status(self, *, count: bool = True) -> KeyStatus:
+        return self._run(Runtime.key_status, count=count)
+
+    def add_key(self, *, dry_run: bool = False) -> KeyInfo:
+        return self._run(Runtime.add_key, dry_run=dry_run)
+
+    def rotate_key(self, to: str | None = None, *, dry_run: bool = False) -> tuple[KeyRef, KeyRef]:
+        return self._run(Runtime.rotate_key, to, dry_run=dry_run)
+
+    def retire_key(self, key_id: str, version: int | None = None, *, dry_run: bool = False) -> str:
+        return self._run(Runtime.retire_key, key_id, version, dry_run=dry_run)
+
+    def rewrap(
+        self,
+        *,
+        all: bool = False,
+        dry_run: bool = False,
+        verify: bool = False,
+        batch: int = BATCH,
+        rate: float | None = None,
+        progress: Progress | None = None,
+    ) -> RotationReport:
+        return self._run(
+            Runtime.rewrap, all=all, dry_run=dry_run, verify=verify, batch=batch, rate=rate, progress=progress
+        )
+
+    def reencrypt(
+        self,
+        *,
+        all: bool = False,
+        dry_run: bool = False,
+        verify: bool = True,
+        batch: int = BATCH,
+        rate: float | None = None,
+        progress: Progress | None = None,
+    ) -> RotationReport:
+        return self._run(
+            Runtime.reencrypt, all=all, dry_run=dry_run, verify=verify, batch=batch, rate=rate, progress=progress
+        )
+
+    def retry_unreadable(self) -> tuple[str, ...]:
+        return self._run(Runtime.retry_unreadable)
 
     # --- events in and out -----------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@
     ├── TransportError        (ConnectFailed, RequestTimeout, EgressDenied, BodyTooLarge, ResponseInvalid)
     ├── ProviderError         (ProviderUnauthorized, ProviderForbidden, ProviderNotFoundAnswer, RateLimited,
     │                         ProviderUnavailable)
-    ├── SecretError           (BackendUnavailable, CannotOpen, KeyNotFound, KeyInvalid)
+    ├── SecretError           (BackendUnavailable, CannotOpen, KeyNotFound, KeyInvalid, KeyDisabled, KeyDenied)
     ├── StoreError            (StoreUnavailable, SchemaOutOfDate, SchemaTooNew, CommitUnknown, FacetMissing)
     └── WebhookRejected
 
@@ -481,9 +481,25 @@ class CannotOpen(SecretError):
 class KeyNotFound(SecretError):
     """The key that the ciphertext names is not here."""
 
+    status = 503
+    retryable = True
+    """A key that was just made primary elsewhere may be on its way to this process."""
+
 
 class KeyInvalid(SecretError):
     """The key material cannot be used."""
+
+
+class KeyDisabled(SecretError):
+    """The key is disabled, about to be deleted, retired, or outside its window."""
+
+
+class KeyDenied(SecretError):
+    """The secret backend does not allow this process to use the key."""
+
+    category = "authorization"
+    status = 403
+    code = "SERVICE_FORBIDDEN"
 
 
 class StoreError(ServicesError):

@@ -19,6 +19,8 @@ from .model import (
     GrantSnapshot,
     InboxDelivery,
     Job,
+    KeyRef,
+    KeyUse,
     Lease,
     NewJob,
     Outcome,
@@ -26,9 +28,13 @@ from .model import (
     QueueItem,
     QueueName,
     RefreshOpen,
+    Resealed,
     Scope,
     Sealed,
     SealedCredential,
+    SealedKind,
+    SealedRow,
+    SecretState,
 )
 from .resources import (
     Activity,
@@ -107,6 +113,7 @@ class ConnectionFacet(Protocol):
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        secret_state: SecretState | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         after: str | None = None,
@@ -521,5 +528,44 @@ class LogFacet(Protocol):
 
         Raises:
             BadInput: ``after`` is not the ``next`` of a page.
+        """
+        ...
+
+
+class SealedFacet(Protocol):
+    """Every sealed value of the database, for changing keys and for telling what cannot be opened.
+
+    A value that was destroyed, or never was, is none: it is neither counted nor given.
+    """
+
+    async def keys(self) -> Sequence[KeyUse]:
+        """How many values need each wrapping key, by kind and key. It reads every table with sealed values."""
+        ...
+
+    async def page(
+        self,
+        kind: SealedKind,
+        *,
+        key: KeyRef | None = None,
+        other_than: KeyRef | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[SealedRow]:
+        """Values of one kind by row id, a page at a time: those under ``key``, or those under any key but another.
+
+        A payload may have megabytes, so that a page may also end early: only ``next`` tells whether there is more.
+        """
+        ...
+
+    async def replace(self, values: Sequence[Resealed]) -> Sequence[str]:
+        """Put values in the place of others of the same kind, in one unit; gives the ids of rows that were left alone
+        because they hold another ciphertext now, or none. No time stamp and no version changes.
+        """
+        ...
+
+    async def mark(self, connection_id: str, state: SecretState, *, error: str = "") -> bool:
+        """Set whether the connection's credential can be opened; False when that is what is stored already.
+
+        ``error`` goes into ``last_error`` with ``unreadable``; ``ok`` clears what an earlier mark put there.
         """
         ...

@@ -109,7 +109,9 @@ class Subscription:
     remote_subscription_id: str | None = None
     callback_url: str
     verification_token_ref: str = ""
-    """Where the token is kept that the provider sends back; never the token itself."""
+    """Where the application keeps the token that the provider sends back; never the token itself."""
+    verification: Sealed | None = None
+    """The token itself where the runtime keeps it, sealed; None removes it."""
     status: SubscriptionStatus = "active"
     status_reason: str = ""
     version: int = 1

@@ -32,11 +32,11 @@ class SecretStr:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SecretStr):
             return NotImplemented
-        mine, theirs = (text.encode("utf-8", "surrogatepass") for text in (self._value, other._value))
+        mine, theirs = (text.encode("utf-8", "surrogatepass") for text in (self.reveal(), other.reveal()))
         return hmac.compare_digest(mine, theirs)
 
     def __hash__(self) -> int:
-        return hash((SecretStr, self._value))
+        return hash((SecretStr, self.reveal()))
 
     def __repr__(self) -> str:
         return f"SecretStr({MASK!r})"

@@ -6,7 +6,7 @@ provider instance is built.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import field, frozen
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from . import protocols as p
     from .refs import Ref
+    from .secret import SecretStr
 
 Rotation = Literal["none", "single-use", "single-use-grace"]
 RevocationScope = Literal["token", "grant"]
-FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log")
+FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log", "sealed")
 
 
 def _tuple(value: Any) -> Any:
@@ -274,6 +275,8 @@ class SecretBackendSpec:
     factory: Ref[p.Factory[p.SecretBackend]]
     sealer: Ref[p.SealerFactory]
     settings: Ref[type] | type | None = None
+    generate_key: Ref[Callable[[], SecretStr]] | None = None
+    """Makes key material in its text form, for a backend whose keys the application keeps itself."""
 
 
 @frozen(kw_only=True)
@@ -283,6 +286,10 @@ class SecretSourceSpec:
     scheme: str
     factory: Ref[p.Factory[p.SecretSource]]
     summary: str = ""
+    backend: str | None = None
+    """The secret backend of the same plugin whose settings (``[secrets.<id>]``) say how to reach it."""
+    remote: bool = False
+    """Asking it takes a network call: it is asked at the first use, in a thread, not when the runtime is built."""
 
 
 @frozen(kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigError
 from ..model import Health
 
 if TYPE_CHECKING:
@@ -22,6 +23,23 @@ async def store(runtime: Runtime) -> Health:
 
 
 async def secrets(runtime: Runtime) -> Health:
-    """The secret backend's primary key wraps and unwraps."""
-    key = await runtime.check_key()
+    """The secret backend's primary key wraps and unwraps, no key needs attention, and every credential opens."""
+    status = await runtime.key_status(count=False)
+    if status.primary is None or status.problem:
+        return Health(ok=False, detail=status.problem, remedy="Look at `go-services secrets check`.")
+    if status.warnings:
+        return Health(ok=False, detail=" ".join(status.warnings), remedy="Look at `go-services secrets status`.")
+    key = status.primary
     return Health(ok=True, detail=f"{key.backend}, key {key.key_id} version {key.key_version}")
+
+
+async def settings(runtime: Runtime) -> Health:
+    """Every secret that the providers' settings refer to can be read."""
+    try:
+        count = await runtime.check_settings()
+    except ConfigError as error:
+        remedy = "Repair the references, or what they lead to."
+        return Health(ok=False, detail="; ".join(error.problems), remedy=remedy)
+    return Health(
+        ok=True, detail=f"{count} references to secrets, all of them lead to one" if count else "no references"
+    )

@@ -62,6 +62,11 @@ def gs_health_checks() -> tuple[HealthCheckSpec, ...]:
             summary="The secret backend's key works",
             check=Ref("go_services_core.builtin.health:secrets"),
         ),
+        HealthCheckSpec(
+            id="settings",
+            summary="The secrets that settings refer to can be read",
+            check=Ref("go_services_core.builtin.health:settings"),
+        ),
     )
 
 

@@ -14,8 +14,9 @@ from .output import fields, show_json, table
 from .session import Session, pass_session
 
 if TYPE_CHECKING:
-    from ..model import Connection, Scope
+    from ..model import Connection, Scope, SecretState
 
+_SECRET_STATES = ("ok", "unreadable")
 _STATUSES = ("active", "disconnected", "errored", "pending_reauth", "needs_reconsent")
 
 
@@ -33,6 +34,9 @@ def connections() -> None:
 @click.option("--provider", help="Only of this provider.")
 @options.scope(required=False)
 @click.option("--status", type=click.Choice(_STATUSES), help="Only with this status.")
+@click.option(
+    "--secret-state", type=click.Choice(_SECRET_STATES), help="Only where the credential can, or cannot, be opened."
+)
 @click.option("--after", metavar="ID", help="Begin after this connection.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many at most.")
 @as_json
@@ -42,13 +46,16 @@ def list_connections(
     provider: str | None,
     scope: Scope | None,
     status: str | None,
+    secret_state: SecretState | None,
     after: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
     """List connections by id, a page at a time."""
     with session.runtime() as runtime:
-        page = runtime.connections(provider_id=provider, scope=scope, status=status, after=after, limit=limit)
+        page = runtime.connections(
+            provider_id=provider, scope=scope, status=status, secret_state=secret_state, after=after, limit=limit
+        )
     if as_json:
         show_json({"connections": [as_fields(one) for one in page.items], "next": page.next})
         return
@@ -118,7 +125,7 @@ def state(connection: Connection) -> str:
     if connection.refresh_state != "ok":
         notes.append(f"refresh {connection.refresh_state.replace('_', ' ')}")
     if connection.secret_state != "ok":
-        notes.append(f"secret {connection.secret_state}")
+        notes.append(connection.secret_state)
     return f"{connection.status} ({', '.join(notes)})" if notes else connection.status
 
 

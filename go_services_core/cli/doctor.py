@@ -119,11 +119,15 @@ def _running(config: Config, manager: PluginManager) -> Iterator[Finding]:
 
     try:
         with BlockingRuntime.open(config, plugins=manager) as runtime:
+            keys = runtime.key_status(count=False)
             found = runtime.health()
     except ServicesError as error:
         yield _failure("keys" if isinstance(error, SecretError) else "runtime", error)
         return
-    yield Finding("keys", OK, "the configured key is the one of this database")
+    if keys.check is None:  # only where the runtime starts without its secret backend
+        yield Finding("keys", FAILED, keys.problem, "Look at `go-services secrets check`.")
+    else:
+        yield Finding("keys", OK, "the configured key is the one of this database")
     for name, health in found:
         yield Finding(name, OK if health.ok else FAILED, health.detail, health.remedy)
 

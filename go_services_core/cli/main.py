@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "config": (f"{_HERE}.config:config", "Show, change and validate the configuration."),
     "providers": (f"{_HERE}.providers:providers", "List and show providers."),
     "store": (f"{_HERE}.store:store", "Migrate the database and show its state."),
+    "secrets": (f"{_HERE}.secrets:secrets", "Show, check, change and retire the keys of what is stored."),
     "connect": (f"{_HERE}.connect:connect", "Connect a provider account for a scope."),
     "connections": (f"{_HERE}.connections:connections", "List, show, refresh and disconnect connections."),
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),

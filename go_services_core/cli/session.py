@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -43,11 +43,13 @@ class Session:
         return manager
 
     @contextmanager
-    def runtime(self) -> Iterator[BlockingRuntime]:
-        """The running runtime; closed when the block ends."""
+    def runtime(self, **arguments: Any) -> Iterator[BlockingRuntime]:
+        """The running runtime; closed when the block ends. ``arguments`` are settings, with __ for the dots."""
         from ..blocking import BlockingRuntime
+        from ..config import Config
 
-        with BlockingRuntime.open(self.config()) as runtime:
+        given = {name.replace("__", "."): value for name, value in arguments.items()}
+        with BlockingRuntime.open(Config.load(self.named, arguments=given)) as runtime:
             yield runtime
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "go-services.toml"
 FILE_VARIABLE: Final = "GO_SERVICES_CONFIG"
 _PREFIX: Final = "GO_SERVICES__"
-_SECRET_NAME = re.compile(r"(secret|passw|token|credential|private|(^|_)key)", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(secret|passw|passphrase|token|credential|private|material|(^|_)key)", re.IGNORECASE)
 _NOT_SECRET_NAME = re.compile(r"(_url|_uri|_id|_ids|_path|_header|_field|_seconds|_style|_name)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):\S*@")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
@@ -49,6 +49,12 @@ class SecretsRoot:
     """``[secrets]``; the backends' own settings are in ``[secrets.<id>]``."""
 
     backend: str = setting(default="appkey", help="Secret backend that wraps the keys of what is stored")
+    at_start: Literal["require", "lazy"] = setting(
+        default="require", help="Whether the backend must answer for the runtime to start, or only once it is needed"
+    )
+    source_ttl: float = setting(
+        default=300.0, help="Seconds that a setting's secret from elsewhere is used before it is read again"
+    )
 
 
 @settings

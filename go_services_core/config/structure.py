@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from functools import cache
 from pathlib import Path as FilePath
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
@@ -224,6 +225,7 @@ _WANTED = {
     float: "a number",
     str: "text",
     FilePath: "a path as text",
+    datetime: "a date and time without quotes, such as 2027-01-31T00:00:00Z",
 }
 
 
@@ -279,6 +281,11 @@ def type_name(hint: Any) -> str:
         return f"table of {arguments[-1]}"
     if hint is SecretStr:
         return "secret"
-    return {FilePath: "path", str: "text", bool: "true or false", int: "integer", float: "number"}.get(
-        hint, getattr(hint, "__name__", str(hint))
-    )
+    return {
+        FilePath: "path",
+        str: "text",
+        bool: "true or false",
+        int: "integer",
+        float: "number",
+        datetime: "date and time",
+    }.get(hint, getattr(hint, "__name__", str(hint)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ CONFIG = """\
 url = {store}
 
 [secrets.appkey]
-key = "file:app.key"
+keyring = "keys.toml"
 
 [egress.allow]
 sandbox = ["{host}"]
@@ -92,12 +93,16 @@ class Files:
     def config(self) -> Path:
         return self.folder / "go-services.toml"
 
+    @property
+    def keyring(self) -> Path:
+        return self.folder / "keys.toml"
+
     def write(self, sandbox: Sandbox, key: str) -> None:
         """Write configuration and secrets; a key that is there already stays, because the database needs it."""
         self._secret("client.secret", sandbox.client_secret.reveal())
         self._secret("webhook.secret", sandbox.webhook_secret.reveal())
-        if not (self.folder / "app.key").exists():
-            self._secret("app.key", key)
+        if not self.keyring.exists():
+            self._replace(self.keyring, f'[[keys]]\nstate = "primary"\nkey = {json.dumps(key)}\n', mode=0o600)
         text = CONFIG.format(
             store=json.dumps(self.store_url),
             url=sandbox.url,
@@ -112,7 +117,8 @@ class Files:
 
     def secrets(self) -> list[str]:
         """The secrets that the demo wrote into files of their own."""
-        return [(self.folder / name).read_text().strip() for name in ("app.key", "client.secret", "webhook.secret")]
+        keys = re.findall(r"gsk1_[A-Za-z0-9_-]+", self.keyring.read_text())
+        return [*keys, *((self.folder / name).read_text().strip() for name in ("client.secret", "webhook.secret"))]
 
     def _secret(self, name: str, value: str) -> None:
         self._replace(self.folder / name, value + "\n", mode=0o600)

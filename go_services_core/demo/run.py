@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, ServicesError, StoreError, WebhookRejected
+from ..errors import BackendUnavailable, ConfigError, ServicesError, StoreError, WebhookRejected
 from ..http import InboundRequest
 from ..model import Accepted, Event
 from ..protocols import HandlerContext
@@ -105,7 +105,7 @@ async def _stage(files: Files, sandbox: Any) -> AsyncGenerator[Stage]:
                 accepted.append(await runtime.accept_webhook("sandbox", inbound))
             except WebhookRejected:
                 return web.Response(status=401)
-            except StoreError:
+            except (StoreError, BackendUnavailable):
                 return web.Response(status=503, headers={"Retry-After": "5"})
             return web.Response(status=204)
 

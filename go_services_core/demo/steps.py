@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -14,6 +15,7 @@ from ..errors import ServicesError
 from ..http import HttpRequest
 from ..model import Accepted, Connection, ConnectStart, Event, Scope
 from .files import Files
+from .outage import outage
 
 if TYPE_CHECKING:
     from ..protocols import HandlerContext
@@ -164,6 +166,39 @@ async def _(stage: Stage) -> str:
     event, body = seen[0]
     require(b"item.created" in body, "the handler did not get the delivery's body")
     return f"{event.name} handled once, with its body opened from the inbox"
+
+
+@step("rotate-key", "Change the key while calls go on", remedy="Look at `go-services secrets status`.")
+async def _(stage: Stage) -> str:
+    runtime, connection = stage.runtime, stage.connected()
+    done = asyncio.Event()
+
+    async def call_on() -> int:
+        calls = 0
+        while not done.is_set():
+            await runtime.execute(connection.id, "items.list", {"per_page": 1})
+            calls += 1
+        return calls
+
+    calling = asyncio.create_task(call_on())
+    try:
+        await runtime.add_key()
+        before, after = await runtime.rotate_key()
+        report = await runtime.rewrap(verify=True)
+        require(report.complete and report.key == after, "not every row is under the new key")
+        await runtime.retire_key(before.key_id, before.key_version)
+    finally:
+        done.set()
+        calls = await calling
+    async with runtime.open(stage.files.config) as again:  # nothing is remembered there
+        await again.execute(connection.id, "items.list", {"per_page": 1})
+    rows = sum(kind.done for kind in report.kinds)
+    return f"{rows} rows now under {after.key_id}, {before.key_id} retired, {calls} calls went on meanwhile"
+
+
+@step("backend-down", "The key service is down for a while", remedy="Look at the error; nothing was stored.")
+async def _(stage: Stage) -> str:
+    return await outage(stage, require)
 
 
 @step("disconnect", "Disconnect", remedy="The sandbox could not be told; its tokens end by themselves.")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,21 +15,23 @@ from ..config.layers import Config
 from ..config.report import check
 from ..config.roots import EgressRoot, RuntimeRoot, SecretsRoot, StoreRoot, WorkerRoot
 from ..config.secrets import resolver
-from ..errors import CannotOpen, ConfigError, FacetMissing, KeyInvalid, KeyNotFound
-from ..model import Binding, KeyRef, Sealed
+from ..errors import BackendUnavailable, ConfigError, FacetMissing
 from ..plugins import PluginManager
-from ..protocols import PluginEnv, Sealer, Store, Transport
+from ..protocols import PluginEnv, SecretBackend, Store, Transport
 from ..providers import build_instances
-from .core import Core, Ownership
+from .core import Core, Ownership, logger
 from .delivery import register
+from .keycheck import CheckedSealer
+from .observations import Observations
 from .runtime import Runtime, finish, process_name
+from .secret_backends import secret_backends
+from .settings_secrets import read_ahead
+from .stand_ins import StandIns
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
 
 NEEDED_FACETS = ("connections", "queues", "once")
-_KEY_CHECK = "key_check"
-_CANARY = b"go_services key check"
 
 
 @asynccontextmanager
@@ -52,8 +52,8 @@ async def build(
     problems = check(config, catalog)
     if problems:
         raise ConfigError(problems=problems)
-    resolve = resolver(config, catalog)
     clock = clock or SystemClock()
+    resolve = resolver(config, catalog, clock=clock)
 
     (settings,) = config.bind("runtime", RuntimeRoot, resolve=resolve)
     (worker,) = config.bind("worker", WorkerRoot, resolve=resolve)
@@ -67,22 +67,41 @@ async def build(
     )
 
     async with AsyncExitStack() as stack:
+        observations = Observations()
+        stack.push_async_callback(observations.aclose)
+        env = evolve(env, observe=observations)
         if transport is None:
             transport = _transport(config, catalog, env, resolve)
             stack.push_async_callback(transport.aclose)
         env = evolve(env, transport=transport)
         secrets = catalog.secret_backend(str(config.get("secrets.backend", SecretsRoot().backend)))
-        backend = secrets.factory.resolve()(_settings(config, f"secrets.{secrets.id}", secrets.settings, resolve), env)
-        stack.push_async_callback(backend.aclose)
-        await backend.check()  # before the database is touched
+        secret_backend = secret_backends(
+            catalog, env, lambda key, settings: _settings(config, key, settings, resolve), stack
+        )
+        env = evolve(env, secret_backend=secret_backend)
+        for id in catalog.secret_backends.keys() & config.table("secrets").keys():
+            await read_ahead(_settings(config, f"secrets.{id}", catalog.secret_backend(id).settings, resolve))
+        backend = secret_backend(secrets.id)
+        required = config.get("secrets.at_start", SecretsRoot().at_start) == "require"
+        if required:
+            await backend.check()  # before the database is touched
         if store is None:
             store = open_store(config, catalog, env)
         if migrate:
             await store.migrate()
         await store.open()
         stack.push_async_callback(store.aclose)
-        sealer = secrets.sealer.resolve()(backend, store_id=store.id, clock=clock)
-        await _check_key(store, sealer)
+        owner = process_name()
+        on_stand_in = StandIns(store, clock, owner)
+        sealer = CheckedSealer(
+            secrets.sealer.resolve()(backend, store_id=store.id, clock=clock, on_stand_in=on_stand_in), store
+        )
+        try:
+            await sealer.prove()
+        except BackendUnavailable as error:
+            if required:
+                raise
+            logger.warning("started without the secret backend %s: %s", backend.id, error)
 
         core = Core(
             settings=settings,
@@ -95,7 +114,7 @@ async def build(
             sealer=sealer,
             transport=transport,
             clock=clock,
-            owner=process_name(),
+            owner=owner,
         )
         await register(
             core, {name: (spec.events, spec.handler.resolve()) for name, spec in catalog.event_handlers.items()}
@@ -103,6 +122,7 @@ async def build(
         for id, spec in sorted(catalog.observers.items()):
             observer_settings = _settings(config, f"observers.{id}", spec.settings, resolve)
             core.observers.append((id, spec.factory.resolve()(observer_settings, env)))
+        observations.start(core.observe)
         stack.push_async_callback(finish, core)
 
         @asynccontextmanager
@@ -113,6 +133,27 @@ async def build(
                 yield
 
         yield core, lifespans
+
+
+@asynccontextmanager
+async def open_secret_backend(config: Config, *, plugins: PluginManager | None = None) -> AsyncGenerator[SecretBackend]:
+    """The configured secret backend alone, for making its first key: no store is opened, no key is asked for.
+
+    Raises:
+        ConfigError: with every problem of the configuration in one report.
+        PluginNotFound: no installed plugin offers the backend.
+    """
+    manager = plugins if plugins is not None else PluginManager.from_config(config)
+    catalog = manager.catalog()
+    problems = check(config, catalog)
+    if problems:
+        raise ConfigError(problems=problems)
+    clock = SystemClock()
+    resolve = resolver(config, catalog, clock=clock)
+    env = PluginEnv(clock=clock, logger=logging.getLogger("go_services.plugins"), resolve_secret=resolve)
+    async with AsyncExitStack() as stack:
+        make = secret_backends(catalog, env, lambda key, settings: _settings(config, key, settings, resolve), stack)
+        yield make(str(config.get("secrets.backend", SecretsRoot().backend)))
 
 
 def open_store(config: Config, catalog: Catalog, env: PluginEnv) -> Store:
@@ -150,33 +191,3 @@ def _ownership(manager: PluginManager, provider_id: str) -> Ownership:
         rate_limit_policy=manager.first("gs_rate_limit_policy", provider_id),
         connection_policy=manager.first("gs_connection_policy", provider_id),
     )
-
-
-async def _check_key(store: Store, sealer: Sealer) -> None:
-    """Prove that the key is the one that this database was begun with.
-
-    A sealed constant is kept in the database by the first start; a start with another key cannot open it.
-
-    Raises:
-        KeyInvalid: the key is another one; nothing was changed.
-    """
-    binding = Binding(purpose="key-check", provider_id="", scope=None, record_id="key-check")
-    sealed = await sealer.seal(_CANARY, binding)
-    mine = {
-        "backend": sealed.key.backend,
-        "key_id": sealed.key.key_id,
-        "key_version": sealed.key.key_version,
-        "ciphertext": b64encode(sealed.ciphertext).decode(),
-    }
-    kept = json.loads(await store.remember(_KEY_CHECK, json.dumps(mine).encode()))
-    key = KeyRef(kept["backend"], kept["key_id"], kept["key_version"])
-    try:
-        opened = await sealer.open(Sealed(b64decode(kept["ciphertext"]), key), binding)
-    except (CannotOpen, KeyNotFound) as error:
-        raise KeyInvalid(
-            f"This database is sealed with key {key.key_id} of backend {key.backend}; the configured key is "
-            f"{sealed.key.key_id} of {sealed.key.backend}.",
-            hint="Configure the key that the database was begun with. Nothing was changed.",
-        ) from error
-    if opened.reveal() != _CANARY:
-        raise KeyInvalid("The database's key check does not open to what it should.")

@@ -15,7 +15,6 @@ from ..errors import AccountMismatch, AuthError, BadInput, StateUnknown, Version
 from ..http import USER_AGENT, Headers, HttpRequest
 from ..model import (
     Attempt,
-    Binding,
     Connection,
     ConnectStart,
     Credential,
@@ -28,7 +27,8 @@ from ..model import (
 )
 from ..protocols import AuthStart, CallbackRequest, SigningKey
 from ..secret import SecretStr
-from .core import Core, credential_binding
+from . import bindings
+from .core import Core
 from .outcomes import error_for
 from .payload import (
     CREDENTIAL_FORMAT,
@@ -38,6 +38,7 @@ from .payload import (
     encode_tokens,
 )
 from .requests import headers_of
+from .settings_secrets import drive
 
 if TYPE_CHECKING:
     from ..providers import ProviderInstance
@@ -71,7 +72,7 @@ async def connect(
     requested = tuple(dict.fromkeys(grants)) or instance.grants or defaults
     state, binding = (SecretStr(_random_text(core)) for _ in range(2))
     ctx = core.auth_context(instance, record, scope, redirect_uri=redirect_uri, state=state, requested=requested)
-    start: AuthStart = await core.drive(core.flow(record.kind).begin(ctx), provider_id=instance.id)
+    start: AuthStart = await drive(core, instance, lambda: core.flow(record.kind).begin(ctx))
     now = core.clock.now()
     attempt_id = uuid7(core.clock)
     attempt = Attempt(
@@ -84,7 +85,7 @@ async def connect(
         redirect_uri=redirect_uri,
         requested=requested,
         connection_id=connection_id,
-        sealed=await core.sealer.seal(encode_memory(start.memory), _attempt_binding(attempt_id, instance.id, scope)),
+        sealed=await core.sealer.seal(encode_memory(start.memory), bindings.attempt(attempt_id, instance.id, scope)),
         created_at=now,
         expires_at=now + timedelta(seconds=core.settings.attempt_lifetime),
     )
@@ -105,7 +106,7 @@ async def complete(
     )
     instance = core.instance(attempt.provider_id)
     record = instance.auth(attempt.auth_kind)
-    opened = await core.sealer.open(attempt.sealed, _attempt_binding(attempt.id, instance.id, attempt.scope))
+    opened = await core.sealer.open(attempt.sealed, bindings.attempt(attempt.id, instance.id, attempt.scope))
     ctx = core.auth_context(
         instance,
         record,
@@ -115,7 +116,7 @@ async def complete(
         requested=attempt.requested,
         memory=decode_memory(opened),
     )
-    tokens: TokenSet = await core.drive(core.flow(record.kind).complete(ctx, fields), provider_id=instance.id)
+    tokens: TokenSet = await drive(core, instance, lambda: core.flow(record.kind).complete(ctx, fields))
     return await _establish(core, instance, record, attempt.scope, attempt.requested, tokens, attempt.connection_id)
 
 
@@ -135,7 +136,7 @@ async def establish(
         )
     typed = {name: value.reveal() if isinstance(value, SecretStr) else value for name, value in fields.items()}
     ctx = core.auth_context(instance, record, scope)
-    tokens: TokenSet = await core.drive(flow.complete(ctx, typed), provider_id=instance.id)
+    tokens: TokenSet = await drive(core, instance, lambda: flow.complete(ctx, typed))
     return await _establish(core, instance, record, scope, (), tokens, None)
 
 
@@ -163,7 +164,7 @@ async def _establish(
             )
         connection_id = known_id or uuid7(core.clock)
         sealed = await core.sealer.seal(
-            encode_tokens(tokens), credential_binding(connection_id, version, instance.id, scope)
+            encode_tokens(tokens), bindings.credential(connection_id, version, instance.id, scope)
         )
         credential = SealedCredential(
             id=uuid7(core.clock),
@@ -279,10 +280,6 @@ def _single(params: str | Mapping[str, str] | Iterable[tuple[str, str]]) -> dict
         twice = sorted({name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1})
         raise BadInput(f"The callback has more than one {twice[0]!r}.", field=twice[0])
     return fields
-
-
-def _attempt_binding(attempt_id: str, provider_id: str, scope: Scope) -> Binding:
-    return Binding(purpose="attempt", provider_id=provider_id, scope=scope, record_id=attempt_id)
 
 
 def _random_text(core: Core) -> str:

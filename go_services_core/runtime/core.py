@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import Factory, define, frozen
 
 from ..errors import ProviderNotFound, ServicesError
-from ..model import Binding, Connection, Credential, Decision, Observation, Scope
+from ..model import Connection, Credential, Decision, Observation, Scope
 from ..protocols import AuthContext, AuthFlow, Flow, ProviderAdapter, SigningContext, SigningKey
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
     from ..clock import Clock
     from ..config.roots import RuntimeRoot, WorkerRoot
+    from ..config.secrets import SourcedSecret
     from ..protocols import (
         CallbackUrl,
         ConnectionPolicy,
@@ -92,6 +93,10 @@ class Core:
     adapters: dict[str, ProviderAdapter] = Factory(dict)
     verifiers: dict[str, WebhookVerifier] = Factory(dict)
     plans: dict[tuple[str, str], Plan] = Factory(dict)
+    sourced: dict[str, tuple[SourcedSecret, ...]] = Factory(dict)
+    """Provider → secrets of its settings that are kept elsewhere."""
+    next_reading: dict[str, float] = Factory(dict)
+    """Provider → when a refused secret may be read again, by the monotonic clock."""
 
     def instance(self, provider_id: str) -> ProviderInstance:
         """The configured provider of that id."""
@@ -191,10 +196,3 @@ class Core:
         """Drop what is cached of a connection."""
         self.changes += 1
         self.cache.pop(connection_id, None)
-
-
-def credential_binding(connection_id: str, version: int, provider_id: str, scope: Scope) -> Binding:
-    """What a stored credential's ciphertext belongs to."""
-    return Binding(
-        purpose="credential", provider_id=provider_id, scope=scope, record_id=connection_id, record_version=version
-    )

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from ..clock import uuid7
-from ..errors import BadInput, LeaseLost, NotFound, ServicesError, StoreError
+from ..errors import LeaseLost, NotFound, ServicesError
 from ..http import InboundRequest
-from ..model import Claim, Drained, Event, InboxDelivery, QueueName, Scope
+from ..model import Claim, Event, InboxDelivery, QueueName, Scope
+from . import bindings
+from .claims import work_off
 from .core import Core, logger
-from .inbound import inbox_binding
 from .payload import decode_request
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Context:
         row = await self._core.store.queues.delivery(row_id) if isinstance(row_id, str) else None
         if row is None:
             raise NotFound(f"The event {self._event.name} has no webhook request behind it.")
-        binding = inbox_binding(row.id, row.provider_id, row.scope)
+        binding = bindings.inbox(row.id, row.provider_id, row.scope)
         return decode_request(await self._core.sealer.open(row.sealed, binding))
 
 
@@ -61,45 +62,7 @@ async def run_due(core: Core, runtime: Runtime, kind: QueueName, limit: int) -> 
     """Claim and handle up to ``limit`` items of one queue; gives how many were handled and how many failed."""
     names = sorted(core.handlers)
     claims = await core.store.queues.claim(kind, owner=core.owner, lease=core.worker.lease, limit=limit, handlers=names)
-    held = {claim.id: claim for claim in claims}
-    handled = failed = 0
-    keeping = asyncio.create_task(_keep(core, held)) if held else None
-    try:
-        for claim in claims:
-            done = claim.id in held and await _handle(core, runtime, claim)
-            held.pop(claim.id, None)
-            handled, failed = handled + done, failed + (not done)
-    finally:
-        if keeping is not None:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
-    return handled, failed
-
-
-async def _keep(core: Core, held: dict[str, Claim]) -> None:
-    """Extend the leases of what is still to be handled, and let go of what is lost."""
-    lease = core.worker.lease
-    while True:
-        await asyncio.sleep(lease / 3)  # in real time, by which the database ends leases
-        try:
-            for id in await core.store.queues.heartbeat(list(held.values()), lease=lease):
-                held.pop(id, None)
-        except StoreError as error:
-            logger.warning("leases could not be extended: %s", error)
-
-
-async def drain(core: Core, runtime: Runtime) -> Drained:
-    """Handle what is due until nothing is; see ``Runtime.drain``."""
-    counts: dict[QueueName, int] = {"inbox": 0, "outbox": 0}
-    failures = 0
-    for kind in counts:
-        while True:
-            handled, failed = await run_due(core, runtime, kind, core.worker.batch)
-            counts[kind] += handled
-            failures += failed
-            if handled + failed == 0:
-                break
-    return Drained(deliveries=counts["inbox"], events=counts["outbox"], failed=failures)
+    return await work_off(core, claims, lambda claim: _handle(core, runtime, claim))
 
 
 async def _handle(core: Core, runtime: Runtime, claim: Claim) -> bool:
@@ -150,12 +113,3 @@ def _webhook_event(core: Core, delivery: InboxDelivery) -> Event:
         source="webhook",
         payload={"delivery": delivery.id, "delivery_id": delivery.delivery_id, "event": delivery.event},
     )
-
-
-def check_kind(kind: str) -> QueueName:
-    """Refuse a kind of work that does not exist."""
-    if kind == "inbox":
-        return "inbox"
-    if kind == "outbox":
-        return "outbox"
-    raise BadInput(f"There is no kind of work {kind!r}.", hint="Kinds: inbox, outbox.", field="kind")

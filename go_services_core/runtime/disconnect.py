@@ -8,8 +8,10 @@ import contextlib
 from ..clock import uuid7
 from ..errors import ServicesError
 from ..model import Connection, Disconnected, Event, Observation
+from ..protocols import Flow
 from .core import Core, logger
 from .load import open_credential
+from .settings_secrets import drive
 
 REVOKE_TIMEOUT = 15.0
 """Seconds for the revocation request."""
@@ -33,9 +35,12 @@ async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconne
             instance = core.instance(connection.provider_id)
             auth = instance.auth(connection.auth_kind)
             ctx = core.auth_context(instance, auth, connection.scope)
-            own = core.adapter(instance).revoke(ctx, credential)
-            flow = own if own is not None else core.flow(auth.kind).revoke(ctx, credential)
-            revoked = await core.drive(flow, provider_id=instance.id, timeout=REVOKE_TIMEOUT)
+
+            def revocation() -> Flow[bool]:
+                own = core.adapter(instance).revoke(ctx, credential)
+                return own if own is not None else core.flow(auth.kind).revoke(ctx, credential)
+
+            revoked = await drive(core, instance, revocation, timeout=REVOKE_TIMEOUT)
             detail = "revoked at the provider" if revoked else "the provider offers no revocation"
         except ServicesError as failed:
             revoked, detail = False, f"the provider could not be told: {failed.message}"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 from ..clock import uuid7
 from ..errors import BadInput, WebhookRejected
 from ..http import InboundRequest
-from ..model import Accepted, Binding, InboxDelivery, Observation, Scope
-from ..protocols import Challenge, Rejected, WebhookVerifier
+from ..model import Accepted, InboxDelivery, Observation, Scope
+from ..protocols import Challenge, Rejected, Verdict, WebhookVerifier
+from . import bindings
 from .core import Core
 from .payload import encode_request
+from .settings_secrets import prepared, read_again
+
+if TYPE_CHECKING:
+    from ..providers import ProviderInstance
 
 MAX_BODY = 25 * 1024 * 1024
 """Bytes of a delivery's body; the largest that a built-in provider sends (GitHub)."""
@@ -33,9 +39,10 @@ async def accept_webhook(
             raise BadInput("The connection belongs to another provider.", field="connection_id")
         scope = connection.scope
     verifier = _verifier(core, provider_id)
-    verdict = await core.drive(
-        verifier.verify(request, secrets=instance.webhook_secrets, now=core.clock.now()), provider_id=provider_id
-    )
+    await prepared(core, instance)
+    verdict = await _verify(core, instance, verifier, request)
+    if isinstance(verdict, Rejected) and await read_again(core, instance):
+        verdict = await _verify(core, instance, verifier, request)
     if isinstance(verdict, Rejected):
         core.observe(Observation(name="webhook.rejected", at=core.clock.now(), ok=False, provider_id=provider_id))
         raise WebhookRejected(f"The delivery was rejected: {verdict.reason}.", plugin=provider_id)
@@ -50,7 +57,7 @@ async def accept_webhook(
         delivery_id=verdict.delivery_id,
         event=verdict.event,
         digest=hashlib.sha256(request.body).digest(),
-        sealed=await core.sealer.seal(encode_request(request), inbox_binding(row_id, provider_id, scope)),
+        sealed=await core.sealer.seal(encode_request(request), bindings.inbox(row_id, provider_id, scope)),
         received_at=core.clock.now(),
     )
     accepted = await core.store.queues.accept(delivery)
@@ -65,9 +72,12 @@ async def accept_webhook(
     return accepted
 
 
-def inbox_binding(row_id: str, provider_id: str, scope: Scope | None) -> Binding:
-    """What a stored delivery's ciphertext belongs to."""
-    return Binding(purpose="inbox", provider_id=provider_id, scope=scope, record_id=row_id)
+async def _verify(
+    core: Core, instance: ProviderInstance, verifier: WebhookVerifier, request: InboundRequest
+) -> Verdict:
+    flow = verifier.verify(request, secrets=instance.webhook_secrets, now=core.clock.now())
+    verdict: Verdict = await core.drive(flow, provider_id=instance.id)
+    return verdict
 
 
 def _verifier(core: Core, provider_id: str) -> WebhookVerifier:

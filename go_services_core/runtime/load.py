@@ -7,8 +7,10 @@ from datetime import timedelta
 from ..errors import ReauthRequired
 from ..model import Connection, Credential, SealedCredential
 from ..protocols import SigningKey
-from .core import Core, Loaded, credential_binding
+from . import bindings
+from .core import Core, Loaded
 from .payload import decode_credential
+from .secret_state import UNREADABLE, mark_readable, mark_unreadable
 
 MARGIN = timedelta(minutes=5)
 """A token is renewed this long before it ends, or a tenth of its life if that is shorter."""
@@ -20,7 +22,8 @@ async def load(core: Core, connection_id: str) -> Loaded:
     Raises:
         ConnectionNotFound: there is none.
         ReauthRequired: it is not active, or has no credential.
-        CannotOpen, KeyNotFound, BackendUnavailable: its credential cannot be opened.
+        CannotOpen, KeyNotFound, KeyDisabled, KeyDenied, KeyInvalid, BackendUnavailable: its credential cannot be
+            opened.
     """
     cached = core.cache.get(connection_id)
     if cached is not None and cached.until > core.clock.monotonic():
@@ -49,9 +52,29 @@ def require_active(connection: Connection) -> None:
 
 
 async def open_credential(core: Core, connection: Connection, row: SealedCredential) -> Credential:
-    """The credential in a row, opened under the binding of its connection and version."""
-    binding = credential_binding(connection.id, row.version, connection.provider_id, connection.scope)
-    return decode_credential(await core.sealer.open(row.sealed, binding), row, connection)
+    """The credential in a row, opened under the binding of its connection and version.
+
+    Whether it opens is kept with the connection.
+
+    Raises:
+        CannotOpen, KeyNotFound, KeyDisabled: it does not; ``metadata`` has ``connection_id`` and ``key_id``.
+        KeyInvalid, KeyDenied, BackendUnavailable: it cannot be tried.
+    """
+    binding = bindings.credential(connection.id, row.version, connection.provider_id, connection.scope)
+    try:
+        credential = decode_credential(await core.sealer.open(row.sealed, binding), row, connection)
+    except UNREADABLE as error:
+        await mark_unreadable(core, connection, row.sealed.key, error)
+        # Another object: connections of one scope wait for one data key, and all get the same error.
+        raise type(error)(
+            error.message,
+            hint=error.hint,
+            plugin=error.plugin,
+            field=error.field,
+            metadata={**error.metadata, "connection_id": connection.id, "key_id": row.sealed.key.key_id},
+        ) from error
+    await mark_readable(core, connection)
+    return credential
 
 
 def remember(
@@ -61,9 +84,10 @@ def remember(
     instance = core.instance(connection.provider_id)
     auth = instance.auth(connection.auth_kind)
     renew_at = None
-    if credential.refreshable and row.expires_at is not None:
-        life = row.expires_at - row.created_at
-        renew_at = row.expires_at - min(MARGIN, life / 10)
+    expires_at = credential.tokens.expires_at
+    if credential.refreshable and expires_at is not None:
+        life = expires_at - row.created_at
+        renew_at = expires_at - min(MARGIN, life / 10)
     now = core.clock.monotonic()
     loaded = Loaded(
         connection=connection,

@@ -24,9 +24,11 @@ from ..errors import (
     failure_code,
 )
 from ..model import Connection, Event, Observation, RefreshOpen, SealedCredential, TokenSet
-from .core import Core, Loaded, credential_binding, logger
+from . import bindings
+from .core import Core, Loaded, logger
 from .load import load, open_credential, remember, require_active
 from .payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSION, carry_over, encode_tokens
+from .settings_secrets import drive, prepared
 
 if TYPE_CHECKING:
     from ..providers import ProviderInstance
@@ -125,8 +127,9 @@ async def _renew(core: Core, connection_id: str, used: int | None) -> Loaded:
             return remember(core, connection, row, await open_credential(core, connection, row), since=since)
         instance = core.instance(connection.provider_id)
         auth = instance.auth(connection.auth_kind)
+        await prepared(core, instance)
         # The data key for the answer must be at hand before the request leaves: this seal fetches and caches it.
-        await core.sealer.seal(b"", credential_binding(connection_id, 0, instance.id, connection.scope))
+        await core.sealer.seal(b"", bindings.credential(connection_id, 0, instance.id, connection.scope))
         try:
             opened = await core.store.connections.open_refresh(
                 connection_id, owner=core.owner, lease=LEASE, intent_id=uuid7(core.clock)
@@ -150,8 +153,9 @@ async def _exchange(core: Core, instance: ProviderInstance, auth: AuthSpec, open
     try:
         credential = await open_credential(core, connection, row)
         ctx = core.auth_context(instance, auth, connection.scope, requested=row.requested)
-        flow = core.flow(auth.kind).refresh(ctx, credential)
-        tokens: TokenSet = await core.drive(flow, provider_id=instance.id, timeout=REQUEST_TIMEOUT)
+        tokens: TokenSet = await drive(
+            core, instance, lambda: core.flow(auth.kind).refresh(ctx, credential), timeout=REQUEST_TIMEOUT
+        )
     except InvalidGrant as refused:
         return await _ended(core, opened, refused)
     except ReauthRequired:
@@ -201,7 +205,7 @@ async def _save(core: Core, instance: ProviderInstance, opened: RefreshOpen, tok
     connection, old = opened.connection, opened.credential
     version = old.version + 1
     now = core.clock.now()
-    binding = credential_binding(connection.id, version, instance.id, connection.scope)
+    binding = bindings.credential(connection.id, version, instance.id, connection.scope)
     new = SealedCredential(
         id=uuid7(core.clock),
         connection_id=connection.id,

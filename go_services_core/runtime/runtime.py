@@ -20,22 +20,31 @@ from ..model import (
     Disconnected,
     Drained,
     Health,
+    KeyInfo,
     KeyRef,
+    KeyStatus,
     MigrationStep,
     OperationResult,
     Page,
+    RotationReport,
     Scope,
+    SecretState,
     StoreStatus,
 )
 from ..secret import SecretStr
 from . import connect as _connect
 from . import delivery as _delivery
 from . import disconnect as _disconnect
+from . import due as _due
 from . import inbound as _inbound
+from . import keys as _keys
 from . import load as _load
 from . import operations as _operations
 from . import refresh as _refresh
+from . import rotation as _rotation
+from . import settings_secrets as _settings_secrets
 from .core import Core
+from .rotation import Progress
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
@@ -82,7 +91,10 @@ class Runtime:
             ConfigError: with every problem of the configuration in one report.
             PluginError: an enabled plugin is broken, or two plugins claim one id.
             StoreUnavailable, SchemaOutOfDate, SchemaTooNew: the database cannot be used; nothing was changed.
-            KeyInvalid, BackendUnavailable: the secret backend's key is missing or not the one of this database.
+            KeyInvalid: the secret backend's key cannot be used, or is not the one of this database; nothing was
+                changed.
+            BackendUnavailable: the secret backend does not answer. With ``[secrets] at_start = "lazy"`` this does not
+                prevent the start: what needs a secret raises it until the backend answers.
         """
         from .build import build
 
@@ -269,6 +281,7 @@ class Runtime:
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        secret_state: SecretState | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         after: str | None = None,
@@ -279,7 +292,14 @@ class Runtime:
         ``since`` and ``until`` (exclusive) are about when they were made.
         """
         return await self._core.store.connections.list(
-            provider_id=provider_id, scope=scope, status=status, since=since, until=until, after=after, limit=limit
+            provider_id=provider_id,
+            scope=scope,
+            status=status,
+            secret_state=secret_state,
+            since=since,
+            until=until,
+            after=after,
+            limit=limit,
         )
 
     async def find(self, provider_id: str, scope: Scope) -> Connection:
@@ -325,6 +345,14 @@ class Runtime:
         """
         return await self._core.backend.check()
 
+    async def check_settings(self) -> int:
+        """Read the secrets that the providers' settings refer to, as their first use would; gives how many there are.
+
+        Raises:
+            ConfigError: with every reference that leads to nothing.
+        """
+        return await _settings_secrets.check(self._core)
+
     async def health(self) -> list[tuple[str, Health]]:
         """Every health check's answer; one that raises is unhealthy."""
         found = []
@@ -335,6 +363,130 @@ class Runtime:
                 health = Health(ok=False, detail=f"{type(error).__name__}: {error}")
             found.append((id, health))
         return found
+
+    # --- keys ------------------------------------------------------------------------------------------------------
+
+    async def key_status(self, *, count: bool = True) -> KeyStatus:
+        """The secret backend's wrapping keys, the rows that need each, and what cannot be opened.
+
+        It answers also while the backend does not; ``problem`` then says why.
+
+        Args:
+            count: count rows, which reads every table with sealed values.
+        """
+        return await _keys.status(self._core, count=count)
+
+    async def add_key(self, *, dry_run: bool = False) -> KeyInfo:
+        """Make a new wrapping key that only unwraps for now, so that every process knows it before one wraps with it.
+
+        Raises:
+            CapabilityUnsupported: the backend's keys are made elsewhere; the hint says where.
+        """
+        return await _keys.add(self._core, dry_run=dry_run)
+
+    async def rotate_key(self, to: str | None = None, *, dry_run: bool = False) -> tuple[KeyRef, KeyRef]:
+        """Make the key ``to``, or the newest, primary; gives the primary key before and after.
+
+        This process uses it at once. Others seal with data keys under the former one for up to five minutes more.
+
+        Raises:
+            KeyNotFound: there is no such key, or none to change to.
+            CapabilityUnsupported: the backend's keys are changed elsewhere; the hint says where.
+        """
+        return await _keys.rotate(self._core, to, dry_run=dry_run)
+
+    async def retire_key(self, key_id: str, version: int | None = None, *, dry_run: bool = False) -> str:
+        """Let a wrapping key be used no more; gives what was done.
+
+        Wait until every process has used the new primary key for five minutes, and rewrap once more before.
+
+        Args:
+            key_id: the key.
+            version: needed where the backend has several of that id.
+            dry_run: change nothing.
+
+        Raises:
+            Conflict: it is the primary key, or in use: the message has the number of rows, and so has ``metadata``.
+            KeyNotFound: the backend has no such key.
+            BadInput: several versions have that id.
+            CapabilityUnsupported: the backend's keys are changed elsewhere; the hint says where.
+        """
+        return await _keys.retire(self._core, key_id, version, dry_run=dry_run)
+
+    async def rewrap(
+        self,
+        *,
+        all: bool = False,
+        dry_run: bool = False,
+        verify: bool = False,
+        batch: int = _rotation.BATCH,
+        rate: float | None = None,
+        progress: Progress | None = None,
+    ) -> RotationReport:
+        """Have the backend wrap the data keys of what is stored under its primary key; no payload is opened.
+
+        It may run beside everything else, and be killed: run again, it does what is left. Values adopted from the Go
+        system have no data key; they are counted as ``adopted`` and left to :meth:`reencrypt`.
+
+        Args:
+            all: also what is under the primary key.
+            dry_run: count only.
+            verify: open every value under the primary key in the end.
+            batch: rows read and replaced at once, at most 1000.
+            rate: rows a second at most.
+            progress: called after each batch with the rows gone through, and how many there are.
+
+        Raises:
+            BackendUnavailable, KeyDenied, KeyNotFound, KeyDisabled: it could not go on; the message and ``metadata``
+                say how far it came. Nothing is lost, and the next run goes on.
+            KeyInvalid: the key is not the one of this database; nothing was changed.
+            FacetMissing: the store does not list its sealed values.
+            BadInput: batch or rate are out of range.
+        """
+        return await self._rotate("rewrap", all, dry_run, verify, batch, rate, progress)
+
+    async def reencrypt(
+        self,
+        *,
+        all: bool = False,
+        dry_run: bool = False,
+        verify: bool = True,
+        batch: int = _rotation.BATCH,
+        rate: float | None = None,
+        progress: Progress | None = None,
+    ) -> RotationReport:
+        """Open what is stored and seal it under new data keys; also what was adopted from the Go system.
+
+        Everything else is as in :meth:`rewrap`. With ``all`` a run that was killed begins again.
+        """
+        return await self._rotate("reencrypt", all, dry_run, verify, batch, rate, progress)
+
+    async def _rotate(
+        self,
+        action: _rotation.Action,
+        all: bool,
+        dry_run: bool,
+        verify: bool,
+        batch: int,
+        rate: float | None,
+        progress: Progress | None,
+    ) -> RotationReport:
+        async def after(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
+
+        return await _rotation.rotate(
+            self._core, action, all=all, dry_run=dry_run, verify=verify, batch=batch, rate=rate, after=after
+        )
+
+    async def retry_unreadable(self) -> tuple[str, ...]:
+        """Open the credentials that could not be opened again, after a key came back; gives the connections left.
+
+        Raises:
+            KeyDenied, BackendUnavailable: they cannot be tried now.
+            FacetMissing: the store does not keep which they are.
+        """
+        return await _keys.retry_unreadable(self._core)
 
     # --- events in and out -----------------------------------------------------------------------------------------
 
@@ -372,12 +524,21 @@ class Runtime:
         self._core.observers.append((name, observer))
 
     async def drain(self) -> Drained:
-        """Do what is due, once: accepted deliveries, then events to their handlers."""
-        return await _delivery.drain(self._core, self)
+        """Do what is due, once: accepted deliveries, then events to their handlers, then the runtime's jobs."""
+        return await _due.drain(self._core, self)
 
     async def run_due(self, kind: str, limit: int = 50) -> int:
-        """Do up to ``limit`` due items of one kind (``inbox``, ``outbox``); gives how many were done."""
-        handled, _ = await _delivery.run_due(self._core, self, _delivery.check_kind(kind), limit)
+        """Do up to ``limit`` due items of one kind; gives how many were done.
+
+        Args:
+            kind: ``inbox``, ``outbox``, or a kind of job: ``secrets.rewrap`` wraps anew what was sealed while the
+                primary secret backend did not answer.
+            limit: how many are claimed at most.
+
+        Raises:
+            BadInput: there is no such kind; the hint lists them.
+        """
+        handled, _ = await _due.run_due(self._core, self, kind, limit)
         return handled
 
 

@@ -17,6 +17,15 @@ from typing import Final, Literal
 
 GoDialect = Literal["sqlite", "postgres"]
 
+GO_KEY: Final = "the passphrase of the Go system"
+"""The application key that ``CIPHERTEXT`` is sealed with; its id is ``app-key``, its version 1."""
+CIPHERTEXT: Final = (
+    b'services.secret.v1:{"kid":"app-key","ver":1,"alg":"aes-256-gcm","nonce":"Z28tcmVoZWFyc2Fs",'
+    b'"ciphertext":"c/q/x3ZwnQIaan1Bokx9fRHfgknzCHywvlxC2PiRY/AWZJuDpk2dBHrrjon24luIaUbwhZr8WFXPRRPHbUBOQu10'
+    b'zksCKUQN9BvwTnGb0elG2uy4pj5uzWajhv3/20zg73sbXsFdx2ONIC0S9elqlnxC/1uNbwhmAiqjrvlv"}'
+)
+"""What stands in every credential that is not empty: one with access token and refresh token."""
+
 _TYPES: Final[Mapping[GoDialect, Mapping[str, str]]] = {
     "sqlite": {
         "@ts": "DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP",
@@ -28,7 +37,7 @@ _TYPES: Final[Mapping[GoDialect, Mapping[str, str]]] = {
         "@big": "INTEGER",
         "@real": "REAL",
         "@trim": "trim",
-        "@cipher": "x'73657276696365732e7365637265742e76313a00ff'",
+        "@cipher": f"x'{CIPHERTEXT.hex()}'",
         "@body": "x'7b2261223a317d'",
         "@empty": "x''",
         "@yes": "1",
@@ -44,15 +53,13 @@ _TYPES: Final[Mapping[GoDialect, Mapping[str, str]]] = {
         "@big": "BIGINT",
         "@real": "DOUBLE PRECISION",
         "@trim": "btrim",
-        "@cipher": r"'\x73657276696365732e7365637265742e76313a00ff'::bytea",
+        "@cipher": rf"'\x{CIPHERTEXT.hex()}'::bytea",
         "@body": r"'\x7b2261223a317d'::bytea",
         "@empty": "''::bytea",
         "@yes": "TRUE",
         "@no": "FALSE",
     },
 }
-CIPHERTEXT: Final = b"services.secret.v1:\x00\xff"
-"""What stands in every credential that is not empty."""
 BODY: Final = b'{"a":1}'
 """The body of every webhook delivery that has one."""
 

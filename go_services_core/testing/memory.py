@@ -37,12 +37,14 @@ from ..model import (
     RefreshOpen,
     Scope,
     SealedCredential,
+    SecretState,
     StoreStatus,
 )
 from .memory_history import prune
 from .memory_ledgers import Budgets, Leases, Log, Once
 from .memory_queues import Queues
 from .memory_resources import Resources
+from .memory_sealed import SealedValues
 from .memory_tables import Consent, Hold, Tables, page
 
 
@@ -116,12 +118,13 @@ class Connections:
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        secret_state: SecretState | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Connection]:
-        wanted = {"provider_id": provider_id, "scope": scope, "status": status}
+        wanted = {"provider_id": provider_id, "scope": scope, "status": status, "secret_state": secret_state}
         filters = [(name, value) for name, value in wanted.items() if value is not None]
         found = [
             (connection.id, connection)
@@ -223,9 +226,16 @@ class MemoryStore:
         self.resources = Resources(tables)
         self.budgets = Budgets(tables)
         self.log = Log(tables)
+        self.sealed = SealedValues(tables)
 
     async def remember(self, name: str, value: bytes) -> bytes:
         return self._tables.meta.setdefault(name, value)
+
+    async def exchange(self, name: str, *, before: bytes, after: bytes) -> bool:
+        if self._tables.meta.get(name) != before:
+            return False
+        self._tables.meta[name] = after
+        return True
 
     @property
     def id(self) -> str:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from itertools import cycle
 
 from ..errors import SyncCursorConflict
+from ..model import Resealed, Sealed
 from ..protocols import Store
+from .checks.store import KEY, credential, event, new_id
 from .checks.store_budgets import REST
 from .checks.store_jobs import take_jobs
 from .checks.store_leases import dispatch
 from .checks.store_resources import cursor
+from .checks.store_sealed import NEWER
 
 UNITS = 200
 STEPS = 100
+TURNS = 5
+DONE = "races.done"
 
 
 def acknowledged(line: str) -> None:
@@ -83,4 +89,47 @@ async def begin(store: Store, owner: str) -> None:
     await asyncio.Event().wait()
 
 
-RACES = {"jobs": jobs, "budget": budget, "cursors": cursors, "begin": begin}
+async def refresh(store: Store, owner: str) -> None:
+    """Refresh all connections :data:`TURNS` times in 4 tasks, then disconnect every third; the id of each of these."""
+    await together()
+    ids = [one.id for one in (await store.connections.list(limit=500)).items]
+
+    async def caller(mine: list[str]) -> None:
+        for connection_id in mine * TURNS:
+            opened = await store.connections.open_refresh(connection_id, owner=owner, lease=30, intent_id=new_id())
+            version = opened.credential.version
+            new = credential(connection_id, version + 1)
+            await store.connections.close_refresh(new, lease=opened.lease, active_version=version, event=event())
+
+    await asyncio.gather(*(caller(ids[number::4]) for number in range(4)))
+    for connection_id in ids[::3]:
+        await store.connections.disconnect(connection_id, reason="race", event=event())
+        acknowledged(connection_id)
+    await store.remember(DONE, b"done")
+
+
+async def rewrap(store: Store, name: str) -> None:
+    """Put all credentials under one key and back under another until refreshing is done; the id of each one put.
+
+    What stands before the bar is the payload, which stays; what follows it is the wrapping.
+    """
+    await together()
+    for key in cycle((NEWER, KEY)):
+        after = None
+        while True:
+            page = await store.sealed.page("credential", other_than=key, after=after, limit=20)
+            values = [
+                Resealed(row=row, sealed=Sealed(row.sealed.ciphertext.split(b"|")[0] + f"|{name}".encode(), key))
+                for row in page.items
+            ]
+            left = await store.sealed.replace(values)
+            for value in values:
+                if value.row.id not in left:
+                    acknowledged(value.row.id)
+            if (after := page.next) is None:
+                break
+        if await store.exchange(DONE, before=b"done", after=b"done"):
+            return
+
+
+RACES = {"jobs": jobs, "budget": budget, "cursors": cursors, "begin": begin, "refresh": refresh, "rewrap": rewrap}

@@ -110,10 +110,9 @@ def test_reference_to_a_variable_may_be_set_before_the_variable_is(run: Run, fol
 
 def test_get_of_a_table_prints_what_is_below_and_of_nothing_fails(run: Run) -> None:
     run("init")
-    assert (
-        run("config", "get", "secrets").stdout
-        == "secrets.appkey.key = file:go-services.key\nsecrets.backend = appkey\n"
-    )
+    lines = run("config", "get", "secrets").stdout.splitlines()
+    assert "secrets.appkey.key = file:go-services.key" in lines
+    assert "secrets.backend = appkey" in lines
     assert run("config", "get", "providers.github.client_id", code=1).stdout == ""
 
 

@@ -176,5 +176,6 @@ def test_commands_that_write_have_a_dry_run_and_commands_that_read_have_json() -
     assert set(found) - writes - reads == set()
     assert {
         "init", "plugins enable", "plugins disable", "plugins new", "configure", "config set", "config unset",
-        "store migrate", "store adopt", "store prune", "store vacuum", "store down", "connect", "connections refresh", "connections disconnect", "call",
+        "store migrate", "store adopt", "store prune", "store vacuum", "store down",
+        "secrets generate-key", "secrets rotate", "secrets rewrap", "secrets reencrypt", "secrets retire", "connect", "connections refresh", "connections disconnect", "call",
     } == writes  # fmt: skip

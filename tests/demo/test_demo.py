@@ -18,8 +18,8 @@ from go_services_core.demo.steps import STEPS, Step, StepFailed
 from go_services_core.errors import ConfigError
 
 IDS = [
-    "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "webhook", "event", "disconnect",
-    "no-plaintext",
+    "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "webhook", "event", "rotate-key",
+    "backend-down", "disconnect", "no-plaintext",
 ]  # fmt: skip
 PROGRAM = """
 import sys
@@ -56,9 +56,9 @@ def test_every_step_passes_and_the_outcome_has_its_shape():
         assert step["name"]
         assert step["detail"]
     assert found["database"].startswith("sqlite:///")
-    assert found["provider_requests"] == {
-        "authorize": 1, "items.list": 5, "revoke": 1, "token": 2, "userinfo": 3,
-    }  # fmt: skip
+    requests = found["provider_requests"]
+    assert requests.pop("items.list") > 8  # 5 in steps, 2 around the outage, and those that went on meanwhile
+    assert requests == {"authorize": 2, "revoke": 2, "token": 3, "userinfo": 4}
 
 
 def test_folder_of_its_own_is_removed_in_the_end():
@@ -80,8 +80,8 @@ def test_folder_can_be_used_again_and_by_the_other_commands(tmp_path):
     for _ in range(3):
         code, found = outcome(tmp_path)
         assert (code, found["ok"]) == (0, True), found["steps"][-1]
-    assert {path.name for path in tmp_path.iterdir()} >= {"app.key", "client.secret", "demo.db", "go-services.toml"}
-    for secret in ("app.key", "client.secret", "webhook.secret"):
+    assert {path.name for path in tmp_path.iterdir()} >= {"keys.toml", "client.secret", "demo.db", "go-services.toml"}
+    for secret in ("keys.toml", "client.secret", "webhook.secret"):
         assert (tmp_path / secret).stat().st_mode & 0o077 == 0
     with sqlite3.connect(tmp_path / "demo.db") as database:
         assert database.execute(
@@ -93,7 +93,7 @@ def test_folder_can_be_used_again_and_by_the_other_commands(tmp_path):
 
 
 def test_key_that_a_killed_run_had_half_written_is_not_used(tmp_path):
-    (tmp_path / "app.key.new").write_text("half")
+    (tmp_path / "keys.toml.new").write_text("half")
     assert outcome(tmp_path)[0] == 0
     assert not list(tmp_path.glob("*.new"))
 
@@ -136,7 +136,7 @@ def test_folder_with_another_key_fails_the_first_step_and_names_the_keys(tmp_pat
     from go_services_secrets_appkey.key import generate_key
 
     assert outcome(tmp_path)[0] == 0
-    (tmp_path / "app.key").write_text(generate_key().reveal())
+    (tmp_path / "keys.toml").write_text(f'[[keys]]\nstate = "primary"\nkey = "{generate_key().reveal()}"\n')
     code, found = outcome(tmp_path)
     assert code == 1
     (step,) = found["steps"]
@@ -198,3 +198,33 @@ def test_killed_demo_leaves_a_clean_database_and_can_be_repeated(tmp_path, chaos
         said = last.stdout.read()
     assert last.returncode == 0, f"seed {seed}: {said}"
     assert json.loads(command(folder, "store", "status", "--json"))["problems"] == []
+
+
+def test_changed_key_is_the_one_that_everything_is_under(tmp_path):
+    """P54."""
+    code, found = outcome(tmp_path)
+    assert code == 0
+    detail = found["steps"][IDS.index("rotate-key")]["detail"]
+    status = json.loads(command(tmp_path, "secrets", "status", "--json"))
+    states = {key["key_id"]: (key["state"], key["rows"]) for key in status["keys"]}
+    assert sorted(state for state, _ in states.values()) == ["primary", "retired"]
+    assert all(rows == 0 for state, rows in states.values() if state == "retired")
+    assert status["primary"]["key_id"] in detail
+    assert {use["key_id"] for use in status["uses"]} == {status["primary"]["key_id"]}
+    assert status["key_check"] == status["primary"]
+
+
+def test_outage_step_fails_where_a_call_gets_through_without_its_key(monkeypatch):
+    """The step must be able to fail, or it proves nothing."""
+    from go_services_core.demo.key_service import KeyService
+
+    async def stays(self):
+        """The service goes on."""
+
+    stop = KeyService.stop
+    monkeypatch.setattr(KeyService, "stop", stays)
+    monkeypatch.setattr(KeyService, "__aexit__", lambda self, *_: stop(self))
+    code, found = outcome()
+    assert code == 1
+    assert found["steps"][-1]["id"] == "backend-down"
+    assert "without its credential's key" in found["steps"][-1]["detail"]

@@ -47,6 +47,7 @@ TERMINAL = (
     "docs/how-to/adopt-a-go-services-database.md",
     "docs/how-to/github-enterprise.md",
     "docs/how-to/operate-the-store.md",
+    "docs/how-to/rotate-keys.md",
     "docs/how-to/test-with-the-sandbox.md",
     "docs/how-to/write-a-handler.md",
 )
@@ -66,6 +67,7 @@ MASKS = (
     (re.compile(r"sbx_[a-z]+_[A-Za-z0-9_-]*"), "TOKEN"),
     (re.compile(r"req_[a-z2-7]+"), "REQUEST"),
     (re.compile(r"gsk1_[A-Za-z0-9_-]+"), "KEY"),
+    (re.compile(r"app-key-[0-9a-f]{8}"), "KEY_ID"),
     (re.compile(r"127\.0\.0\.1(:|%3A)\d+"), "LOOPBACK"),
     (re.compile(r"(code_challenge|state)=[A-Za-z0-9_-]+"), r"\1=RANDOM"),
     (re.compile(r"[ \t]+"), " "),

@@ -15,5 +15,6 @@ from . import (  # noqa: F401
     store_refresh,
     store_resources,
     store_retention,
+    store_sealed,
     transport,
 )

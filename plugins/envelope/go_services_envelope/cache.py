@@ -1,76 +1,98 @@
-"""A bounded cache that makes one call for concurrent misses."""
+"""A bounded cache of data keys that makes one call for concurrent misses."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from go_services_core.clock import Clock
+from go_services_core.model import KeyRef
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+from .keys import DataKeyCipher
+
+N = TypeVar("N", bound=Hashable)
+_NEVER: Final = float("-inf")
 
 
-class KeyCache(Generic[K, V]):
-    """Least recently used goes first; nothing is given out after ``ttl`` seconds. It belongs to one event loop."""
+class KnownKey(Generic[N]):
+    """A data key in memory."""
 
-    __slots__ = ("_clock", "_entries", "_flights", "_size", "_ttl")
+    __slots__ = ("__weakref__", "cipher", "head", "left", "name", "ref", "until")
 
-    def __init__(self, clock: Clock, *, size: int, ttl: float) -> None:
-        self._clock = clock
+    def __init__(self, name: N, ref: KeyRef, head: bytes, cipher: DataKeyCipher, *, until: float, left: int) -> None:
+        self.name = name
+        self.ref = ref
+        self.head = head
+        self.cipher = cipher
+        self.until = until
+        """Monotonic time from which on it is used no more."""
+        self.left = left
+        """Encryptions that it may still do; none for a key that was unwrapped."""
+
+
+class KeyCache(Generic[N]):
+    """Least recently used goes first; nothing is given out when its time is over. It belongs to one event loop.
+
+    A key that leaves the cache ends, so that who still has it sees that by its ``until``.
+    """
+
+    __slots__ = ("_entries", "_flights", "_now", "_size", "touch")
+
+    def __init__(self, clock: Clock, *, size: int) -> None:
+        self._now = clock.monotonic
         self._size = size
-        self._ttl = ttl
-        self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
-        self._flights: dict[K, asyncio.Task[V]] = {}
+        self._entries: OrderedDict[N, KnownKey[N]] = OrderedDict()
+        self._flights: dict[N, asyncio.Task[KnownKey[N]]] = {}
+        self.touch: Callable[[N], None] = self._entries.move_to_end
+        """Note a use of a key that is here."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: K) -> V | None:
-        """The value, or None when it is not here or too old."""
-        entry = self._entries.get(key)
-        if entry is None:
+    def get(self, name: N) -> KnownKey[N] | None:
+        """The key, or None when it is not here or its time is over."""
+        key = self._entries.get(name)
+        if key is None:
             return None
-        if self._clock.monotonic() >= entry[0]:
-            del self._entries[key]
+        if self._now() >= key.until:
+            self._drop(key)
             return None
-        self._entries.move_to_end(key)
-        return entry[1]
+        self.touch(name)
+        return key
 
-    def put(self, key: K, value: V, *, since: float) -> None:
-        """Keep a value that exists ``since`` that monotonic time, and drop what is over the bounds."""
-        self._entries[key] = (since + self._ttl, value)
-        self._entries.move_to_end(key)
-        now = self._clock.monotonic()
+    def put(self, key: KnownKey[N]) -> None:
+        """Keep a key, and drop the one of the same name and what is over the bounds."""
+        before = self._entries.get(key.name)
+        if before is not None:
+            self._drop(before)
+        self._entries[key.name] = key
+        now = self._now()
         while self._entries:
-            oldest, (deadline, _) = next(iter(self._entries.items()))
-            if deadline > now and len(self._entries) <= self._size:
+            oldest = next(iter(self._entries.values()))
+            if oldest.until > now and len(self._entries) <= self._size:
                 break
-            del self._entries[oldest]
+            self._drop(oldest)
 
-    async def load(self, key: K, make: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """Make the value and keep it, or wait for the call that is making it.
+    def _drop(self, key: KnownKey[N]) -> None:
+        del self._entries[key.name]
+        key.until = _NEVER
 
-        A caller that is cancelled does not cancel the call for the others; an error reaches all of them and is not
-        kept.
+    async def share(self, name: N, make: Callable[[], Coroutine[Any, Any, KnownKey[N]]]) -> KnownKey[N]:
+        """Make the key, or wait for the call that is making it. Keeping it is up to ``make``.
+
+        A caller that is cancelled does not cancel the call for the others; an error reaches all of them.
         """
-        flight = self._flights.get(key)
+        flight = self._flights.get(name)
         if flight is None:
-            flight = self._flights[key] = asyncio.create_task(self._make(key, make))
-            flight.add_done_callback(lambda done: self._landed(key, done))
+            flight = self._flights[name] = asyncio.create_task(make())
+            flight.add_done_callback(lambda done: self._landed(name, done))
         await asyncio.wait((flight,))
         return flight.result()
 
-    async def _make(self, key: K, make: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        since = self._clock.monotonic()
-        value = await make()
-        self.put(key, value, since=since)
-        return value
-
-    def _landed(self, key: K, flight: asyncio.Task[V]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def _landed(self, name: N, flight: asyncio.Task[KnownKey[N]]) -> None:
+        if self._flights.get(name) is flight:
+            del self._flights[name]
         if not flight.cancelled():
             flight.exception()  # every waiter may be gone, and asyncio would report that nobody looked

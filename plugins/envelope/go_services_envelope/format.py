@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from go_services_core.errors import BadInput
+from go_services_core.errors import BadInput, CannotOpen
 from go_services_core.model import Binding, KeyRef, Scope
 
 HEADER: Final = b"\x8bGSE\x02"
@@ -32,10 +32,10 @@ MAX_TEXT: Final = 1024
 MAX_RECORD_VERSION: Final = (1 << 63) - 1
 
 _MIN_PAYLOAD: Final = NONCE + COMMITMENT + TAG
-_MAX_PAYLOAD: Final = _MIN_PAYLOAD + MAX_PLAINTEXT
+MAX_PAYLOAD: Final = _MIN_PAYLOAD + MAX_PLAINTEXT
+_SMALLEST: Final = len(HEADER) + 2 + _MIN_PAYLOAD
 _u32: Final = struct.Struct(">I").pack
-_u64: Final = struct.Struct(">Q").pack
-_VERSION_SIZE: Final = _u32(8)
+_sized_version: Final = struct.Struct(">IQ").pack
 
 
 @frozen
@@ -87,34 +87,38 @@ def unpack_head(head: bytes) -> Wrapping:
     return Wrapping(KeyRef(backend.decode(), key_id.decode(), version), wrapped)
 
 
-def split(envelope: bytes) -> tuple[bytes, bytes]:
-    """What stands before the payload, and the payload. Only the sizes are checked.
+def head_size(envelope: bytes) -> int:
+    """How many bytes stand before the payload. Only the sizes are checked.
 
     Raises:
-        ValueError: the sizes are not those of an envelope.
+        CannotOpen: the sizes are not those of an envelope.
     """
-    end = len(HEADER) + 2 + int.from_bytes(envelope[5:7], "big")
-    if not _MIN_PAYLOAD <= len(envelope) - end <= _MAX_PAYLOAD:
-        raise ValueError("size")
-    return envelope[:end], envelope[end:]
+    size = len(envelope)
+    if size >= _SMALLEST:
+        end = 7 + (envelope[5] << 8 | envelope[6])
+        if _MIN_PAYLOAD <= size - end <= MAX_PAYLOAD:
+            return end
+    raise CannotOpen
 
 
-@lru_cache(maxsize=4096)
 def place(store_id: str, purpose: str, provider_id: str, scope: Scope | None) -> Place:
     """Wrap context and start of the associated data.
 
     Raises:
         BadInput: a part is too long, or is not text.
     """
-    store, provider = _text("store id", store_id), _text("provider id", provider_id)
     if scope is None:
-        owner = _sized(b"\x00")
-    else:
-        owner = _sized(b"\x01" + _text("scope type", scope.type) + _text("scope id", scope.id))
-    return Place(
-        context=hashlib.sha256(store + provider + owner).digest(),
-        prefix=_sized(FORMAT) + _text("purpose", purpose) + store + provider + owner,
-    )
+        return _place(store_id, purpose, provider_id)
+    # The hash of a Scope takes longer than all the rest of a place that is known already.
+    return _place(store_id, purpose, provider_id, scope.type, scope.id)
+
+
+@lru_cache(maxsize=4096)
+def _place(store_id: str, purpose: str, provider_id: str, *scope: str) -> Place:
+    store, provider = _text("store id", store_id), _text("provider id", provider_id)
+    owner = b"\x01" + b"".join(map(_text, ("scope type", "scope id"), scope)) if scope else b"\x00"
+    bound = store + provider + _sized(owner)
+    return Place(context=hashlib.sha256(bound).digest(), prefix=_sized(FORMAT) + _text("purpose", purpose) + bound)
 
 
 def associated_data(at: Place, binding: Binding) -> bytes:
@@ -127,7 +131,7 @@ def associated_data(at: Place, binding: Binding) -> bytes:
         raise BadInput("A secret is sealed for a purpose and a record; neither may be empty.", field="binding")
     if not 0 <= binding.record_version <= MAX_RECORD_VERSION:
         raise BadInput("A binding's record version is between 0 and 2**63 - 1.", field="binding")
-    return at.prefix + _text("record id", binding.record_id) + _VERSION_SIZE + _u64(binding.record_version)
+    return at.prefix + _text("record id", binding.record_id) + _sized_version(8, binding.record_version)
 
 
 def _short(value: bytes, limit: int) -> bytes:

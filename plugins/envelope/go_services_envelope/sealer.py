@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Final, NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from hmac import compare_digest
+from typing import Final, NoReturn, TypeAlias
+
+from cryptography.exceptions import InvalidTag
 
 from go_services_core.clock import Clock
-from go_services_core.errors import BadInput, CannotOpen, KeyInvalid
-from go_services_core.model import Binding, KeyRef, Scope, Sealed
-from go_services_core.protocols import SecretBackend
+from go_services_core.errors import BadInput, CannotOpen, KeyInvalid, SecretError
+from go_services_core.model import Binding, KeyRef, Sealed, SealedRow
+from go_services_core.protocols import SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes
 
-from .cache import KeyCache
+from .cache import KeyCache, KnownKey
 from .format import (
+    COMMITMENT,
+    MAX_PAYLOAD,
     MAX_PLAINTEXT,
     NONCE,
     Wrapping,
     associated_data,
+    head_size,
     pack_head,
     place,
-    split,
     unpack_head,
 )
+from .go_envelope import cannot_rewrap, open_adopted
 from .keys import DataKeyCipher
 
 MAX_USES: Final = 1 << 20
@@ -31,18 +38,36 @@ MAX_AGE: Final = 300.0
 """Seconds that a data key is used or remembered."""
 MAX_KEYS: Final = 4096
 """Data keys remembered, for sealing and for opening each."""
+STAND_IN_AGE: Final = 30.0
+"""Seconds that a data key seals which a stand-in wrapped: the primary may be back by then."""
+_MAX_RECORDS: Final = 8192
+"""Records whose associated data are remembered: about 500 bytes each."""
+
+_SealingKey: TypeAlias = KnownKey[bytes]
+"""Its name is the wrap context."""
+_OpeningKey: TypeAlias = KnownKey[tuple[bytes, bytes]]
+"""Its name is wrap context and head."""
+_Head: TypeAlias = tuple[bytes, KeyRef]
+
+# The __init__ of a frozen attrs class takes as long as AES over 1 KiB; these are the same writes without it.
+_new_sealed: Final = object.__new__
+_set_ciphertext: Final = Sealed.ciphertext.__set__  # type: ignore[attr-defined]
+_set_key: Final = Sealed.key.__set__  # type: ignore[attr-defined]
 
 
-class _SealingKey:
-    """A data key that this process generated, with the number of uses it has left."""
+def _no_key() -> None:
+    """What a weak reference says when nothing is left."""
 
-    __slots__ = ("cipher", "head", "left", "ref")
 
-    def __init__(self, ref: KeyRef, head: bytes, cipher: DataKeyCipher, left: int) -> None:
-        self.ref = ref
-        self.head = head
-        self.cipher = cipher
-        self.left = left
+class _Home:
+    """The data keys that served one wrap context last, as long as the caches keep them."""
+
+    __slots__ = ("context", "opening", "sealing")
+
+    def __init__(self, context: bytes) -> None:
+        self.context = context
+        self.sealing: Callable[[], _SealingKey | None] = _no_key
+        self.opening: Callable[[], _OpeningKey | None] = _no_key
 
 
 class Sealer:
@@ -59,6 +84,7 @@ class Sealer:
         *,
         store_id: str,
         clock: Clock,
+        on_stand_in: Callable[[KeyRef], Awaitable[None]] | None = None,
         max_uses: int = MAX_USES,
         max_age: float = MAX_AGE,
         max_keys: int = MAX_KEYS,
@@ -69,6 +95,7 @@ class Sealer:
             backend: keeps the wrapping keys.
             store_id: identity of the database; a row copied to another one does not open there.
             clock: only ``monotonic`` is asked.
+            on_stand_in: awaited before anything is sealed with a data key that a stand-in wrapped.
             max_uses: encryptions per data key, at most 2**20.
             max_age: seconds that a data key is used or remembered, at most 300.
             max_keys: data keys remembered, for sealing and for opening each.
@@ -86,9 +113,12 @@ class Sealer:
         self._backend = backend
         self._store_id = store_id
         self._clock = clock
+        self._now = clock.monotonic
+        self._on_stand_in = on_stand_in
         self._max_uses = max_uses
         self._max_age = max_age
         self._max_keys = max_keys
+        self._local = getattr(backend, "local", False)
         self.forget()
         _live.add(self)
 
@@ -99,77 +129,183 @@ class Sealer:
             BadInput: the plaintext or the binding is outside the format's limits.
             KeyInvalid, KeyNotFound, BackendUnavailable: the backend gives no data key.
         """
-        if len(plaintext) > MAX_PLAINTEXT:
-            raise BadInput(f"A sealed value has at most {MAX_PLAINTEXT} bytes, not {len(plaintext)}.")
-        at = place(self._store_id, binding.purpose, binding.provider_id, binding.scope)
-        bound = associated_data(at, binding)
-        key = self._sealing.get(at.context)
-        while key is None or key.left == 0:
-            key = await self._sealing.load(at.context, lambda: self._generate(at.context))
-        key.left -= 1
-        return Sealed(key.head + key.cipher.encrypt(os.urandom(NONCE), plaintext, bound), key.ref)
+        try:
+            if len(plaintext) > MAX_PLAINTEXT:
+                raise BadInput(f"A sealed value has at most {MAX_PLAINTEXT} bytes, not {len(plaintext)}.")
+            home, bound = self._located(binding)
+            key = home.sealing()
+            if key is None or not key.left or self._now() >= key.until:
+                key = await self._sealing_key(home.context)
+                home.sealing = weakref.ref(key)
+            else:
+                self._sealing.touch(key.name)
+            key.left -= 1
+            nonce = os.urandom(NONCE)  # one at a time: a block of them would repeat in a process that was copied
+            cipher = key.cipher
+            envelope = b"".join((key.head, nonce, cipher.commitment, cipher.encrypt(nonce, plaintext, bound)))
+            sealed = _new_sealed(Sealed)
+            _set_ciphertext(sealed, envelope)
+            _set_key(sealed, key.ref)
+            return sealed
+        except BaseException:
+            del plaintext  # or a traceback with locals shows it
+            raise
 
     async def open(self, sealed: Sealed, binding: Binding) -> SecretBytes:
         """The plaintext.
 
+        A value without a backend in its key reference was adopted from the Go system and is read in its format; one
+        with a backend never is.
+
         Raises:
             CannotOpen: another binding, another key, or a changed byte; the error does not say which.
-            KeyNotFound, BackendUnavailable: the key cannot be had.
+            KeyNotFound, KeyDisabled, KeyDenied, BackendUnavailable: the key cannot be had.
             BadInput: the binding is outside the format's limits.
         """
-        at = place(self._store_id, binding.purpose, binding.provider_id, binding.scope)
-        bound = associated_data(at, binding)
+        named = sealed.key
+        if not named.backend:
+            return await open_adopted(self._backend, sealed, binding)
+        home, bound = self._located(binding)
+        envelope = sealed.ciphertext
         try:
-            head, payload = _split(sealed.ciphertext)
-            found = self._opening.get((at.context, head))
-            if found is None:
-                wrapping = _unpack(head, sealed.key)
-                found = await self._opening.load((at.context, head), lambda: self._unwrap(at.context, wrapping))
-            ref, cipher = found
-            if ref == sealed.key:
-                return SecretBytes(cipher.decrypt(payload, bound))
+            key = home.opening()
+            if key is None or not envelope.startswith(key.head) or self._now() >= key.until:
+                key = await self._opening_key(home.context, envelope, named)
+                home.opening = weakref.ref(key)
+            else:
+                self._opening.touch(key.name)
+            start = len(key.head)
+            committed = start + NONCE
+            end = committed + COMMITMENT
+            cipher = key.cipher
+            if (
+                compare_digest(envelope[committed:end], cipher.commitment)
+                and (key.ref is named or key.ref == named)
+                and len(envelope) - start <= MAX_PAYLOAD
+            ):
+                return SecretBytes(cipher.decrypt(envelope[start:committed], envelope[end:], bound))
             raise CannotOpen
-        except CannotOpen:
-            raise CannotOpen(
-                f"The {binding.purpose} of record {binding.record_id} does not open with key {sealed.key.key_id!r} "
-                f"of {sealed.key.backend!r}: wrong key, moved from another record, or changed.",
-                metadata={"purpose": binding.purpose, "record_id": binding.record_id, "key_id": sealed.key.key_id},
-            ) from None
+        except (CannotOpen, InvalidTag):
+            raise _cannot_open(binding.purpose, binding.record_id, named) from None
 
-    async def rewrap(self, sealed: Sealed, *, provider_id: str, scope: Scope | None) -> Sealed:
-        """The same payload, its data key wrapped by the backend's primary key. The plaintext is not opened.
+    async def rewrap(self, rows: Sequence[SealedRow]) -> list[Sealed | SecretError]:
+        """The same payloads, their data keys wrapped by the backend's primary key. No payload is opened.
+
+        Rows that share a data key keep sharing it: the backend wraps it once.
+
+        Returns:
+            One for each row; CannotOpen where the envelope is damaged or belongs to another provider, scope or store,
+            SecretError where it is the Go system's, or the backend's error.
 
         Raises:
-            CannotOpen: the envelope is damaged, or belongs to another provider, scope or store.
-            KeyNotFound, KeyInvalid, BackendUnavailable: the backend cannot rewrap it.
+            KeyNotFound, KeyInvalid, KeyDisabled, KeyDenied, BackendUnavailable: the backend cannot wrap at all.
+            SecretError: the backend did not answer each.
         """
-        context = place(self._store_id, "", provider_id, scope).context
-        head, payload = _split(sealed.ciphertext)
-        wrapping = _unpack(head, sealed.key)
-        wrapped, ref = await self._backend.rewrap(wrapping.wrapped, wrapping.key, context)
-        return Sealed(self._head(ref, wrapped) + payload, ref)
+        asked = [self._wrapped(row) for row in rows]
+        keys = list(dict.fromkeys(key for key in asked if isinstance(key, WrappedKey)))
+        answers = await self._backend.rewrap(keys) if keys else ()
+        if len(answers) != len(keys):
+            raise SecretError(
+                f"The secret backend {self._backend.id!r} was asked to rewrap {len(keys)} data keys "
+                f"and answered {len(answers)}: nothing was rewrapped."
+            )
+        made = dict(zip(keys, map(self._rewrapped, answers), strict=True))
+        return [
+            _moved(row, made[key] if isinstance(key, WrappedKey) else key) for row, key in zip(rows, asked, strict=True)
+        ]
 
     def forget(self) -> None:
         """Drop every data key; the next use asks the backend again."""
-        self._sealing: KeyCache[bytes, _SealingKey] = KeyCache(self._clock, size=self._max_keys, ttl=self._max_age)
-        self._opening: KeyCache[tuple[bytes, bytes], tuple[KeyRef, DataKeyCipher]] = KeyCache(
-            self._clock, size=self._max_keys, ttl=self._max_age
+        self._sealing: KeyCache[bytes] = KeyCache(self._clock, size=self._max_keys)
+        self._opening: KeyCache[tuple[bytes, bytes]] = KeyCache(self._clock, size=self._max_keys)
+        self._homes: dict[bytes, _Home] = {}
+        self._records: dict[tuple[str | int, ...], tuple[_Home, bytes]] = {}
+
+    def _located(self, binding: Binding) -> tuple[_Home, bytes]:
+        """Home and associated data."""
+        scope = binding.scope
+        name: tuple[str | int, ...] = (
+            (binding.purpose, binding.provider_id, binding.record_id, binding.record_version)
+            if scope is None
+            else (binding.purpose, binding.provider_id, binding.record_id, binding.record_version, scope.type, scope.id)
         )
+        found = self._records.get(name)
+        if found is None:
+            at = place(self._store_id, binding.purpose, binding.provider_id, scope)
+            bound = associated_data(at, binding)
+            if len(self._records) >= _MAX_RECORDS:
+                self._records.clear()
+                self._homes.clear()
+            home = self._homes.get(at.context)
+            if home is None:
+                home = self._homes[at.context] = _Home(at.context)
+            found = self._records[name] = home, bound
+        return found
+
+    async def _sealing_key(self, context: bytes) -> _SealingKey:
+        key = self._sealing.get(context)
+        while key is None or not key.left:
+            if self._local:
+                key = await self._generate(context)
+            else:
+                key = await self._sealing.share(context, lambda: self._generate(context))
+        return key
 
     async def _generate(self, context: bytes) -> _SealingKey:
-        since = self._clock.monotonic()
+        sealing, opening = self._sealing, self._opening  # others, if it is to forget before the backend answers
+        since = self._now()
         made = await self._backend.generate(context)
-        cipher = DataKeyCipher(made.plaintext)
-        head = self._head(made.key, made.wrapped)
-        self._opening.put((context, head), (made.key, cipher), since=since)
-        return _SealingKey(made.key, head, cipher, self._max_uses)
+        if made.stand_in and self._on_stand_in is not None:
+            await self._on_stand_in(made.key)
+        ref, cipher, head = made.key, DataKeyCipher(made.plaintext), self._head(made.key, made.wrapped)
+        until = since + self._max_age
+        seals_until = min(until, since + STAND_IN_AGE) if made.stand_in else until
+        key = KnownKey(context, ref, head, cipher, until=seals_until, left=self._max_uses)
+        sealing.put(key)
+        opening.put(KnownKey((context, head), ref, head, cipher, until=until, left=0))
+        return key
 
-    async def _unwrap(self, context: bytes, wrapping: Wrapping) -> tuple[KeyRef, DataKeyCipher]:
+    async def _opening_key(self, context: bytes, envelope: bytes, expected: KeyRef) -> _OpeningKey:
+        head = envelope[: head_size(envelope)]
+        key = self._opening.get((context, head))
+        if key is not None:
+            return key
+        wrapping = _unpack(head, expected)
+        if self._local:
+            return await self._unwrap(context, head, wrapping)
+        return await self._opening.share((context, head), lambda: self._unwrap(context, head, wrapping))
+
+    async def _unwrap(self, context: bytes, head: bytes, wrapping: Wrapping) -> _OpeningKey:
+        opening = self._opening
+        since = self._now()
         data_key = await self._backend.unwrap(wrapping.wrapped, wrapping.key, context)
         try:
-            return wrapping.key, DataKeyCipher(data_key)
+            cipher = DataKeyCipher(data_key)
         except KeyInvalid:
             raise CannotOpen from None
+        key = KnownKey((context, head), wrapping.key, head, cipher, until=since + self._max_age, left=0)
+        opening.put(key)
+        return key
+
+    def _wrapped(self, row: SealedRow) -> WrappedKey | SecretError:
+        """The data key of a row, or why it has none that could be wrapped anew."""
+        sealed = row.sealed
+        if not sealed.key.backend:
+            return cannot_rewrap(row)
+        try:
+            context = place(self._store_id, "", row.provider_id, row.scope).context
+            wrapping = _unpack(sealed.ciphertext[: head_size(sealed.ciphertext)], sealed.key)
+        except (BadInput, CannotOpen):
+            return _cannot_open(row.kind, row.record_id, sealed.key)
+        return WrappedKey(wrapped=wrapping.wrapped, key=wrapping.key, context=context)
+
+    def _rewrapped(self, answer: WrappedKey | SecretError) -> _Head | SecretError:
+        if isinstance(answer, SecretError):
+            return answer
+        try:
+            return self._head(answer.key, answer.wrapped), answer.key
+        except KeyInvalid as error:
+            return error
 
     def _head(self, ref: KeyRef, wrapped: bytes) -> bytes:
         try:
@@ -184,13 +320,6 @@ class Sealer:
         raise TypeError("a sealer holds keys and cannot be pickled or copied")
 
 
-def _split(envelope: bytes) -> tuple[bytes, bytes]:
-    try:
-        return split(envelope)
-    except ValueError:
-        raise CannotOpen from None
-
-
 def _unpack(head: bytes, expected: KeyRef) -> Wrapping:
     """The decoded wrapping section, provided that it names the key that the row names."""
     try:
@@ -200,6 +329,25 @@ def _unpack(head: bytes, expected: KeyRef) -> Wrapping:
     if wrapping.key != expected:
         raise CannotOpen
     return wrapping
+
+
+def _moved(row: SealedRow, new: _Head | SecretError) -> Sealed | SecretError:
+    """The payload of a row behind another head."""
+    if isinstance(new, CannotOpen):
+        return _cannot_open(row.kind, row.record_id, row.sealed.key)
+    if isinstance(new, SecretError):
+        return new
+    head, ref = new
+    envelope = row.sealed.ciphertext
+    return Sealed(head + envelope[head_size(envelope) :], ref)
+
+
+def _cannot_open(what: str, record_id: str, key: KeyRef) -> CannotOpen:
+    return CannotOpen(
+        f"The {what} of record {record_id} does not open with key {key.key_id!r} of {key.backend!r}: "
+        "wrong key, moved from another record, or changed.",
+        metadata={"purpose": what, "record_id": record_id, "key_id": key.key_id},
+    )
 
 
 _live: weakref.WeakSet[Sealer] = weakref.WeakSet()

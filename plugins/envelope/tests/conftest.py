@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from go_services_core.errors import BackendUnavailable, CannotOpen, KeyNotFound
+from go_services_core.errors import BackendUnavailable, CannotOpen, KeyNotFound, SecretError
 from go_services_core.model import KeyRef
-from go_services_core.protocols import DataKey
+from go_services_core.protocols import DataKey, WrappedKey
 from go_services_core.secret import SecretBytes
 
 
@@ -55,10 +56,16 @@ class MemoryBackend:
         await self._called("unwrap", context)
         return self._unwrap(wrapped, key, context)
 
-    async def rewrap(self, wrapped: bytes, key: KeyRef, context: bytes) -> tuple[bytes, KeyRef]:
-        await self._called("rewrap", context)
-        made = self._wrap(self._unwrap(wrapped, key, context), context)
-        return made.wrapped, made.key
+    async def rewrap(self, keys: Sequence[WrappedKey]) -> list[WrappedKey | SecretError]:
+        await self._called("rewrap", b"".join(old.context for old in keys))
+        return [self._rewrap(old) for old in keys]
+
+    def _rewrap(self, old: WrappedKey) -> WrappedKey | SecretError:
+        try:
+            made = self._wrap(self._unwrap(old.wrapped, old.key, old.context), old.context)
+        except SecretError as error:
+            return error
+        return WrappedKey(wrapped=made.wrapped, key=made.key, context=old.context)
 
     async def check(self) -> KeyRef:
         return self.primary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import weakref
 from typing import Any
 
 import attrs
@@ -15,10 +16,13 @@ from go_services_core.model import Binding, KeyRef, Scope, Sealed
 from go_services_core.secret import SecretBytes
 from go_services_core.testing.clock import FrozenClock
 from go_services_envelope import Sealer
-from go_services_envelope.cache import KeyCache
+from go_services_envelope.cache import KeyCache, KnownKey
+from go_services_envelope.format import place
+from go_services_envelope.keys import DataKeyCipher
 from go_services_envelope.sealer import MAX_AGE, MAX_USES
 
 BINDING = Binding(purpose="credential", provider_id="github", scope=Scope("user", "u1"), record_id="r-1")
+CIPHER = DataKeyCipher(SecretBytes(bytes(32)))
 OTHER_SCOPE = attrs.evolve(BINDING, scope=Scope("user", "u2"))
 
 
@@ -211,6 +215,18 @@ async def test_remembered_keys_are_bounded_and_the_least_used_goes_first(backend
     assert backend.calls == ["generate"] * 4
 
 
+async def test_unwrapped_keys_are_bounded_and_the_least_used_goes_first(backend: Any) -> None:
+    first, second, third = (attrs.evolve(BINDING, scope=Scope("user", name)) for name in "abc")
+    sealed = {binding: await sealer(backend).seal(b"x", binding) for binding in (first, second, third)}
+    backend.calls.clear()
+    reader = sealer(backend, max_keys=2)
+    for binding in (first, second, first, third, first):
+        await reader.open(sealed[binding], binding)
+    assert backend.calls == ["unwrap"] * 3
+    await reader.open(sealed[second], second)
+    assert backend.calls == ["unwrap"] * 4
+
+
 async def test_sealer_with_more_scopes_than_it_remembers_still_serves_them_all(backend: Any) -> None:
     one = sealer(backend, max_keys=1)
     bindings = [attrs.evolve(BINDING, scope=Scope("user", f"u{number}")) for number in range(30)]
@@ -219,14 +235,33 @@ async def test_sealer_with_more_scopes_than_it_remembers_still_serves_them_all(b
     assert opened == [SecretBytes(b"x")] * 30
 
 
-def test_keys_that_are_too_old_leave_memory_when_another_one_comes() -> None:
+async def test_keys_that_are_too_old_leave_memory_when_another_one_comes(backend: Any) -> None:
     clock = FrozenClock()
-    cache: KeyCache[str, SecretBytes] = KeyCache(clock, size=100, ttl=300)
-    for name in "abc":
-        cache.put(name, SecretBytes(name.encode()), since=clock.monotonic())
+    one = sealer(backend, clock=clock)
+    known = [weakref.ref(await known_key(one, attrs.evolve(BINDING, scope=Scope("user", name)))) for name in "abc"]
+    assert all(key() is not None for key in known)
     clock.advance(300)
-    cache.put("d", SecretBytes(b"d"), since=clock.monotonic())
-    assert len(cache) == 1
+    await one.seal(b"x", BINDING)
+    assert [key() for key in known] == [None] * 3
+
+
+def test_key_that_was_read_stays_longer_and_one_that_leaves_has_ended() -> None:
+    cache: KeyCache[str] = KeyCache(FrozenClock(), size=2)
+    known = {name: KnownKey(name, KeyRef("b", name, 1), b"", CIPHER, until=300, left=1) for name in "abc"}
+    cache.put(known["a"])
+    cache.put(known["b"])
+    assert cache.get("a") is known["a"]
+    cache.put(known["c"])
+    assert cache.get("b") is None
+    assert [known[name].until > 0 for name in "abc"] == [True, False, True]
+
+
+async def known_key(one: Sealer, binding: Binding) -> KnownKey[bytes]:
+    """The data key that seals for a binding."""
+    await one.seal(b"x", binding)
+    key = one._sealing.get(place("store-1", binding.purpose, binding.provider_id, binding.scope).context)
+    assert key is not None
+    return key
 
 
 async def test_rotated_backend_is_followed_when_the_data_key_is_replaced(backend: Any) -> None:
@@ -293,3 +328,161 @@ def test_sealer_needs_the_identity_of_its_store(backend: Any, store_id: str) -> 
 
 def test_default_limits_are_those_of_the_protocol() -> None:
     assert (MAX_USES, MAX_AGE) == (2**20, 300)
+
+
+async def test_ten_thousand_records_of_a_thousand_scopes_cost_one_call_for_each_scope(backend: Any) -> None:
+    bindings = [
+        attrs.evolve(BINDING, scope=Scope("org", f"o{number % 1000}"), record_id=f"r-{number}")
+        for number in range(10_000)
+    ]
+    one = sealer(backend)
+    records = [(await one.seal(b"x", binding), binding) for binding in bindings]
+    for sealed, binding in records:
+        assert await one.open(sealed, binding) == SecretBytes(b"x")
+    assert (backend.calls.count("generate"), backend.calls.count("unwrap")) == (1000, 0)
+
+    backend.calls.clear()
+    clock = FrozenClock()
+    other = sealer(backend, clock=clock)
+    for wait in (0, 299.9):
+        clock.advance(wait)
+        for sealed, binding in records:
+            assert await other.open(sealed, binding) == SecretBytes(b"x")
+    assert (backend.calls.count("generate"), backend.calls.count("unwrap")) == (0, 1000)
+
+
+async def test_stand_ins_data_key_seals_thirty_seconds_and_opens_five_minutes(backend: Any) -> None:
+    clock = FrozenClock()
+    generate, stand_in = backend.generate, True
+
+    async def by_stand_in(context: bytes) -> Any:
+        return attrs.evolve(await generate(context), stand_in=stand_in)
+
+    backend.generate = by_stand_in
+    one = sealer(backend, clock=clock)
+    first = await one.seal(b"x", BINDING)
+    clock.advance(29.9)
+    await one.seal(b"x", BINDING)
+    assert backend.calls == ["generate"]
+
+    stand_in = False
+    clock.advance(0.1)
+    second = await one.seal(b"x", BINDING)
+    assert backend.calls == ["generate"] * 2
+    assert backend.generated[1].wrapped in second.ciphertext
+    clock.advance(269.9)
+    await one.seal(b"x", BINDING)
+    await one.open(first, BINDING)
+    assert backend.calls == ["generate"] * 2
+    clock.advance(0.1)
+    await one.open(first, BINDING)
+    assert backend.calls == ["generate", "generate", "unwrap"]
+
+
+async def test_stand_ins_age_does_not_lengthen_a_shorter_limit(backend: Any) -> None:
+    clock = FrozenClock()
+    generate = backend.generate
+
+    async def by_stand_in(context: bytes) -> Any:
+        return attrs.evolve(await generate(context), stand_in=True)
+
+    backend.generate = by_stand_in
+    one = sealer(backend, clock=clock, max_age=10)
+    for wait in (0, 9.9, 0.1):
+        clock.advance(wait)
+        await one.seal(b"x", BINDING)
+    assert backend.calls == ["generate"] * 2
+
+
+async def test_data_key_that_comes_after_forgetting_is_not_kept(backend: Any) -> None:
+    backend.gate = asyncio.Event()
+    one = sealer(backend)
+    task = asyncio.create_task(one.seal(b"x", BINDING))
+    await asyncio.sleep(0.01)
+    one.forget()
+    backend.gate.set()
+    sealed = await task
+    await one.seal(b"x", BINDING)
+    assert await one.open(sealed, BINDING) == SecretBytes(b"x")
+    assert backend.calls == ["generate", "generate", "unwrap"]
+
+
+async def test_local_backend_is_asked_without_a_task(backend: Any) -> None:
+    tasks: list[Any] = []
+
+    def counted(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        tasks.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop, **kwargs)
+
+    async def once() -> None:
+        await sealer(backend).open(await sealer(backend).seal(b"x", BINDING), BINDING)
+
+    asyncio.get_running_loop().set_task_factory(counted)
+    await once()
+    assert len(tasks) == 2
+    backend.local = True
+    await once()
+    assert len(tasks) == 2
+    assert backend.calls == ["generate", "unwrap"] * 2
+
+
+async def test_concurrent_seals_over_a_local_backend_that_waits_after_all_open(backend: Any) -> None:
+    backend.local = True
+    backend.gate = asyncio.Event()
+    one = sealer(backend, max_keys=1)
+    bindings = [attrs.evolve(BINDING, scope=Scope("user", f"u{number % 3}")) for number in range(12)]
+    tasks = [asyncio.create_task(one.seal(b"x", binding)) for binding in bindings]
+    await asyncio.sleep(0.01)
+    backend.gate.set()
+    opened = [
+        await one.open(sealed, binding) for sealed, binding in zip(await asyncio.gather(*tasks), bindings, strict=True)
+    ]
+    assert opened == [SecretBytes(b"x")] * 12
+
+
+async def test_more_records_than_are_remembered_open(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("go_services_envelope.sealer._MAX_RECORDS", 5)
+    one = sealer(backend)
+    bindings = [attrs.evolve(BINDING, record_id=f"r-{number}", record_version=number) for number in range(17)]
+    records = [(await one.seal(b"%d" % number, binding), binding) for number, binding in enumerate(bindings)]
+    for number, (sealed, binding) in enumerate(records):
+        assert await one.open(sealed, binding) == SecretBytes(b"%d" % number)
+    assert len(one._records) <= 5
+    assert backend.calls == ["generate"]
+
+
+def nonce(sealed: Sealed) -> bytes:
+    return sealed.ciphertext[-(12 + 32 + 1 + 16) :][:12]
+
+
+async def test_no_nonce_comes_twice(backend: Any) -> None:
+    one = sealer(backend)
+    nonces = [nonce(await one.seal(b"x", BINDING)) for _ in range(2000)]
+    assert len(set(nonces)) == 2000
+    assert {len(each) for each in nonces} == {12}
+    assert backend.calls == ["generate"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_process_takes_no_nonce_of_its_parents(backend: Any) -> None:
+    one = sealer(backend)
+
+    async def some() -> list[bytes]:
+        return [nonce(await one.seal(b"x", BINDING)) for _ in range(20)]
+
+    mine = asyncio.run(some())
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, b"".join(asyncio.run(some())))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as answer:
+        sent = answer.read()
+    os.waitpid(child, 0)
+    mine += asyncio.run(some())
+    theirs = {sent[at : at + 12] for at in range(0, len(sent), 12)}
+    assert len(theirs) == 20
+    assert len({*mine, *theirs}) == 60

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from go_services_core.clock import SystemClock
 from go_services_core.errors import BackendUnavailable, BadInput, CannotOpen, KeyInvalid, KeyNotFound
-from go_services_core.model import Binding, KeyRef, Scope, Sealed
+from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
+from go_services_core.protocols import DataKey
 from go_services_core.secret import SecretBytes
 from go_services_envelope import Sealer, keys
 
@@ -30,6 +31,12 @@ BINDING = Binding(
     purpose="credential", provider_id="github", scope=Scope("user", "u1"), record_id="r-1", record_version=3
 )
 SECRET = b"the access token that nobody may see"
+
+
+def row(sealed: Sealed, n: int = 1) -> SealedRow:
+    return SealedRow(
+        kind="credential", id=str(n), provider_id="github", scope=Scope("user", "u1"), record_id=f"r-{n}", sealed=sealed
+    )
 
 
 def sealer(backend: Any, **kwargs: Any) -> Sealer:
@@ -323,8 +330,9 @@ async def test_rewrap_changes_the_wrapping_and_not_one_byte_of_the_payload(backe
     old = backend.primary
     backend.rotate()
 
-    rewrapped = await sealer(backend).rewrap(sealed, provider_id="github", scope=Scope("user", "u1"))
+    (rewrapped,) = await sealer(backend).rewrap([row(sealed)])
 
+    assert isinstance(rewrapped, Sealed)
     assert backend.calls == ["generate", "rewrap"]
     assert rewrapped.key == backend.primary != sealed.key
     payload = 12 + 32 + len(SECRET) + 16
@@ -339,14 +347,41 @@ async def test_rewrap_changes_the_wrapping_and_not_one_byte_of_the_payload(backe
 async def test_rewrap_refuses_another_scope_another_key_and_damage(backend: Any) -> None:
     one = sealer(backend)
     sealed = await one.seal(SECRET, BINDING)
-    with pytest.raises(CannotOpen):
-        await one.rewrap(sealed, provider_id="github", scope=Scope("user", "u2"))
-    with pytest.raises(CannotOpen):
-        await one.rewrap(
-            Sealed(sealed.ciphertext, KeyRef("memory", "k1", 9)), provider_id="github", scope=BINDING.scope
-        )
-    with pytest.raises(CannotOpen):
-        await one.rewrap(Sealed(b"\x8bGSE\x02", sealed.key), provider_id="github", scope=BINDING.scope)
+    elsewhere = attrs.evolve(row(sealed), scope=Scope("user", "u2"))
+    renamed = row(Sealed(sealed.ciphertext, KeyRef("memory", "k1", 9)))
+    damaged = row(Sealed(b"\x8bGSE\x02", sealed.key))
+    answers = await one.rewrap([elsewhere, renamed, row(sealed), damaged])
+    assert [type(answer) for answer in answers] == [CannotOpen, CannotOpen, Sealed, CannotOpen]
+
+
+async def test_rows_of_one_data_key_are_wrapped_once_and_keep_sharing_it(backend: Any) -> None:
+    one = sealer(backend)
+    rows = [row(await one.seal(SECRET, attrs.evolve(BINDING, record_id=f"r-{n}")), n) for n in range(3)]
+    backend.rotate()
+    answers = await one.rewrap(rows)
+    assert backend.calls == ["generate", "rewrap"]
+    heads = {answer.ciphertext[: -(12 + 32 + len(SECRET) + 16)] for answer in answers if isinstance(answer, Sealed)}
+    assert len(heads) == 1
+    for n, answer in enumerate(answers):
+        assert isinstance(answer, Sealed)
+        opened = await sealer(backend).open(answer, attrs.evolve(BINDING, record_id=f"r-{n}"))
+        assert opened == SecretBytes(SECRET)
+
+
+async def test_stand_ins_data_key_is_told_before_it_seals(backend: Any) -> None:
+    told: list[KeyRef] = []
+
+    async def on_stand_in(key: KeyRef) -> None:
+        told.append(key)
+
+    async def generate(context: bytes) -> DataKey:
+        return attrs.evolve(await type(backend).generate(backend, context), stand_in=True)
+
+    backend.generate = generate
+    one = Sealer(backend, store_id="store-1", clock=SystemClock(), on_stand_in=on_stand_in)
+    await one.seal(SECRET, BINDING)
+    await one.seal(SECRET, BINDING)
+    assert told == [backend.primary]
 
 
 @pytest.mark.parametrize(

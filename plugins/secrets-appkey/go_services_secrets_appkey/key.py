@@ -33,32 +33,41 @@ def parse_key(text: SecretStr, *, field: str) -> SecretBytes:
         field: name of the setting, for the error.
 
     Raises:
-        KeyInvalid: it is not a key, was damaged, or is not random; the message holds nothing of it.
+        KeyInvalid: it is not a key, was damaged, or is not random; neither the message nor a variable of the frames
+            that raise it holds anything of it.
     """
+    flaw = _flaw(text)
+    if flaw:
+        raise KeyInvalid(f"The key in {field} {flaw}.", hint=REMEDY, plugin="secrets-appkey", field=field)
+    return SecretBytes(_decoded(text.reveal())[:32])
+
+
+def _flaw(text: SecretStr) -> str:
+    """Why this is not a key; empty when it is one."""
     value = text.reveal()
     if any(character.isspace() for character in value):
-        raise _refused(field, "has a space or a line break in or around it")
+        return "has a space or a line break in or around it"
     if not value.startswith(PREFIX):
-        raise _refused(field, f"does not begin with {PREFIX!r}: it is not a key of this backend")
+        return f"does not begin with {PREFIX!r}: it is not a key of this backend"
     encoded = value[len(PREFIX) :]
     if len(encoded) != _ENCODED:
-        raise _refused(field, f"has {len(encoded)} characters after {PREFIX!r} instead of {_ENCODED}")
+        return f"has {len(encoded)} characters after {PREFIX!r} instead of {_ENCODED}"
     try:
-        raw = base64.b64decode(encoded, altchars=b"-_", validate=True)
+        raw = _decoded(value)
     except ValueError:
-        raise _refused(field, "has a character that is not base64url") from None
+        return "has a character that is not base64url"
     key, checksum = raw[:32], raw[32:]
     if len(raw) != 36 or zlib.crc32(key).to_bytes(4, "big") != checksum:
-        raise _refused(field, "does not match its checksum: a character was changed")
+        return "does not match its checksum: a character was changed"
     if len(set(key)) < _LEAST_DISTINCT:  # 32 random bytes fall below this once in 10**16 keys
-        raise _refused(field, "is not random")
-    return SecretBytes(key)
+        return "is not random"
+    return ""
+
+
+def _decoded(value: str) -> bytes:
+    return base64.b64decode(value[len(PREFIX) :], altchars=b"-_", validate=True)
 
 
 def _encode(key: bytes) -> SecretStr:
     checked = key + zlib.crc32(key).to_bytes(4, "big")
     return SecretStr(PREFIX + base64.urlsafe_b64encode(checked).decode())
-
-
-def _refused(field: str, reason: str) -> KeyInvalid:
-    return KeyInvalid(f"The key in {field} {reason}.", hint=REMEDY, plugin="secrets-appkey", field=field)

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 import go_services_envelope
 from go_services_core.hookspecs import CONTRACT, GROUP
-from go_services_secrets_appkey import backend, plugin, settings
+from go_services_secrets_appkey import backend, key, plugin, settings
 
 
 def test_entry_point_offers_the_backend_and_everything_it_names_resolves() -> None:
@@ -22,6 +22,17 @@ def test_entry_point_offers_the_backend_and_everything_it_names_resolves() -> No
     assert spec.settings is not None
     assert not isinstance(spec.settings, type)
     assert spec.settings.resolve() is settings.AppKeySettings
+    assert spec.generate_key is not None
+    assert spec.generate_key.resolve() is key.generate_key
+
+
+def test_settings_import_no_cryptography() -> None:
+    script = (
+        "import sys, go_services_secrets_appkey.settings\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('cryptography', 'asyncio')])"
+    )
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "[]"
 
 
 def test_plugin_module_imports_neither_cryptography_nor_the_envelope() -> None:

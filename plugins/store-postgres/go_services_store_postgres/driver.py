@@ -107,8 +107,8 @@ class PostgresDriver:
         pool = self._usable()
         return await self._submit(self._repeat(pool, work, "alone" if alone else "transaction"))
 
-    async def read(self, work: Work[T]) -> T:
-        """See :class:`go_services_store_sql.driver.Driver`."""
+    async def read(self, work: Work[T], *, scan: bool = False) -> T:
+        """See :class:`go_services_store_sql.driver.Driver`; ``scan`` makes no difference here."""
         return await self._repeat(self._usable(), work, "read")
 
     def _usable(self) -> AsyncConnectionPool[Connection]:

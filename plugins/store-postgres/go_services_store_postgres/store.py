@@ -25,6 +25,7 @@ from go_services_store_sql.facets import (
     SqlOnce,
     SqlQueues,
     SqlResources,
+    SqlSealed,
 )
 
 from .driver import PostgresDriver
@@ -70,6 +71,7 @@ class PostgresStore:
         self.resources = SqlResources(self._driver)
         self.budgets = SqlBudgets(self._driver)
         self.log = SqlLog(self._driver)
+        self.sealed = SqlSealed(self._driver)
         self.admin = SqlAdmin(PostgresWorkbench(self._target), clock=self._clock)
 
     @property
@@ -80,6 +82,9 @@ class PostgresStore:
 
     async def remember(self, name: str, value: bytes) -> bytes:
         return await self._driver.run(partial(meta.remember, name, value))
+
+    async def exchange(self, name: str, *, before: bytes, after: bytes) -> bool:
+        return await self._driver.run(partial(meta.exchange, name, before=before, after=after), alone=True)
 
     async def open(self) -> None:
         if self._id is None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections import Counter
 from itertools import chain
 from pathlib import Path
+
+import psycopg
 
 from go_services_core.testing.checks.store import established
 from go_services_core.testing.checks.store_budgets import REST
 from go_services_core.testing.checks.store_jobs import job
 from go_services_core.testing.checks.store_leases import dispatch
-from go_services_core.testing.races import STEPS, UNITS
+from go_services_core.testing.checks.store_sealed import counted, listed
+from go_services_core.testing.races import STEPS, TURNS, UNITS
 from go_services_store_postgres.store import PostgresStore
 
 WORKER = Path(__file__).with_name("race_worker.py")
@@ -53,6 +57,33 @@ async def test_each_step_of_a_cursor_is_won_by_one_process(url: str, store: Post
     won = sorted(int(step) for step in await finish([start(url, "cursors", made.id) for _ in range(3)]))
     assert won == list(range(1, len(won) + 1))
     assert len(won) >= STEPS
+
+
+async def test_rewrapping_processes_lose_nothing_that_is_refreshed_or_disconnected_meanwhile(
+    url: str, store: PostgresStore
+) -> None:
+    made = [(await established(store, f"a{number}")).id for number in range(30)]
+    workers = [start(url, "refresh", "r"), start(url, "rewrap", "w1"), start(url, "rewrap", "w2")]
+    said = Counter(await finish(workers))
+    assert said.total() > 40
+    ended = [id_ for id_ in made if said[id_]]
+    assert sorted(ended) == sorted(made)[::3]
+    assert await store.admin.verify() == []
+    rows = await listed(store, "credential")
+    versions = [(row.record_id, row.record_version) for row in rows]
+    kept = [id_ for id_ in made if id_ not in ended]
+    assert sorted(versions) == sorted((id_, version + 1) for id_ in kept for version in range(TURNS + 1))
+    for row in rows:
+        payload = f"ciphertext {row.record_id} {row.record_version}".encode()
+        assert row.sealed.ciphertext.split(b"|")[0] == payload
+    for id_ in kept:
+        _, active = await store.connections.load(id_)
+        assert active is not None
+        assert active.version == TURNS + 1
+    assert sum((await counted(store)).values()) == len(rows)
+    with psycopg.connect(url) as connection:
+        seen = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert seen.fetchone() == (0,)
 
 
 async def test_what_a_killed_process_began_is_taken_over_after_its_time(url: str, store: PostgresStore) -> None:

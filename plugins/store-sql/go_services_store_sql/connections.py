@@ -7,10 +7,19 @@ from functools import cache
 from typing import Any
 
 from attrs import evolve
-from peewee import JOIN, ModelSelect, fn
+from peewee import JOIN, SQL, ModelSelect, fn
 
 from go_services_core.errors import AccountMismatch, ConnectionNotFound, VersionConflict
-from go_services_core.model import Connection, Establish, Event, GrantSnapshot, Page, Scope, SealedCredential
+from go_services_core.model import (
+    Connection,
+    Establish,
+    Event,
+    GrantSnapshot,
+    Page,
+    Scope,
+    SealedCredential,
+    SecretState,
+)
 
 from . import credentials, leases
 from .credentials import credential_of, insert_credential
@@ -204,7 +213,12 @@ def grants(connection_id: str) -> Steps[GrantSnapshot | None]:
     return (yield from NEWEST_SNAPSHOT.first(connection_id=connection_id))
 
 
-_TIMES = {"since": ConnectionRow.created_at >= Param("since"), "until": ConnectionRow.created_at < Param("until")}
+_SPECIAL = {
+    "since": ConnectionRow.created_at >= Param("since"),
+    "until": ConnectionRow.created_at < Param("until"),
+    # The index on these is found by its own condition only, not by a value.
+    "unreadable": SQL("secret_state <> 'ok'"),
+}
 
 
 @cache
@@ -213,7 +227,7 @@ def _listing(filters: frozenset[str]) -> Statement[Connection]:
         ConnectionRow.deleted_at.is_null(), ConnectionRow.id > Param("after")
     )
     for name in sorted(filters):
-        query = query.where(_TIMES[name] if name in _TIMES else getattr(ConnectionRow, name) == Param(name))
+        query = query.where(_SPECIAL[name] if name in _SPECIAL else getattr(ConnectionRow, name) == Param(name))
     return Statement(query.order_by(ConnectionRow.id), connection_of, tail="LIMIT :rows")
 
 
@@ -222,13 +236,22 @@ def page(
     provider_id: str | None,
     scope: Scope | None,
     status: str | None,
+    secret_state: SecretState | None,
     since: datetime | None,
     until: datetime | None,
     after: str | None,
     limit: int,
 ) -> Steps[Page[Connection]]:
     """Connections by id, one statement, which is compiled once per set of filters."""
-    filters: dict[str, Any] = {"provider_id": provider_id, "status": status, "since": since, "until": until}
+    filters: dict[str, Any] = {
+        "provider_id": provider_id,
+        "status": status,
+        "secret_state": secret_state,
+        "since": since,
+        "until": until,
+    }
+    if secret_state == "unreadable":
+        filters["unreadable"] = True
     if scope is not None:
         filters |= {"scope_type": scope.type, "scope_id": scope.id}
     given = {name: value for name, value in filters.items() if value is not None}

@@ -34,8 +34,12 @@ class Driver(Protocol):
         """
         ...
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], *, scan: bool = False) -> T:
         """Run a ``work`` that changes nothing.
+
+        Args:
+            work: the unit.
+            scan: it may go through whole tables, so that it must hold up neither the caller's loop nor writers.
 
         Raises:
             StoreUnavailable: the database does not answer.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from go_services_core.errors import IdempotencyMismatch, LeaseLost
-from go_services_core.model import KeyRef, Sealed
+from go_services_core.model import Sealed
 from go_services_core.resources import Begun
 
+from .sealed import sealed_of
 from .statement import Row, Statement, Steps
 
 BEGIN: Statement[Row] = Statement(
@@ -44,12 +45,8 @@ def begin(kind: str, key: str, *, digest: bytes, owner: str, seconds: float) -> 
     if bytes(known) != digest:
         raise IdempotencyMismatch(metadata={"kind": kind, "key": key})
     if status == "done":
-        return Begun(state="done", fence=fence, result=_sealed(*result))
+        return Begun(state="done", fence=fence, result=sealed_of(*result))
     return Begun(state="running", fence=fence, retry_in=max(0.0, float(left or 0)))
-
-
-def _sealed(ciphertext: bytes | None, backend: str, key_id: str, key_version: int) -> Sealed | None:
-    return None if ciphertext is None else Sealed(bytes(ciphertext), KeyRef(backend, key_id, key_version))
 
 
 def finish(kind: str, key: str, *, owner: str, fence: int, ok: bool, result: Sealed | None) -> Steps[None]:

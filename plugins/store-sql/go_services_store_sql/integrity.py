@@ -50,6 +50,15 @@ RULES: Final = (
           ON k.connection_id = c.id AND k.status = 'active' WHERE c.status = 'disconnected'""",
     ),
     (
+        "connections whose secret is neither readable nor unreadable",
+        "SELECT count(*) FROM service_connections WHERE secret_state NOT IN ('ok', 'unreadable')",
+    ),
+    (
+        "verification tokens of subscriptions that say no key",
+        """SELECT count(*) FROM service_subscriptions
+        WHERE verification_token IS NOT NULL AND encryption_backend = ''""",
+    ),
+    (
         "deliveries to handlers without their event",
         """SELECT count(*) FROM service_event_deliveries AS d
         WHERE NOT EXISTS (SELECT 1 FROM service_lifecycle_outbox WHERE event_id = d.event_id)""",

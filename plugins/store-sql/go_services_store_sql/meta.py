@@ -12,6 +12,10 @@ STORE_ID: Final = "store.id"
 RECALL: Statement[Row] = Statement(MetaRow.select(MetaRow.value).where(MetaRow.name == Param("name")))
 KEEP: Statement[Row] = Statement(insert(MetaRow, created_at=NOW), tail="ON CONFLICT (name) DO NOTHING RETURNING value")
 
+EXCHANGE: Statement[Row] = Statement(
+    "UPDATE service_meta SET value = :after WHERE name = :name AND value = :before RETURNING name"
+)
+
 
 def recall(name: str) -> Steps[bytes | None]:
     """The value of that name."""
@@ -27,3 +31,8 @@ def remember(name: str, value: bytes) -> Steps[bytes]:
     if (yield from KEEP.first(name=name, value=value)) is not None:
         return value
     return (yield from recall(name)) or value
+
+
+def exchange(name: str, *, before: bytes, after: bytes) -> Steps[bool]:
+    """Keep ``after`` if ``before`` is what is kept: one statement."""
+    return (yield from EXCHANGE.first(name=name, before=before, after=after)) is not None

@@ -65,7 +65,7 @@ class Script:
     up: tuple[str, ...]
     """Statements; the last ones write the ledger."""
     down: tuple[str, ...]
-    """Statements that take it back; they destroy the rows of the tables that they remove."""
+    """Statements that take it back; they destroy the rows that have no place without it."""
 
 
 @frozen

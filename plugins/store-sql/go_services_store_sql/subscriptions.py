@@ -17,6 +17,7 @@ from . import connections
 from .dialect import Json, read_json, read_time, read_time_or_none
 from .events import enqueue
 from .models import SubscriptionRow
+from .sealed import sealed_of
 from .statement import Param, Row, Statement, Steps, insert
 from .transitions import from_any, missing, not_allowed
 
@@ -38,6 +39,10 @@ COLUMNS = (
     SubscriptionRow.metadata,
     SubscriptionRow.created_at,
     SubscriptionRow.updated_at,
+    SubscriptionRow.verification_token,
+    SubscriptionRow.encryption_backend,
+    SubscriptionRow.encryption_key_id,
+    SubscriptionRow.encryption_version,
 )
 
 
@@ -60,6 +65,7 @@ def _subscription_of(row: Row) -> Subscription:
         metadata=read_json(row[14]),
         created_at=read_time(row[15]),
         updated_at=read_time(row[16]),
+        verification=sealed_of(*row[17:]),
     )
 
 
@@ -82,7 +88,9 @@ REPLACE: Statement[Subscription] = Statement(
     from_any(
         """UPDATE service_subscriptions SET resource_type = :resource_type, resource_id = :resource_id,
           channel_id = :channel_id, remote_subscription_id = :remote_subscription_id, callback_url = :callback_url,
-          verification_token_ref = :verification_token_ref, status = :status, status_reason = :status_reason,
+          verification_token_ref = :verification_token_ref, verification_token = :verification_token,
+          encryption_backend = :encryption_backend, encryption_key_id = :encryption_key_id,
+          encryption_version = :encryption_version, status = :status, status_reason = :status_reason,
           version = version + 1, expires_at = :expires_at, metadata = :metadata, last_notified_at = :last_notified_at,
           updated_at = :updated_at
         WHERE id = :id AND version = :version AND connection_id = :connection_id AND provider_id = :provider_id
@@ -121,6 +129,7 @@ def save(wanted: Subscription, *, expected_version: int | None, event: Event | N
 
 
 def _values(wanted: Subscription) -> dict[str, Any]:
+    token = wanted.verification
     return {
         "id": wanted.id,
         "connection_id": wanted.connection_id,
@@ -131,6 +140,10 @@ def _values(wanted: Subscription) -> dict[str, Any]:
         "remote_subscription_id": wanted.remote_subscription_id,
         "callback_url": wanted.callback_url,
         "verification_token_ref": wanted.verification_token_ref,
+        "verification_token": None if token is None else token.ciphertext,
+        "encryption_backend": "" if token is None else token.key.backend,
+        "encryption_key_id": "" if token is None else token.key.key_id,
+        "encryption_version": 1 if token is None else token.key.key_version,
         "status": wanted.status,
         "status_reason": wanted.status_reason,
         "expires_at": wanted.expires_at,

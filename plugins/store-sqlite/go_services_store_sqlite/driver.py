@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,9 +77,13 @@ class SqliteDriver:
             raise _not_open()
         return await self._writer.submit(work, destroys=destroys)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], *, scan: bool = False) -> T:
         """See :class:`go_services_store_sql.driver.Driver`. A point read takes less than a hop to a thread."""
         self._check_process()
+        if scan:
+            if self._reader is None:
+                raise _not_open()
+            return await asyncio.to_thread(self._scan, work)
         try:
             with self._reading:
                 reader = self._reader
@@ -88,6 +94,15 @@ class SqliteDriver:
             if not is_busy(error):
                 raise explain(error, self._path) from error
         return await self.run(work)
+
+    def _scan(self, work: Work[T]) -> T:
+        """Read on a connection of its own, so that nobody waits for the shared one."""
+        try:
+            with closing(connect(self._path, write=False, busy_timeout=self._busy_timeout)) as connection:
+                connection.set_trace_callback(self._trace)
+                return drive(work, lambda call: execute(connection, call))
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
 
     def _check_process(self) -> None:
         """A forked child has neither the writer thread nor a right to the parent's connections."""

@@ -27,6 +27,7 @@ from go_services_store_sql.facets import (
     SqlOnce,
     SqlQueues,
     SqlResources,
+    SqlSealed,
 )
 
 from .database import connect, create_file, execute, explain
@@ -72,6 +73,7 @@ class SqliteStore:
         self.resources = SqlResources(self._driver)
         self.budgets = SqlBudgets(self._driver)
         self.log = SqlLog(self._driver)
+        self.sealed = SqlSealed(self._driver)
         self.admin = SqlAdmin(SqliteWorkbench(self._path, busy_timeout=busy_timeout), clock=self._clock)
 
     @property
@@ -82,6 +84,9 @@ class SqliteStore:
 
     async def remember(self, name: str, value: bytes) -> bytes:
         return await self._driver.run(partial(meta.remember, name, value))
+
+    async def exchange(self, name: str, *, before: bytes, after: bytes) -> bool:
+        return await self._driver.run(partial(meta.exchange, name, before=before, after=after), alone=True)
 
     async def open(self) -> None:
         if self._id is None:

@@ -14,8 +14,9 @@ import pytest
 
 from go_services_core.admin import AdoptedTable, AdoptOptions
 from go_services_core.errors import Conflict, StoreError
-from go_services_core.model import Scope
+from go_services_core.model import KeyRef, Resealed, Scope, Sealed
 from go_services_core.resources import BudgetKey, Dispatch
+from go_services_core.testing.checks.store_sealed import counted, listed
 from go_services_core.testing.go_database import BODY, CIPHERTEXT, statements
 from go_services_store_sql.go_schema import COLUMNS
 from go_services_store_sqlite.store import SqliteStore
@@ -107,6 +108,33 @@ async def test_connections_and_ciphertexts_are_kept(adopted: SqliteStore, go_pat
     rows = query(go_path, "SELECT id, status, revocation_reason, destroyed_at FROM service_credentials ORDER BY id")
     assert rows[0] == ("k1", "revoked", "rotated", None)
     assert rows[3] == ("k4", "revoked", "expired", "2026-01-02 03:04:05.000000")
+
+
+async def test_credentials_are_sealed_values_of_keys_without_a_backend_and_bodies_in_clear_are_none(
+    adopted: SqliteStore,
+) -> None:
+    old = {("credential", KeyRef("", "app-key", 1)): 2, ("credential", KeyRef("", "app-key", 2)): 1}
+    assert await counted(adopted) == old
+    (row,) = await listed(adopted, "credential", key=KeyRef("", "app-key", 2))
+    assert (row.record_id, row.record_version, row.scope) == ("c1", 2, GITHUB)
+    assert (row.payload_format, row.sealed.ciphertext) == ("active_credential_json", CIPHERTEXT)
+    new = Sealed(b"sealed anew", KeyRef("appkey", "key-1", 1))
+    assert list(await adopted.sealed.replace([Resealed(row=row, sealed=new, payload_format="v2")])) == []
+    _, active = await adopted.connections.load("c1")
+    assert active is not None
+    assert (active.sealed, active.payload_format) == (new, "v2")
+    assert await listed(adopted, "credential", other_than=new.key) == await listed(
+        adopted, "credential", key=KeyRef("", "app-key", 1)
+    )
+
+
+async def test_connection_that_the_go_system_deleted_is_listed_and_marked_as_others(
+    adopted: SqliteStore, go_path: Path
+) -> None:
+    query(go_path, "UPDATE service_connections SET deleted_at = updated_at WHERE id = 'c2'")
+    assert "c2" in [row.record_id for row in await listed(adopted, "credential")]
+    assert await adopted.sealed.mark("c2", "unreadable", error="app-key is not here") is True
+    assert await adopted.sealed.mark("c2", "unreadable", error="app-key is not here") is False
 
 
 async def test_grants_and_cursors_and_budgets_are_read(adopted: SqliteStore) -> None:

@@ -18,7 +18,8 @@ from go_services_core.testing.checks.store_budgets import REST
 from go_services_core.testing.checks.store_jobs import job
 from go_services_core.testing.checks.store_leases import dispatch
 from go_services_core.testing.checks.store_queues import delivery
-from go_services_core.testing.races import STEPS, UNITS
+from go_services_core.testing.checks.store_sealed import counted, listed
+from go_services_core.testing.races import STEPS, TURNS, UNITS
 from go_services_store_sqlite.store import SqliteStore
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -96,6 +97,29 @@ async def test_what_a_killed_process_began_is_taken_over_after_its_time(path: Pa
     while (lease := await store.leases.acquire("key", owner="next", seconds=30)) is None:
         await asyncio.sleep(0.05)
     assert lease.fence == 2
+
+
+async def test_rewrapping_processes_lose_nothing_that_is_refreshed_or_disconnected_meanwhile(
+    path: Path, store: SqliteStore
+) -> None:
+    made = [(await established(store, f"a{number}")).id for number in range(30)]
+    workers = [start(path, "refresh", "r"), start(path, "rewrap", "w1"), start(path, "rewrap", "w2")]
+    ended, first, second = finish(workers)
+    assert len(ended) == 10
+    assert len(first) + len(second) > 30
+    assert await store.admin.verify() == []
+    rows = await listed(store, "credential")
+    versions = [(row.record_id, row.record_version) for row in rows]
+    kept = [id_ for id_ in made if id_ not in ended]
+    assert sorted(versions) == sorted((id_, version + 1) for id_ in kept for version in range(TURNS + 1))
+    for row in rows:
+        payload = f"ciphertext {row.record_id} {row.record_version}".encode()
+        assert row.sealed.ciphertext.split(b"|")[0] == payload
+    for id_ in kept:
+        _, active = await store.connections.load(id_)
+        assert active is not None
+        assert active.version == TURNS + 1
+    assert sum((await counted(store)).values()) == len(rows)
 
 
 async def test_two_processes_migrate_a_new_file_at_once(path: Path) -> None:

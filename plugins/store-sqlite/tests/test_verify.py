@@ -21,6 +21,9 @@ EVENT = f"""INSERT INTO service_lifecycle_outbox (id, event_id, event_name, prov
   occurred_at, created_at, updated_at) VALUES ('e', 'e', 'n', 'p', 'user', 'u', 'delivered', '{TIME}', '{TIME}', '{TIME}')"""
 DELIVERY = f"""INSERT INTO service_event_deliveries (event_id, handler, status, updated_at)
   VALUES ('e', 'h', 'dead', '{TIME}')"""
+SUBSCRIPTION = f"""INSERT INTO service_subscriptions (id, connection_id, provider_id, resource_type, resource_id,
+  channel_id, callback_url, status, verification_token, created_at, updated_at)
+  VALUES ('s', 'c', 'p', 't', 'r', 'ch', 'https://app.example', 'active', x'01', '{TIME}', '{TIME}')"""
 JOB = f"""INSERT INTO service_sync_jobs (id, provider_id, mode, status, created_at, updated_at)
   VALUES ('j', 'p', 'full', 'queued', '{TIME}', '{TIME}')"""
 
@@ -126,6 +129,8 @@ async def test_further_index_and_table_do_no_harm(made: SqliteStore, path: Path)
             ],
             "1 connections with more than one active credential",
         ),
+        ([CONNECTION, "UPDATE service_connections SET secret_state = 'odd'"], "1 connections whose secret is neither"),
+        ([CONNECTION, SUBSCRIPTION], "1 verification tokens of subscriptions that say no key"),
         (
             [DELIVERY],
             "1 deliveries to handlers without their event",

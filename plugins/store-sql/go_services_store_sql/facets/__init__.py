@@ -6,6 +6,7 @@ from .connections import SqlConnections
 from .once import SqlLeases, SqlOnce
 from .queues import SqlQueues
 from .resources import SqlBudgets, SqlLog, SqlResources
+from .sealed import SqlSealed
 
 __all__ = [
     "SqlBudgets",
@@ -15,4 +16,5 @@ __all__ = [
     "SqlOnce",
     "SqlQueues",
     "SqlResources",
+    "SqlSealed",
 ]

@@ -16,6 +16,7 @@ from go_services_core.model import (
     RefreshOpen,
     Scope,
     SealedCredential,
+    SecretState,
 )
 
 from .. import attempts, connections, refresh
@@ -62,6 +63,7 @@ class SqlConnections:
         provider_id: str | None = None,
         scope: Scope | None = None,
         status: str | None = None,
+        secret_state: SecretState | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         after: str | None = None,
@@ -70,7 +72,14 @@ class SqlConnections:
         at_least_one(limit)
         return await self._driver.read(
             lambda: connections.page(
-                provider_id=provider_id, scope=scope, status=status, since=since, until=until, after=after, limit=limit
+                provider_id=provider_id,
+                scope=scope,
+                status=status,
+                secret_state=secret_state,
+                since=since,
+                until=until,
+                after=after,
+                limit=limit,
             )
         )
 

@@ -38,6 +38,7 @@ ConnectionRow.add_index(
     name="uq_service_connections_active_scope",
 )
 ConnectionRow.add_index(ConnectionRow.scope_type, ConnectionRow.scope_id, name="ix_service_connections_scope")
+ConnectionRow.add_index(ConnectionRow.id, where=SQL("secret_state <> 'ok'"), name="ix_service_connections_unreadable")
 
 
 class CredentialRow(Table):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import peewee as pw
 from peewee import SQL
 
-from .columns import Table, Time, connection, json, text
+from .columns import Bytes, Table, Time, connection, json, text
 
 
 class SubscriptionRow(Table):
@@ -29,6 +29,11 @@ class SubscriptionRow(Table):
     updated_at = Time()
     deleted_at = Time(null=True)
     """When a new subscription took the channel of this cancelled one."""
+    verification_token = Bytes(null=True)
+    """The sealed token that the provider sends back."""
+    encryption_backend = text("")
+    encryption_key_id = text("")
+    encryption_version = pw.IntegerField(constraints=[SQL("DEFAULT 1")])
 
     class Meta:
         table_name = "service_subscriptions"

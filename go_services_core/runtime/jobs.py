@@ -1,0 +1,68 @@
+"""The runtime's own jobs: rows of the queue ``jobs``, and the function that does each kind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
+
+from ..errors import LeaseLost, ServicesError
+from ..model import Claim
+from .claims import work_off
+from .core import Core, logger
+from .stand_ins import REWRAP, rewrap_stand_ins
+
+JobFunction: TypeAlias = Callable[[Core, Claim], Awaitable[float | None]]
+"""Does a job, also one that was done in part: gives None when it is done, or the seconds until it has to go on."""
+
+JOBS: Final[Mapping[str, JobFunction]] = {REWRAP: rewrap_stand_ins}
+RETRY_DELAY: Final = 60.0
+"""Seconds until a job that failed is due again, times the number of its attempts, up to an hour."""
+LONGEST_DELAY: Final = 3600.0
+MAX_ATTEMPTS: Final = 200
+"""After so many attempts, which take a week, a job that fails is set aside."""
+
+
+async def run_due(core: Core, kind: str, limit: int) -> tuple[int, int]:
+    """Claim and do up to ``limit`` due jobs of one kind; gives how many were done, if in part, and how many failed."""
+    claims = await core.store.queues.claim("jobs", owner=core.owner, lease=core.worker.lease, limit=limit, kinds=[kind])
+    return await work_off(core, claims, lambda claim: _do(core, claim))
+
+
+async def _do(core: Core, claim: Claim) -> bool:
+    assert claim.job is not None
+    try:
+        delay = await JOBS[claim.job.kind](core, claim)
+        if delay is None:
+            await core.store.queues.settle(claim, "done")
+        else:
+            await core.store.queues.settle(claim, "retry", delay=delay)
+        return True
+    except LeaseLost:
+        logger.warning("the lease of job %s was lost; its new holder goes on", claim.id)
+        return False
+    except (Exception, asyncio.CancelledError) as error:
+        await _put_back(core, claim, error)
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        return False
+
+
+async def _put_back(core: Core, claim: Claim, error: BaseException) -> None:
+    assert claim.job is not None
+    typed = isinstance(error, ServicesError)
+    logger.warning(
+        "job %s %s failed, attempt %d: %s",
+        claim.job.kind, claim.id, claim.attempt, error if typed else type(error).__name__,
+        exc_info=None if typed else error,
+    )  # fmt: skip
+    # A foreign exception may quote a secret, and the row stays: it gets the type only, the log has the rest.
+    text = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
+    try:
+        if claim.attempt >= MAX_ATTEMPTS:
+            await core.store.queues.settle(claim, "dead", error=text)
+        else:
+            delay = min(RETRY_DELAY * claim.attempt, LONGEST_DELAY)
+            await core.store.queues.settle(claim, "retry", error=text, delay=delay)
+    except LeaseLost:
+        logger.warning("the lease of job %s was lost; its new holder goes on", claim.id)

@@ -23,7 +23,7 @@ from go_services_core.model import Binding, Scope
 from go_services_core.protocols import PluginEnv
 from go_services_core.secret import SecretStr
 from go_services_envelope import Sealer
-from go_services_envelope.format import associated_data, place
+from go_services_envelope.format import located
 from go_services_secrets_appkey.backend import open_backend
 from go_services_secrets_appkey.key import generate_key
 from go_services_secrets_appkey.settings import AppKeySettings
@@ -94,8 +94,7 @@ def _new_keys() -> Callable[[], Awaitable[float]]:
 
 def _bound() -> bytes:
     """Associated data as long as an envelope's."""
-    binding = BINDINGS[0]
-    return associated_data(place(STORE, binding.purpose, binding.provider_id, binding.scope), binding)
+    return located(STORE, "credential", "github", BINDINGS[0].record_id, 1, "user", "u-1")[1]
 
 
 async def _compare() -> list[Result]:

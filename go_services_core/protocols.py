@@ -246,7 +246,10 @@ class WrappedKey:
 
 
 class SecretBackend(Protocol):
-    """Keeps wrapping keys: generates, wraps and unwraps data keys of 32 bytes. ``context`` is authenticated."""
+    """Keeps wrapping keys: generates, wraps and unwraps data keys of 32 bytes. ``context`` is authenticated.
+
+    One whose keys are in this process may have the attribute ``local = True``: concurrent calls are then not shared.
+    """
 
     id: str
 

@@ -5,81 +5,55 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any
 
-from go_services_core.clock import Clock
-from go_services_core.model import KeyRef
-
-from .keys import DataKeyCipher
-
-N = TypeVar("N", bound=Hashable)
-_NEVER: Final = float("-inf")
+from .keys import KnownKey
 
 
-class KnownKey(Generic[N]):
-    """A data key in memory."""
+class KeyCache:
+    """Data keys by the head of their envelopes; the least recently used goes first. It belongs to one event loop.
 
-    __slots__ = ("__weakref__", "cipher", "head", "left", "name", "ref", "until")
-
-    def __init__(self, name: N, ref: KeyRef, head: bytes, cipher: DataKeyCipher, *, until: float, left: int) -> None:
-        self.name = name
-        self.ref = ref
-        self.head = head
-        self.cipher = cipher
-        self.until = until
-        """Monotonic time from which on it is used no more."""
-        self.left = left
-        """Encryptions that it may still do; none for a key that was unwrapped."""
-
-
-class KeyCache(Generic[N]):
-    """Least recently used goes first; nothing is given out when its time is over. It belongs to one event loop.
-
-    A key that leaves the cache ends, so that who still has it sees that by its ``until``.
+    Who finds a key looks at its times; the cache only lets go of keys that are over.
     """
 
-    __slots__ = ("_entries", "_flights", "_now", "_size", "touch")
+    __slots__ = ("_flights", "_keys", "_latest", "_size", "crowded", "find", "latest", "touch")
 
-    def __init__(self, clock: Clock, *, size: int) -> None:
-        self._now = clock.monotonic
+    def __init__(self, *, size: int) -> None:
         self._size = size
-        self._entries: OrderedDict[N, KnownKey[N]] = OrderedDict()
-        self._flights: dict[N, asyncio.Task[KnownKey[N]]] = {}
-        self.touch: Callable[[N], None] = self._entries.move_to_end
-        """Note a use of a key that is here."""
+        self._keys: OrderedDict[bytes, KnownKey] = OrderedDict()
+        self._latest: dict[bytes, KnownKey] = {}
+        self._flights: dict[Hashable, asyncio.Task[KnownKey]] = {}
+        self.crowded = False
+        """Whether it is more than half full. Below that no key has to go soon, and uses need not be noted."""
+        self.find: Callable[[bytes], KnownKey | None] = self._keys.get
+        """The key of a head."""
+        self.latest: Callable[[bytes], KnownKey | None] = self._latest.get
+        """The key of a wrap context that seals or, where none does, that came last."""
+        self.touch: Callable[[bytes], None] = self._keys.move_to_end
+        """Note a use of the key of a head that is here."""
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, name: N) -> KnownKey[N] | None:
-        """The key, or None when it is not here or its time is over."""
-        key = self._entries.get(name)
-        if key is None:
-            return None
-        if self._now() >= key.until:
-            self._drop(key)
-            return None
-        self.touch(name)
-        return key
-
-    def put(self, key: KnownKey[N]) -> None:
-        """Keep a key, and drop the one of the same name and what is over the bounds."""
-        before = self._entries.get(key.name)
-        if before is not None:
-            self._drop(before)
-        self._entries[key.name] = key
-        now = self._now()
-        while self._entries:
-            oldest = next(iter(self._entries.values()))
-            if oldest.until > now and len(self._entries) <= self._size:
+    def put(self, key: KnownKey, *, now: float) -> None:
+        """Keep a key, and drop what is over the bounds."""
+        keys = self._keys
+        if key.head in keys:
+            self._drop(key.head)
+        keys[key.head] = key
+        latest = self._latest.get(key.context)
+        if latest is None or key.left or not latest.left:
+            self._latest[key.context] = key
+        while keys:
+            head, oldest = next(iter(keys.items()))
+            if oldest.until > now and len(keys) <= self._size:
                 break
-            self._drop(oldest)
+            self._drop(head)
+        self.crowded = len(keys) * 2 > self._size
 
-    def _drop(self, key: KnownKey[N]) -> None:
-        del self._entries[key.name]
-        key.until = _NEVER
+    def _drop(self, head: bytes) -> None:
+        key = self._keys.pop(head)
+        if self._latest.get(key.context) is key:
+            del self._latest[key.context]
 
-    async def share(self, name: N, make: Callable[[], Coroutine[Any, Any, KnownKey[N]]]) -> KnownKey[N]:
+    async def share(self, name: Hashable, make: Callable[[], Coroutine[Any, Any, KnownKey]]) -> KnownKey:
         """Make the key, or wait for the call that is making it. Keeping it is up to ``make``.
 
         A caller that is cancelled does not cancel the call for the others; an error reaches all of them.
@@ -91,7 +65,7 @@ class KeyCache(Generic[N]):
         await asyncio.wait((flight,))
         return flight.result()
 
-    def _landed(self, name: N, flight: asyncio.Task[KnownKey[N]]) -> None:
+    def _landed(self, name: Hashable, flight: asyncio.Task[KnownKey]) -> None:
         if self._flights.get(name) is flight:
             del self._flights[name]
         if not flight.cancelled():

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import field, frozen
 
 from go_services_core.errors import BadInput, CannotOpen
-from go_services_core.model import Binding, KeyRef, Scope
+from go_services_core.model import KeyRef, Scope
 
 HEADER: Final = b"\x8bGSE\x02"
 """Magic and version. The first byte begins no UTF-8 text, so that no text is taken for an envelope."""
@@ -63,11 +63,15 @@ def pack_head(key: KeyRef, wrapped: bytes) -> bytes:
     Raises:
         ValueError: a field is empty or over its limit.
     """
-    if not 1 <= key.key_version <= MAX_KEY_VERSION:
-        raise ValueError("key version")
-    backend, key_id = _short(key.backend.encode(), MAX_BACKEND), _short(key.key_id.encode(), MAX_KEY_ID)
-    section = backend + key_id + _u32(key.key_version) + _short(wrapped, MAX_WRAPPED)
+    section = _packed_key(key.backend, key.key_id, key.key_version) + _short(wrapped, MAX_WRAPPED)
     return HEADER + len(section).to_bytes(2, "big") + section
+
+
+@lru_cache(maxsize=64)
+def _packed_key(backend: str, key_id: str, key_version: int) -> bytes:
+    if not 1 <= key_version <= MAX_KEY_VERSION:
+        raise ValueError("key version")
+    return _short(backend.encode(), MAX_BACKEND) + _short(key_id.encode(), MAX_KEY_ID) + _u32(key_version)
 
 
 def unpack_head(head: bytes) -> Wrapping:
@@ -107,31 +111,44 @@ def place(store_id: str, purpose: str, provider_id: str, scope: Scope | None) ->
     Raises:
         BadInput: a part is too long, or is not text.
     """
-    if scope is None:
-        return _place(store_id, purpose, provider_id)
     # The hash of a Scope takes longer than all the rest of a place that is known already.
-    return _place(store_id, purpose, provider_id, scope.type, scope.id)
+    return _place(store_id, purpose, provider_id, scope and scope.type, scope and scope.id)
 
 
 @lru_cache(maxsize=4096)
-def _place(store_id: str, purpose: str, provider_id: str, *scope: str) -> Place:
+def _place(store_id: str, purpose: str, provider_id: str, scope_type: str | None, scope_id: str | None) -> Place:
     store, provider = _text("store id", store_id), _text("provider id", provider_id)
-    owner = b"\x01" + b"".join(map(_text, ("scope type", "scope id"), scope)) if scope else b"\x00"
+    owner = b"\x00"
+    if scope_type is not None and scope_id is not None:
+        owner = b"\x01" + _text("scope type", scope_type) + _text("scope id", scope_id)
     bound = store + provider + _sized(owner)
     return Place(context=hashlib.sha256(bound).digest(), prefix=_sized(FORMAT) + _text("purpose", purpose) + bound)
 
 
-def associated_data(at: Place, binding: Binding) -> bytes:
-    """What the payload is bound to. It leaves the wrapping section out, so that a rewrap needs no plaintext.
+@lru_cache(maxsize=8192)
+def located(
+    store_id: str,
+    purpose: str,
+    provider_id: str,
+    record_id: str,
+    record_version: int,
+    scope_type: str | None,
+    scope_id: str | None,
+) -> tuple[bytes, bytes]:
+    """Wrap context and associated data of a record; about 500 bytes are remembered of each.
+
+    The associated data are what the payload is bound to. They leave the wrapping section out, so that a rewrap needs
+    no plaintext. A binding is given by its parts, the scope by type and id, because its own hash takes longer.
 
     Raises:
-        BadInput: purpose or record id is empty or too long, or the version is out of range.
+        BadInput: purpose or record id is empty, the version is out of range, or a part is too long or is not text.
     """
-    if not (binding.purpose and binding.record_id):
+    at = _place(store_id, purpose, provider_id, scope_type, scope_id)
+    if not (purpose and record_id):
         raise BadInput("A secret is sealed for a purpose and a record; neither may be empty.", field="binding")
-    if not 0 <= binding.record_version <= MAX_RECORD_VERSION:
+    if not 0 <= record_version <= MAX_RECORD_VERSION:
         raise BadInput("A binding's record version is between 0 and 2**63 - 1.", field="binding")
-    return at.prefix + _text("record id", binding.record_id) + _sized_version(8, binding.record_version)
+    return at.context, at.prefix + _text("record id", record_id) + _sized_version(8, record_version)
 
 
 def _short(value: bytes, limit: int) -> bytes:

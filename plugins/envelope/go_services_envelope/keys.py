@@ -1,4 +1,4 @@
-"""What a data key becomes: an encryption key and a commitment to it."""
+"""What a data key becomes in memory: an encryption key and a commitment to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Final, NoReturn
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from go_services_core.errors import KeyInvalid
+from go_services_core.model import KeyRef
 from go_services_core.secret import SecretBytes
+
+from .format import COMMITMENT, MAX_PAYLOAD, NONCE
 
 ENCRYPT: Final = b"go-services/envelope/2/encrypt"
 COMMIT: Final = b"go-services/envelope/2/commit"
@@ -34,17 +37,36 @@ def derive(key: SecretBytes, *labels: bytes) -> list[bytes]:
     return [sha256(outside + sha256(inside + label + b"\x01").digest()).digest() for label in labels]
 
 
-class DataKeyCipher:
-    """What seals and opens payloads under one data key.
+class KnownKey:
+    """What seals and opens payloads under one data key, and how long.
 
     AES-256-GCM alone does not commit to its key: a ciphertext can be built that opens under two. The commitment, which
     only this data key derives, stands in the payload and is compared before anything is decrypted.
     """
 
-    __slots__ = ("commitment", "decrypt", "encrypt")
+    __slots__ = ("__weakref__", "commitment", "context", "gcm", "head", "layout", "left", "ref", "seals_until", "until")
 
-    def __init__(self, data_key: SecretBytes) -> None:
-        """Derive both from the data key, under labels of their own.
+    def __init__(
+        self,
+        data_key: SecretBytes,
+        ref: KeyRef,
+        head: bytes,
+        context: bytes,
+        *,
+        until: float,
+        seals_until: float = 0,
+        left: int = 0,
+    ) -> None:
+        """Derive encryption key and commitment from the data key, under labels of their own.
+
+        Args:
+            data_key: in clear.
+            ref: what wrapped it.
+            head: what stands before the payload of its envelopes.
+            context: what it was wrapped for.
+            until: monotonic time from which on it is used no more.
+            seals_until: monotonic time from which on it only opens.
+            left: encryptions that it may do; none for a key that was unwrapped.
 
         Raises:
             KeyInvalid: the data key does not have 32 bytes.
@@ -53,10 +75,16 @@ class DataKeyCipher:
         if size != 32:
             raise KeyInvalid(f"A data key has 32 bytes, not {size}.")
         key, self.commitment = derive(data_key, ENCRYPT, COMMIT)
-        gcm = AESGCM(key)
-        self.encrypt = gcm.encrypt
-        """Of nonce, plaintext and associated data; as ``decrypt`` it has no frame that a traceback could show."""
-        self.decrypt = gcm.decrypt
+        self.gcm = AESGCM(key)  # its methods have no frame that a traceback could show
+        self.ref = ref
+        self.head = head
+        start = len(head)
+        self.layout = start, start + NONCE, start + NONCE + COMMITMENT, start + MAX_PAYLOAD
+        """Where nonce, commitment and ciphertext begin, and how long the envelope may be."""
+        self.context = context
+        self.until = until
+        self.seals_until = seals_until
+        self.left = left
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key cannot be pickled or copied out of the process")

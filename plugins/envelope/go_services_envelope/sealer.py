@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from hmac import compare_digest
+from os import urandom
 from typing import Final, NoReturn, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -16,58 +16,35 @@ from go_services_core.model import Binding, KeyRef, Sealed, SealedRow
 from go_services_core.protocols import SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes
 
-from .cache import KeyCache, KnownKey
+from .cache import KeyCache
 from .format import (
-    COMMITMENT,
-    MAX_PAYLOAD,
     MAX_PLAINTEXT,
     NONCE,
     Wrapping,
-    associated_data,
     head_size,
+    located,
     pack_head,
     place,
     unpack_head,
 )
 from .go_envelope import cannot_rewrap, open_adopted
-from .keys import DataKeyCipher
+from .keys import KnownKey
 
 MAX_USES: Final = 1 << 20
 """Encryptions per data key: with random nonces of 96 bits, the chance that one repeats stays below 2**-56."""
 MAX_AGE: Final = 300.0
 """Seconds that a data key is used or remembered."""
-MAX_KEYS: Final = 4096
-"""Data keys remembered, for sealing and for opening each."""
+MAX_KEYS: Final = 8192
+"""Data keys remembered, generated or unwrapped."""
 STAND_IN_AGE: Final = 30.0
 """Seconds that a data key seals which a stand-in wrapped: the primary may be back by then."""
-_MAX_RECORDS: Final = 8192
-"""Records whose associated data are remembered: about 500 bytes each."""
 
-_SealingKey: TypeAlias = KnownKey[bytes]
-"""Its name is the wrap context."""
-_OpeningKey: TypeAlias = KnownKey[tuple[bytes, bytes]]
-"""Its name is wrap context and head."""
 _Head: TypeAlias = tuple[bytes, KeyRef]
 
 # The __init__ of a frozen attrs class takes as long as AES over 1 KiB; these are the same writes without it.
 _new_sealed: Final = object.__new__
 _set_ciphertext: Final = Sealed.ciphertext.__set__  # type: ignore[attr-defined]
 _set_key: Final = Sealed.key.__set__  # type: ignore[attr-defined]
-
-
-def _no_key() -> None:
-    """What a weak reference says when nothing is left."""
-
-
-class _Home:
-    """The data keys that served one wrap context last, as long as the caches keep them."""
-
-    __slots__ = ("context", "opening", "sealing")
-
-    def __init__(self, context: bytes) -> None:
-        self.context = context
-        self.sealing: Callable[[], _SealingKey | None] = _no_key
-        self.opening: Callable[[], _OpeningKey | None] = _no_key
 
 
 class Sealer:
@@ -98,7 +75,7 @@ class Sealer:
             on_stand_in: awaited before anything is sealed with a data key that a stand-in wrapped.
             max_uses: encryptions per data key, at most 2**20.
             max_age: seconds that a data key is used or remembered, at most 300.
-            max_keys: data keys remembered, for sealing and for opening each.
+            max_keys: data keys remembered, generated or unwrapped.
 
         Raises:
             BadInput: the store id is empty or too long, or a limit is out of its range.
@@ -132,17 +109,24 @@ class Sealer:
         try:
             if len(plaintext) > MAX_PLAINTEXT:
                 raise BadInput(f"A sealed value has at most {MAX_PLAINTEXT} bytes, not {len(plaintext)}.")
-            home, bound = self._located(binding)
-            key = home.sealing()
-            if key is None or not key.left or self._now() >= key.until:
-                key = await self._sealing_key(home.context)
-                home.sealing = weakref.ref(key)
-            else:
-                self._sealing.touch(key.name)
+            scope, keys = binding.scope, self._keys
+            context, bound = located(
+                self._store_id,
+                binding.purpose,
+                binding.provider_id,
+                binding.record_id,
+                binding.record_version,
+                scope and scope.type,
+                scope and scope.id,
+            )
+            key = keys.latest(context)
+            if key is None or not key.left or self._now() >= key.seals_until:
+                key = await self._sealing_key(context)
+            elif keys.crowded:
+                keys.touch(key.head)
             key.left -= 1
-            nonce = os.urandom(NONCE)  # one at a time: a block of them would repeat in a process that was copied
-            cipher = key.cipher
-            envelope = b"".join((key.head, nonce, cipher.commitment, cipher.encrypt(nonce, plaintext, bound)))
+            nonce = urandom(NONCE)  # one at a time: a block of them would repeat in a process that was copied
+            envelope = b"".join((key.head, nonce, key.commitment, key.gcm.encrypt(nonce, plaintext, bound)))
             sealed = _new_sealed(Sealed)
             _set_ciphertext(sealed, envelope)
             _set_key(sealed, key.ref)
@@ -165,25 +149,33 @@ class Sealer:
         named = sealed.key
         if not named.backend:
             return await open_adopted(self._backend, sealed, binding)
-        home, bound = self._located(binding)
+        scope, keys = binding.scope, self._keys
+        context, bound = located(
+            self._store_id,
+            binding.purpose,
+            binding.provider_id,
+            binding.record_id,
+            binding.record_version,
+            scope and scope.type,
+            scope and scope.id,
+        )
         envelope = sealed.ciphertext
         try:
-            key = home.opening()
-            if key is None or not envelope.startswith(key.head) or self._now() >= key.until:
-                key = await self._opening_key(home.context, envelope, named)
-                home.opening = weakref.ref(key)
-            else:
-                self._opening.touch(key.name)
-            start = len(key.head)
-            committed = start + NONCE
-            end = committed + COMMITMENT
-            cipher = key.cipher
+            key = keys.latest(context)
+            if key is None or not envelope.startswith(key.head):
+                key = keys.find(envelope[: head_size(envelope)])
+            if key is None or key.context != context or self._now() >= key.until:
+                key = await self._opening_key(context, envelope, named)
+            elif keys.crowded:
+                keys.touch(key.head)
+            start, committed, end, longest = key.layout
             if (
-                compare_digest(envelope[committed:end], cipher.commitment)
+                # The commitment stands in clear in every envelope of this data key: the time this takes tells nothing.
+                envelope.startswith(key.commitment, committed)
                 and (key.ref is named or key.ref == named)
-                and len(envelope) - start <= MAX_PAYLOAD
+                and len(envelope) <= longest
             ):
-                return SecretBytes(cipher.decrypt(envelope[start:committed], envelope[end:], bound))
+                return SecretBytes(key.gcm.decrypt(envelope[start:committed], envelope[end:], bound))
             raise CannotOpen
         except (CannotOpen, InvalidTag):
             raise _cannot_open(binding.purpose, binding.record_id, named) from None
@@ -216,75 +208,46 @@ class Sealer:
 
     def forget(self) -> None:
         """Drop every data key; the next use asks the backend again."""
-        self._sealing: KeyCache[bytes] = KeyCache(self._clock, size=self._max_keys)
-        self._opening: KeyCache[tuple[bytes, bytes]] = KeyCache(self._clock, size=self._max_keys)
-        self._homes: dict[bytes, _Home] = {}
-        self._records: dict[tuple[str | int, ...], tuple[_Home, bytes]] = {}
+        self._keys = KeyCache(size=self._max_keys)
 
-    def _located(self, binding: Binding) -> tuple[_Home, bytes]:
-        """Home and associated data."""
-        scope = binding.scope
-        name: tuple[str | int, ...] = (
-            (binding.purpose, binding.provider_id, binding.record_id, binding.record_version)
-            if scope is None
-            else (binding.purpose, binding.provider_id, binding.record_id, binding.record_version, scope.type, scope.id)
-        )
-        found = self._records.get(name)
-        if found is None:
-            at = place(self._store_id, binding.purpose, binding.provider_id, scope)
-            bound = associated_data(at, binding)
-            if len(self._records) >= _MAX_RECORDS:
-                self._records.clear()
-                self._homes.clear()
-            home = self._homes.get(at.context)
-            if home is None:
-                home = self._homes[at.context] = _Home(at.context)
-            found = self._records[name] = home, bound
-        return found
+    async def _sealing_key(self, context: bytes) -> KnownKey:
+        if self._local:
+            return await self._generate(context)
+        while True:
+            key = await self._keys.share(context, lambda: self._generate(context))
+            if key.left:
+                return key
 
-    async def _sealing_key(self, context: bytes) -> _SealingKey:
-        key = self._sealing.get(context)
-        while key is None or not key.left:
-            if self._local:
-                key = await self._generate(context)
-            else:
-                key = await self._sealing.share(context, lambda: self._generate(context))
-        return key
-
-    async def _generate(self, context: bytes) -> _SealingKey:
-        sealing, opening = self._sealing, self._opening  # others, if it is to forget before the backend answers
-        since = self._now()
+    async def _generate(self, context: bytes) -> KnownKey:
+        keys = self._keys  # another, if it is to forget before the backend answers
+        now = self._now()
         made = await self._backend.generate(context)
         if made.stand_in and self._on_stand_in is not None:
             await self._on_stand_in(made.key)
-        ref, cipher, head = made.key, DataKeyCipher(made.plaintext), self._head(made.key, made.wrapped)
-        until = since + self._max_age
-        seals_until = min(until, since + STAND_IN_AGE) if made.stand_in else until
-        key = KnownKey(context, ref, head, cipher, until=seals_until, left=self._max_uses)
-        sealing.put(key)
-        opening.put(KnownKey((context, head), ref, head, cipher, until=until, left=0))
+        head, until = self._head(made.key, made.wrapped), now + self._max_age
+        seals_until = min(until, now + STAND_IN_AGE) if made.stand_in else until
+        key = KnownKey(
+            made.plaintext, made.key, head, context, until=until, seals_until=seals_until, left=self._max_uses
+        )
+        keys.put(key, now=now)
         return key
 
-    async def _opening_key(self, context: bytes, envelope: bytes, expected: KeyRef) -> _OpeningKey:
+    async def _opening_key(self, context: bytes, envelope: bytes, expected: KeyRef) -> KnownKey:
         head = envelope[: head_size(envelope)]
-        key = self._opening.get((context, head))
-        if key is not None:
-            return key
         wrapping = _unpack(head, expected)
         if self._local:
             return await self._unwrap(context, head, wrapping)
-        return await self._opening.share((context, head), lambda: self._unwrap(context, head, wrapping))
+        return await self._keys.share((context, head), lambda: self._unwrap(context, head, wrapping))
 
-    async def _unwrap(self, context: bytes, head: bytes, wrapping: Wrapping) -> _OpeningKey:
-        opening = self._opening
-        since = self._now()
+    async def _unwrap(self, context: bytes, head: bytes, wrapping: Wrapping) -> KnownKey:
+        keys = self._keys
+        now = self._now()
         data_key = await self._backend.unwrap(wrapping.wrapped, wrapping.key, context)
         try:
-            cipher = DataKeyCipher(data_key)
+            key = KnownKey(data_key, wrapping.key, head, context, until=now + self._max_age)
         except KeyInvalid:
             raise CannotOpen from None
-        key = KnownKey((context, head), wrapping.key, head, cipher, until=since + self._max_age, left=0)
-        opening.put(key)
+        keys.put(key, now=now)
         return key
 
     def _wrapped(self, row: SealedRow) -> WrappedKey | SecretError:

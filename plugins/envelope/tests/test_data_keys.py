@@ -16,13 +16,12 @@ from go_services_core.model import Binding, KeyRef, Scope, Sealed
 from go_services_core.secret import SecretBytes
 from go_services_core.testing.clock import FrozenClock
 from go_services_envelope import Sealer
-from go_services_envelope.cache import KeyCache, KnownKey
-from go_services_envelope.format import place
-from go_services_envelope.keys import DataKeyCipher
-from go_services_envelope.sealer import MAX_AGE, MAX_USES
+from go_services_envelope.cache import KeyCache
+from go_services_envelope.format import located, place
+from go_services_envelope.keys import KnownKey
+from go_services_envelope.sealer import MAX_AGE, MAX_KEYS, MAX_USES
 
 BINDING = Binding(purpose="credential", provider_id="github", scope=Scope("user", "u1"), record_id="r-1")
-CIPHER = DataKeyCipher(SecretBytes(bytes(32)))
 OTHER_SCOPE = attrs.evolve(BINDING, scope=Scope("user", "u2"))
 
 
@@ -118,6 +117,36 @@ async def test_unwrapped_key_is_never_used_to_seal(backend: Any) -> None:
     assert first in sealed.ciphertext
     assert second in again.ciphertext
     assert first not in again.ciphertext
+
+
+async def test_records_of_several_data_keys_in_one_scope_cost_one_unwrap_each_in_any_order(backend: Any) -> None:
+    sealed = [await sealer(backend).seal(b"%d" % number, BINDING) for number in range(4)]
+    backend.calls.clear()
+    reader = sealer(backend)
+    await reader.seal(b"x", BINDING)
+    for number in (0, 1, 2, 3, 1, 0, 3, 2, 2):
+        assert await reader.open(sealed[number], BINDING) == SecretBytes(b"%d" % number)
+    await reader.seal(b"x", BINDING)
+    assert backend.calls == ["generate"] + ["unwrap"] * 4
+
+
+async def test_concurrent_opens_of_two_data_keys_in_one_scope_make_a_call_for_each(backend: Any) -> None:
+    sealed = [await sealer(backend).seal(b"%d" % number, BINDING) for number in range(2)]
+    backend.calls.clear()
+    reader = sealer(backend)
+    opened = await asyncio.gather(*(reader.open(each, BINDING) for each in sealed * 2))
+    assert opened == [SecretBytes(b"0"), SecretBytes(b"1")] * 2
+    assert backend.calls == ["unwrap"] * 2
+
+
+async def test_remembered_key_serves_no_other_scope(backend: Any) -> None:
+    """Only the backend says whether a data key belongs to a context, once for each context."""
+    one = sealer(backend)
+    sealed = await one.seal(b"x", BINDING)
+    with pytest.raises(CannotOpen):
+        await one.open(sealed, OTHER_SCOPE)
+    assert backend.calls == ["generate", "unwrap"]
+    assert len(set(backend.contexts)) == 2
 
 
 async def test_concurrent_seals_make_one_backend_call(backend: Any) -> None:
@@ -245,21 +274,58 @@ async def test_keys_that_are_too_old_leave_memory_when_another_one_comes(backend
     assert [key() for key in known] == [None] * 3
 
 
-def test_key_that_was_read_stays_longer_and_one_that_leaves_has_ended() -> None:
-    cache: KeyCache[str] = KeyCache(FrozenClock(), size=2)
-    known = {name: KnownKey(name, KeyRef("b", name, 1), b"", CIPHER, until=300, left=1) for name in "abc"}
-    cache.put(known["a"])
-    cache.put(known["b"])
-    assert cache.get("a") is known["a"]
-    cache.put(known["c"])
-    assert cache.get("b") is None
-    assert [known[name].until > 0 for name in "abc"] == [True, False, True]
+def known(head: bytes, context: bytes = b"c", *, until: float = 300, left: int = 1) -> KnownKey:
+    return KnownKey(SecretBytes(bytes(32)), KeyRef("b", "k", 1), head, context, until=until, left=left)
 
 
-async def known_key(one: Sealer, binding: Binding) -> KnownKey[bytes]:
+def test_key_that_was_used_stays_longer_and_one_that_leaves_is_found_no_more() -> None:
+    cache = KeyCache(size=2)
+    cache.put(known(b"a", b"1"), now=0)
+    assert not cache.crowded
+    cache.put(known(b"b", b"2"), now=0)
+    assert cache.crowded
+    cache.touch(b"a")
+    cache.put(known(b"c", b"3"), now=0)
+    assert [cache.find(head) is not None for head in (b"a", b"b", b"c")] == [True, False, True]
+    assert [cache.latest(context) is not None for context in (b"1", b"2", b"3")] == [True, False, True]
+
+
+def test_key_that_seals_stays_the_latest_of_its_context_until_it_is_used_up() -> None:
+    cache = KeyCache(size=9)
+    sealing, unwrapped, again = known(b"a"), known(b"b", left=0), known(b"b", left=0)
+    cache.put(sealing, now=0)
+    cache.put(unwrapped, now=0)
+    assert (cache.latest(b"c"), cache.find(b"b")) == (sealing, unwrapped)
+    sealing.left = 0
+    cache.put(again, now=0)
+    assert cache.latest(b"c") is cache.find(b"b") is again
+    assert cache.find(b"a") is sealing
+
+
+def test_latest_of_a_context_stays_when_an_earlier_one_leaves() -> None:
+    cache = KeyCache(size=9)
+    later = known(b"b")
+    cache.put(known(b"a", until=10), now=0)
+    cache.put(later, now=0)
+    cache.put(known(b"c", b"other"), now=10)
+    assert cache.find(b"a") is None
+    assert cache.latest(b"c") is later
+
+
+def test_key_that_is_over_or_replaced_is_not_the_latest_either() -> None:
+    cache = KeyCache(size=9)
+    cache.put(known(b"a", until=10), now=0)
+    cache.put(known(b"b", b"other"), now=10)
+    assert cache.find(b"a") is cache.latest(b"c") is None
+    cache.put(known(b"b", b"c"), now=10)
+    assert cache.latest(b"other") is None
+    assert cache.latest(b"c") is cache.find(b"b") is not None
+
+
+async def known_key(one: Sealer, binding: Binding) -> KnownKey:
     """The data key that seals for a binding."""
     await one.seal(b"x", binding)
-    key = one._sealing.get(place("store-1", binding.purpose, binding.provider_id, binding.scope).context)
+    key = one._keys.latest(place("store-1", binding.purpose, binding.provider_id, binding.scope).context)
     assert key is not None
     return key
 
@@ -327,7 +393,7 @@ def test_sealer_needs_the_identity_of_its_store(backend: Any, store_id: str) -> 
 
 
 def test_default_limits_are_those_of_the_protocol() -> None:
-    assert (MAX_USES, MAX_AGE) == (2**20, 300)
+    assert (MAX_USES, MAX_AGE, MAX_KEYS) == (2**20, 300, 8192)
 
 
 async def test_ten_thousand_records_of_a_thousand_scopes_cost_one_call_for_each_scope(backend: Any) -> None:
@@ -440,14 +506,15 @@ async def test_concurrent_seals_over_a_local_backend_that_waits_after_all_open(b
     assert opened == [SecretBytes(b"x")] * 12
 
 
-async def test_more_records_than_are_remembered_open(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("go_services_envelope.sealer._MAX_RECORDS", 5)
+async def test_more_records_than_are_remembered_open(backend: Any) -> None:
+    most = located.cache_info().maxsize
+    assert most == 8192
     one = sealer(backend)
-    bindings = [attrs.evolve(BINDING, record_id=f"r-{number}", record_version=number) for number in range(17)]
+    bindings = [attrs.evolve(BINDING, record_id=f"r-{number}", record_version=number) for number in range(most + 20)]
     records = [(await one.seal(b"%d" % number, binding), binding) for number, binding in enumerate(bindings)]
     for number, (sealed, binding) in enumerate(records):
         assert await one.open(sealed, binding) == SecretBytes(b"%d" % number)
-    assert len(one._records) <= 5
+    assert located.cache_info().currsize == most
     assert backend.calls == ["generate"]
 
 
@@ -461,6 +528,22 @@ async def test_no_nonce_comes_twice(backend: Any) -> None:
     assert len(set(nonces)) == 2000
     assert {len(each) for each in nonces} == {12}
     assert backend.calls == ["generate"]
+
+
+async def test_no_nonce_is_fetched_before_it_is_needed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of nonces would be used twice by a process whose memory was copied."""
+    fetched: list[bytes] = []
+
+    def watched(size: int) -> bytes:
+        fetched.append(os.urandom(size))
+        return fetched[-1]
+
+    monkeypatch.setattr("go_services_envelope.sealer.urandom", watched)
+    one = sealer(backend)
+    for number in range(1, 4):
+        sealed = await one.seal(b"x", BINDING)
+        assert len(fetched) == number
+        assert nonce(sealed) == fetched[-1]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -17,7 +17,7 @@ from go_services_core.model import Binding, KeyRef, Scope, Sealed
 from go_services_core.secret import SecretBytes
 from go_services_core.testing.clock import FrozenClock
 from go_services_envelope import Sealer
-from go_services_envelope.format import unpack_head
+from go_services_envelope.format import located, unpack_head
 
 BINDING: Final = Binding(
     purpose="credential", provider_id="github", scope=Scope("user", "u1"), record_id="r-1", record_version=3
@@ -151,14 +151,14 @@ async def test_an_envelope_of_another_length_does_not_open(backend: Any) -> None
 async def test_payload_over_the_limit_is_refused_where_its_data_key_is_known(backend: Any) -> None:
     one = sealer(backend)
     sealed = await one.seal(SECRET, BINDING)
-    key = one._sealing.get(backend.contexts[0])
+    key = one._keys.latest(backend.contexts[0])
     assert key is not None
-    home, bound = one._located(BINDING)
-    assert home.context == backend.contexts[0]
+    context, bound = located("store-1", "credential", "github", "r-1", 3, "user", "u1")
+    assert context == backend.contexts[0]
     reader = sealer(backend)
     for each in (one, reader):
         assert await each.open(sealed, BINDING) == SecretBytes(SECRET)
-    long = key.head + bytes(12) + key.cipher.commitment + key.cipher.encrypt(bytes(12), bytes((1 << 25) + 1), bound)
+    long = key.head + bytes(12) + key.commitment + key.gcm.encrypt(bytes(12), bytes((1 << 25) + 1), bound)
     for each in (one, reader, sealer(backend)):
         with pytest.raises(CannotOpen):
             await each.open(Sealed(long, sealed.key), BINDING)

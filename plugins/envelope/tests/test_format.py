@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from go_services_core.errors import CannotOpen
 from go_services_core.model import Binding, KeyRef, Scope
-from go_services_envelope.format import HEADER, associated_data, head_size, pack_head, place, unpack_head
+from go_services_envelope.format import HEADER, head_size, located, pack_head, place, unpack_head
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 SCOPES = st.none() | st.builds(Scope, st.sampled_from(["user", "org"]), st.from_regex(r"\A[a-z:|]{1,4}\Z"))
@@ -106,7 +106,18 @@ def test_earlier_envelopes_are_not_taken_for_this_one() -> None:
 
 @given(st.lists(BINDINGS, min_size=2, max_size=2, unique=True))
 def test_different_bindings_never_have_the_same_associated_data(pair: list[Binding]) -> None:
-    first, second = (associated_data(place("s", b.purpose, b.provider_id, b.scope), b) for b in pair)
+    first, second = (
+        located(
+            "s",
+            b.purpose,
+            b.provider_id,
+            b.record_id,
+            b.record_version,
+            b.scope and b.scope.type,
+            b.scope and b.scope.id,
+        )[1]
+        for b in pair
+    )
     assert first != second
 
 

@@ -444,14 +444,15 @@ async def test_nothing_prints_pickles_or_copies_a_key(backend: Any) -> None:
     sealed = await one.seal(SECRET, BINDING)
     opened = await one.open(sealed, BINDING)
     data_key = backend.generated[0].plaintext.reveal()
-    shown = repr([one, vars(one), sealed, opened, backend.generated[0]])
+    shown = repr([one, vars(one), one._keys.latest(backend.contexts[0]), sealed, opened, backend.generated[0]])
     for secret in (SECRET, data_key, derive(data_key, keys.ENCRYPT)):
         assert secret.hex() not in shown
         assert repr(secret)[2:-1] not in shown
-    for guarded in (one, opened, keys.DataKeyCipher(SecretBytes(data_key))):
+    known = keys.KnownKey(SecretBytes(data_key), sealed.key, b"", b"", until=0)
+    for guarded in (one, opened, known):
         with pytest.raises(TypeError):
             pickle.dumps(guarded)
-    for guarded in (one, keys.DataKeyCipher(SecretBytes(data_key))):
+    for guarded in (one, known):
         with pytest.raises(TypeError):
             copy.deepcopy(guarded)
 

@@ -84,7 +84,7 @@ class AppKeyBackend:
             KeyDisabled: the primary key is outside its encrypt window.
             BackendUnavailable: the backend is closed.
         """
-        return await self.wrap(SecretBytes(os.urandom(32)), context)
+        return self._wrap(await self._current(), SecretBytes(os.urandom(32)), context)
 
     async def wrap(self, plaintext: SecretBytes, context: bytes) -> DataKey:
         """Wrap a data key under the primary key.

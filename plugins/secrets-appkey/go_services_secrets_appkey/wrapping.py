@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -79,5 +80,10 @@ def _derive(key: SecretBytes, label: bytes, size: int) -> bytes:
 
 
 def _associated_data(key: KeyRef, context: bytes) -> bytes:
-    parts = (key.backend.encode(), key.key_id.encode(), key.key_version.to_bytes(4, "big"), context)
+    return _sized_key(key.backend, key.key_id, key.key_version) + len(context).to_bytes(4, "big") + context
+
+
+@lru_cache(maxsize=64)
+def _sized_key(backend: str, key_id: str, key_version: int) -> bytes:
+    parts = (backend.encode(), key_id.encode(), key_version.to_bytes(4, "big"))
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

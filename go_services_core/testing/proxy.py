@@ -19,14 +19,15 @@ from typing import Literal, TypeAlias
 Way: TypeAlias = Literal["up", "down"]
 """``up`` is from the client to the server."""
 
-Watch: TypeAlias = Callable[[Way, bytes], bool]
-"""Sees each chunk before it is passed on; True resets the connection instead."""
+Watch: TypeAlias = Callable[[int, Way, bytes], bool]
+"""Sees each chunk before it is passed on, with the number of its connection; True resets that one instead."""
 
 
 class _Link:
     """One connection through the proxy, and what was passed on over it."""
 
-    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+    def __init__(self, number: int, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self.number = number
         self._ends: dict[Way, asyncio.StreamWriter] = {"up": server, "down": client}
         self.passed: dict[Way, int] = {"up": 0, "down": 0}
         self.pumps: list[asyncio.Task[None]] = []
@@ -98,6 +99,7 @@ class TcpProxy:
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
         self.connections += 1
+        number = self.connections
         if self.refuse:
             writer.transport.abort()
             return
@@ -106,7 +108,7 @@ class TcpProxy:
         except OSError:
             writer.transport.abort()
             return
-        link = _Link(writer, upstream)
+        link = _Link(number, writer, upstream)
         link.pumps = [
             asyncio.ensure_future(self._pump(link, "up", reader)),
             asyncio.ensure_future(self._pump(link, "down", answers)),
@@ -124,7 +126,7 @@ class TcpProxy:
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._open.wait()
-                if self.watch is not None and self.watch(way, data):
+                if self.watch is not None and self.watch(link.number, way, data):
                     link.cut(reset=True)
                     return
                 limit = self.limits.get(way)

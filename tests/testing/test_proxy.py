@@ -113,10 +113,10 @@ async def test_refused_connection_ends_at_once(proxy: TcpProxy) -> None:
 
 
 async def test_watch_sees_every_chunk_and_can_stop_one(proxy: TcpProxy, client: Pair) -> None:
-    seen: list[tuple[Way, bytes]] = []
+    seen: list[tuple[int, Way, bytes]] = []
 
-    def watch(way: Way, data: bytes) -> bool:
-        seen.append((way, data))
+    def watch(connection: int, way: Way, data: bytes) -> bool:
+        seen.append((connection, way, data))
         return b"stop" in data
 
     proxy.watch = watch
@@ -124,7 +124,8 @@ async def test_watch_sees_every_chunk_and_can_stop_one(proxy: TcpProxy, client: 
     client[1].write(b"stop")
     with pytest.raises(ConnectionResetError):
         await client[0].read()
-    assert seen == [("up", b"go"), ("down", b"go"), ("up", b"stop")]
+    number = proxy.connections
+    assert seen == [(number, "up", b"go"), (number, "down", b"go"), (number, "up", b"stop")]
 
 
 async def test_server_that_is_away_is_a_closed_connection() -> None:

@@ -59,17 +59,18 @@ async def counts(url: str) -> tuple[Any, ...] | None:
 
 
 class Cut:
-    """Cuts once: in place of what holds ``text``, or of the first answer to it."""
+    """Cuts once: in place of what holds ``text``, or of the first answer to it on the same connection."""
 
     def __init__(self, text: bytes, *, answer: bool = False) -> None:
         self._text = text
         self._way: Way = "down" if answer else "up"
-        self._seen = False
+        self._seen: int | None = None
         self.done = False
 
-    def __call__(self, way: Way, data: bytes) -> bool:
-        self._seen = self._seen or (way == "up" and self._text in data)
-        if self.done or not self._seen or way != self._way:
+    def __call__(self, connection: int, way: Way, data: bytes) -> bool:
+        if self._seen is None and way == "up" and self._text in data:
+            self._seen = connection
+        if self.done or connection != self._seen or way != self._way:
             return False
         self.done = True
         return True

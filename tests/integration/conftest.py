@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from go_services_core import Runtime
 
+from .oidc.clients import KEY_CLIENTS
 from .oidc.process import OidcServer, Unavailable, run_server
 from .oidc.site import ShiftedClock, Site, configure
 
@@ -27,9 +29,15 @@ def short_lived_server() -> Iterator[OidcServer]:
     yield from _server(access_token_seconds=3)
 
 
-def _server(*, access_token_seconds: int) -> Iterator[OidcServer]:
+@pytest.fixture(scope="session")
+def key_server() -> Iterator[OidcServer]:
+    """A server at which clients are registered that authenticate with keys; see ``oidc.clients``."""
+    yield from _server(access_token_seconds=300, clients=[client.metadata() for client in KEY_CLIENTS])
+
+
+def _server(*, access_token_seconds: int, clients: Sequence[Mapping[str, Any]] = ()) -> Iterator[OidcServer]:
     try:
-        with run_server(access_token_seconds=access_token_seconds) as server:
+        with run_server(access_token_seconds=access_token_seconds, clients=clients) as server:
             yield server
     except Unavailable as reason:
         if os.environ.get(REQUIRED) == "1":

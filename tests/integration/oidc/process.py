@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote_plus
@@ -79,15 +79,23 @@ class OidcServer:
 
 
 @contextlib.contextmanager
-def run_server(*, access_token_seconds: int = 300) -> Iterator[OidcServer]:
+def run_server(*, access_token_seconds: int = 300, clients: Sequence[Mapping[str, Any]] = ()) -> Iterator[OidcServer]:
     """Start the server, wait until it listens, end it.
+
+    Args:
+        access_token_seconds: life of its access tokens.
+        clients: metadata of further clients (RFC 7591 §2).
 
     Raises:
         Unavailable: the machine cannot have it.
     """
     node = _find_node()
     folder = _installed(node)
-    environment = {**os.environ, "ACCESS_TOKEN_SECONDS": str(access_token_seconds)}
+    environment = {
+        **os.environ,
+        "ACCESS_TOKEN_SECONDS": str(access_token_seconds),
+        "CLIENTS": json.dumps(list(clients)),
+    }
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [node.node, "server.mjs"],

@@ -1,8 +1,9 @@
 // An OAuth 2.0 and OpenID Connect server that go_services did not write: npm's certified oidc-provider.
 //
 // It listens on a free port of 127.0.0.1, prints one JSON line when it is ready, and ends when its standard input does.
-// The environment variable ACCESS_TOKEN_SECONDS sets how long access tokens live. GET /requests lists what arrived at
-// the endpoints of the back channel, with the tokens, so that a test sees what a client sent and got.
+// The environment variable ACCESS_TOKEN_SECONDS sets how long access tokens live, CLIENTS adds clients (JSON). A DPoP
+// proof needs a nonce of the server's. GET /requests lists what arrived at the endpoints of the back channel, with the
+// tokens, so that a test sees what a client sent and got.
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -31,7 +32,7 @@ await once(server, "listening");
 const url = `http://127.0.0.1:${server.address().port}`;
 
 const provider = new Provider(url, {
-  clients: [client],
+  clients: [client, ...JSON.parse(process.env.CLIENTS ?? "[]")],
   scopes: ["openid", "offline_access", "api:read"],
   claims: { openid: ["sub"], profile: ["name"], email: ["email", "email_verified"] },
   findAccount: (ctx, id) => ({
@@ -43,7 +44,9 @@ const provider = new Provider(url, {
   rotateRefreshToken: true,
   cookies: { keys: [randomBytes(32).toString("hex")] },
   features: {
+    clientCredentials: { enabled: true },
     devInteractions: { enabled: true }, // its own sign-in and consent pages
+    dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
     introspection: { enabled: true },
     revocation: { enabled: true },
   },

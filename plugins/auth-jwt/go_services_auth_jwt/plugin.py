@@ -1,0 +1,33 @@
+"""The plugin ``auth-jwt``: flows and a signer that need asymmetric keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from go_services_core.hookspecs import hookimpl
+from go_services_core.refs import Ref
+from go_services_core.specs import AuthStrategySpec, SignerSpec
+
+GS_CONTRACT = 1
+
+
+@hookimpl
+def gs_auth_strategies() -> Iterable[AuthStrategySpec]:
+    return (
+        AuthStrategySpec(
+            kind="jwt_bearer",
+            flow=Ref("go_services_auth_jwt.jwt_bearer:JwtBearerFlow"),
+            settings=Ref("go_services_auth_jwt.settings:JwtBearerSettings"),
+            record=Ref("go_services_auth_jwt.records:JwtBearer"),
+        ),
+        AuthStrategySpec(
+            kind="service_account_jwt",
+            flow=Ref("go_services_auth_jwt.service_account:ServiceAccountFlow"),
+            record=Ref("go_services_auth_jwt.records:ServiceAccountJwt"),
+        ),
+    )
+
+
+@hookimpl
+def gs_signers() -> Iterable[SignerSpec]:
+    return (SignerSpec(scheme="dpop", signer=Ref("go_services_auth_jwt.dpop:DpopSigner")),)

@@ -1,0 +1,20 @@
+"""What ``[providers.<id>]`` may hold for the kind ``jwt_bearer``."""
+
+from __future__ import annotations
+
+from go_services_core.config import setting, settings
+from go_services_core.secret import SecretStr
+
+
+@settings
+class JwtBearerSettings:
+    """The client that signs assertions (RFC 7523 §3)."""
+
+    client_id: str = setting(help="Client id of the application at the provider: the issuer of its assertions")
+    private_key: SecretStr | None = setting(
+        default=None,
+        secret=True,
+        help="The application's private key, PEM or JWK; without it each connection brings its own",
+        example="file:client-key.pem",
+    )
+    key_id: str | None = setting(default=None, help="Id of that key at the provider (kid)")

@@ -339,7 +339,7 @@ class _Builder:
             changes = {
                 name: fill(text)
                 for name in fields_of(type(auth))
-                if (name.endswith("_url") or name == "issuer") and isinstance(text := getattr(auth, name), str)
+                if name.endswith(("_url", "issuer", "region")) and isinstance(text := getattr(auth, name), str)
             }
             if common.grants is not None and hasattr(auth, "default_grants"):
                 changes["default_grants"] = common.grants  # type: ignore[assignment]

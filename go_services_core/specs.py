@@ -1,7 +1,7 @@
 """The records that plugins return from their hooks: data only, frozen, comparable.
 
-URL fields may hold ``{name}``: the setting or property of that name of the provider's settings class is put in when a
-provider instance is built.
+URL fields, issuers and regions may hold ``{name}``: the setting or property of that name of the provider's settings
+class is put in when a provider instance is built.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import field, frozen
+from attrs.validators import and_, ge, in_, instance_of, le, matches_re
 
 if TYPE_CHECKING:
     import click
@@ -94,6 +95,49 @@ class Basic:
 
     kind: ClassVar[str] = "basic"
     signer: str = "basic"
+
+
+@frozen(kw_only=True)
+class AssumeRole:
+    """A role whose temporary keys are used in place of those that were typed (AWS STS API Reference, AssumeRole)."""
+
+    arn: str | None = None
+    """None where each connection has its own, typed as ``role_arn``."""
+    external_id: str | None = None
+    """None where each connection may have its own, typed as ``external_id``."""
+    session_name: str = field(default="go-services", validator=matches_re(r"[A-Za-z0-9_+=,.@-]{2,64}"))
+    """Names the session in the account's logs: 2 to 64 letters, digits and ``+=,.@-_``."""
+    duration: int = field(default=3600, validator=and_(instance_of(int), ge(900), le(43200)))
+    """Seconds that the keys live; the role may allow less than 43200."""
+
+
+@frozen(kw_only=True)
+class AwsSigV4:
+    """An AWS access key that signs each request (AWS Signature Version 4), or assumes a role whose keys do."""
+
+    kind: ClassVar[str] = "aws_sigv4"
+    service: str
+    """The service's signing name: ``s3``, ``execute-api``, ``ses`` …"""
+    region: str
+    mode: Literal["header", "query"] = field(default="header", validator=in_(("header", "query")))
+    """Where the signature stands: in ``Authorization``, or in the URL, which then works by itself."""
+    expires: int = field(default=300, validator=and_(instance_of(int), ge(1), le(604800)))
+    """Seconds that a URL signed in its query works."""
+    unsigned_payload: bool = False
+    """Whether the body is left out of the signature; S3 and a few others allow that."""
+    access_token_header: str | None = None
+    """Header for a further token of the connection, typed as ``access_token``; not sent where there is none."""
+    role: AssumeRole | None = None
+    sts_url: str | None = None
+    """Where roles are assumed; by default the endpoint of ``sts_region``."""
+    sts_region: str | None = None
+    """Region of the role's endpoint, by default ``region``; ``us-east-1`` for ``https://sts.amazonaws.com/``."""
+    signer: str = "aws_sigv4"
+
+    @property
+    def refreshable(self) -> bool:
+        """Whether there is something to renew: the keys of a role, with the keys that assumed it."""
+        return self.role is not None
 
 
 # --- what a provider offers ----------------------------------------------------------------------------------------

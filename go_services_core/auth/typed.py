@@ -34,26 +34,7 @@ class _TypedFlow:
         return False
 
     def _take(self, ctx: AuthContext, params: Mapping[str, str]) -> tuple[str, ...]:
-        unknown = sorted(set(params) - set(self.fields))
-        missing = [name for name in self.fields if not params.get(name)]
-        if unknown or missing:
-            wrong = [f"{name} is not a field of it" for name in unknown] + [f"{name} is missing" for name in missing]
-            raise BadInput(
-                f"A credential of kind {ctx.auth.kind} takes {', '.join(self.fields)}: {'; '.join(wrong)}.",
-                field=(missing or unknown)[0],
-            )
-        for name in self.fields:
-            if not isinstance(params[name], str):
-                raise BadInput(f"The field {name} is text, not {type(params[name]).__name__}.", field=name)
-            if params[name] != params[name].strip():
-                raise BadInput(f"The field {name} begins or ends with a space; it was probably pasted so.", field=name)
-            try:
-                check_header("X", params[name])
-            except BadInput:
-                raise BadInput(
-                    f"The field {name} holds a line break or another forbidden character.", field=name
-                ) from None
-        return tuple(params[name] for name in self.fields)
+        return tuple(take(ctx, params, self.fields).values())
 
 
 class ApiKeyFlow(_TypedFlow):
@@ -92,3 +73,33 @@ class BasicFlow(_TypedFlow):
         if ":" in username:
             raise BadInput("A user name for basic authentication cannot hold a colon (RFC 7617 §2).", field="username")
         return TokenSet(access_token=SecretStr(password), token_type="basic", extra={"username": SecretStr(username)})
+
+
+def take(
+    ctx: AuthContext, params: Mapping[str, str], fields: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """What was typed, in the order of ``fields`` and then ``optional``; an optional field may be missing or empty.
+
+    Raises:
+        BadInput: a field is missing, unknown, not text, pasted with a space around it, or cannot stand in a header.
+    """
+    unknown = sorted(set(params) - {*fields, *optional})
+    missing = [name for name in fields if not params.get(name)]
+    if unknown or missing:
+        wrong = [f"{name} is not a field of it" for name in unknown] + [f"{name} is missing" for name in missing]
+        may = f", and may have {', '.join(optional)}" if optional else ""
+        raise BadInput(
+            f"A credential of kind {ctx.auth.kind} takes {', '.join(fields)}{may}: {'; '.join(wrong)}.",
+            field=(missing or unknown)[0],
+        )
+    taken = {name: params[name] for name in (*fields, *optional) if name in fields or params.get(name)}
+    for name, value in taken.items():
+        if not isinstance(value, str):
+            raise BadInput(f"The field {name} is text, not {type(value).__name__}.", field=name)
+        if value != value.strip():
+            raise BadInput(f"The field {name} begins or ends with a space; it was probably pasted so.", field=name)
+        try:
+            check_header("X", value)
+        except BadInput:
+            raise BadInput(f"The field {name} holds a line break or another forbidden character.", field=name) from None
+    return taken

@@ -7,6 +7,7 @@ from ..refs import Ref
 from ..specs import (
     ApiKey,
     AuthStrategySpec,
+    AwsSigV4,
     Basic,
     HealthCheckSpec,
     HmacWebhook,
@@ -32,6 +33,7 @@ def gs_auth_strategies() -> tuple[AuthStrategySpec, ...]:
         AuthStrategySpec(kind="api_key", flow=Ref("go_services_core.auth.typed:ApiKeyFlow"), record=ApiKey),
         AuthStrategySpec(kind="pat", flow=Ref("go_services_core.auth.typed:PersonalTokenFlow"), record=PersonalToken),
         AuthStrategySpec(kind="basic", flow=Ref("go_services_core.auth.typed:BasicFlow"), record=Basic),
+        AuthStrategySpec(kind="aws_sigv4", flow=Ref("go_services_core.auth.aws:AwsSigV4Flow"), record=AwsSigV4),
     )
 
 
@@ -41,6 +43,7 @@ def gs_signers() -> tuple[SignerSpec, ...]:
         SignerSpec(scheme="bearer", signer=Ref("go_services_core.signing.bearer:BearerSigner")),
         SignerSpec(scheme="api_key", signer=Ref("go_services_core.signing.api_key:ApiKeySigner")),
         SignerSpec(scheme="basic", signer=Ref("go_services_core.signing.basic:BasicSigner")),
+        SignerSpec(scheme="aws_sigv4", signer=Ref("go_services_core.signing.sigv4:SigV4Signer")),
     )
 
 

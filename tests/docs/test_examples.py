@@ -57,6 +57,7 @@ TARGETS = {"make demo": "go-services demo"}
 RUN_ELSEWHERE = {
     "docs/plugins/hooks.md": "tests/docs/test_hooks_documented.py",
     "docs/how-to/connect-any-oauth-server.md": "tests/integration/oidc/site.py",
+    "docs/how-to/connect-with-aws-keys.md": "tests/integration/test_aws_keys.py",
 }
 """Pages whose examples another test runs → which."""
 MASKS = (

@@ -27,6 +27,7 @@ from go_services_core.errors import BadInput, CapabilityUnsupported, ConfigError
 from go_services_core.plugins import PluginManager
 from go_services_core.providers import build_instances
 from go_services_core.refs import Ref
+from go_services_core.specs import AwsSigV4
 
 
 @settings
@@ -277,6 +278,25 @@ def test_a_field_of_the_providers_own_beats_the_common_one():
 
     own = instances("[providers.own]\nbase_url = 'https://mine.example/x/'\n", plugin=Plugin())["own"]
     assert own.spec.api.base_url == "https://mine.example/x/api"
+
+
+def test_region_of_signed_requests_is_filled_like_a_url():
+    @settings
+    class Own:
+        region: str = setting(default="eu-west-1", help="Region of the account")
+
+    class Plugin:
+        @hookimpl
+        def gs_providers(self):
+            auth = AwsSigV4(
+                service="ses", region="{region}", sts_region="{region}", sts_url="https://sts.{region}.example"
+            )
+            return [ProviderSpec(id="mail", name="Mail", auth=auth, settings=Own)]
+
+    for text, region in (("", "eu-west-1"), ("[providers.mail]\nregion = 'us-east-1'\n", "us-east-1")):
+        auth = instances(text, plugin=Plugin())["mail"].auth()
+        assert (auth.region, auth.sts_region, auth.sts_url) == (region, region, f"https://sts.{region}.example")
+    assert "providers.mail.region" in problems("[providers.mail]\nregion = ''\n", plugin=Plugin())[0]
 
 
 def test_a_provider_whose_placeholder_is_no_setting_is_a_problem():

@@ -17,7 +17,8 @@ from go_services_core.secret import SecretStr
 from go_services_core.signing.api_key import ApiKeySigner
 from go_services_core.signing.basic import BasicSigner
 from go_services_core.signing.bearer import BearerSigner
-from go_services_core.specs import ApiKey, Basic, PersonalToken
+from go_services_core.signing.sigv4 import SigV4Signer
+from go_services_core.specs import ApiKey, AwsSigV4, Basic, PersonalToken
 from go_services_core.testing.checks.signer import SignerSubject
 from go_services_core.testing.kit import conformance
 from go_services_core.testing.pytest_kit import SignerKit
@@ -51,6 +52,32 @@ class TestApiKeyInQuery(SignerKit):
     @asynccontextmanager
     async def subject(self) -> AsyncIterator[SignerSubject]:
         yield SignerSubject(ApiKeySigner(), SigningKey(secret=SECRET, auth=ApiKey(query="key")), REQUEST)
+
+
+def aws(**record: Any) -> SignerSubject:
+    extra = {name: SecretStr(f"the-{name}") for name in ("access_key_id", "session_token", "access_token")}
+    tokens = TokenSet(access_token=SECRET, extra=extra)
+    credential = Credential(connection_id="c", version=1, auth_kind="aws_sigv4", tokens=tokens)
+    key = SigningKey(secret=SECRET, auth=AwsSigV4(region="us-east-1", **record), credential=credential)
+    return SignerSubject(SigV4Signer(), key, REQUEST)
+
+
+class TestAwsInHeader(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        yield aws(service="execute-api", access_token_header="x-amz-access-token")
+
+
+class TestAwsInQuery(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        yield aws(service="execute-api", mode="query")
+
+
+class TestAwsS3(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        yield aws(service="s3")
 
 
 def _bearer(request: HttpRequest, key: SigningKey) -> HttpRequest:

@@ -16,6 +16,7 @@ from ..http import HttpRequest
 from ..model import Accepted, Connection, ConnectStart, Event, Scope
 from .files import Files
 from .outage import outage
+from .worker import worker
 
 if TYPE_CHECKING:
     from ..protocols import HandlerContext
@@ -141,6 +142,22 @@ async def _(stage: Stage) -> str:
     asked = stage.sandbox.requests["token"] - before
     require(result.attempts == 2 and asked == 1, f"{result.attempts} attempts with {asked} token requests were made")
     return "401, then one token request with rotation of the refresh token, then 200"
+
+
+@step("two-workers", "Two processes, one refresh token", remedy="Look at `go-services connections list`.")
+async def _(stage: Stage) -> str:
+    connection = stage.connected()
+    async with (
+        worker(stage.files.config, connection.id) as first,
+        worker(stage.files.config, connection.id) as second,
+    ):
+        stage.sandbox.expire_access_tokens()
+        before = stage.sandbox.requests["token"]
+        attempts = tuple(await asyncio.gather(first.go(), second.go()))
+    asked = stage.sandbox.requests["token"] - before
+    require(asked == 1, f"the refresh token, which works once, was sent {asked} times")
+    require(attempts == (2, 2), f"the calls took {attempts} attempts")
+    return "both were refused at once; one renewed, the other took what it had saved: one token request"
 
 
 @step("webhook", "A webhook comes twice", remedy="Look at `go-services doctor`; the webhook secret must be the same.")

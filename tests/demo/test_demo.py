@@ -18,8 +18,8 @@ from go_services_core.demo.steps import STEPS, Step, StepFailed
 from go_services_core.errors import ConfigError
 
 IDS = [
-    "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "webhook", "event", "rotate-key",
-    "backend-down", "disconnect", "no-plaintext",
+    "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "two-workers", "webhook", "event",
+    "rotate-key", "backend-down", "disconnect", "no-plaintext",
 ]  # fmt: skip
 PROGRAM = """
 import sys
@@ -57,8 +57,8 @@ def test_every_step_passes_and_the_outcome_has_its_shape():
         assert step["detail"]
     assert found["database"].startswith("sqlite:///")
     requests = found["provider_requests"]
-    assert requests.pop("items.list") > 8  # 5 in steps, 2 around the outage, and those that went on meanwhile
-    assert requests == {"authorize": 2, "revoke": 2, "token": 3, "userinfo": 4}
+    assert requests.pop("items.list") > 14  # 11 in steps, 2 around the outage, and those that went on meanwhile
+    assert requests == {"authorize": 2, "revoke": 2, "token": 4, "userinfo": 4}
 
 
 def test_folder_of_its_own_is_removed_in_the_end():
@@ -228,3 +228,26 @@ def test_outage_step_fails_where_a_call_gets_through_without_its_key(monkeypatch
     assert code == 1
     assert found["steps"][-1]["id"] == "backend-down"
     assert "without its credential's key" in found["steps"][-1]["detail"]
+
+
+def test_step_with_two_processes_fails_where_the_token_is_sent_twice(monkeypatch):
+    """P10. The step must be able to fail, or it proves nothing."""
+    from go_services_core.demo.worker import Worker
+    from go_services_core.testing.sandbox import Sandbox
+
+    running, enter, go = [], Sandbox.__aenter__, Worker.go
+
+    async def entered(self):
+        running.append(self)
+        return await enter(self)
+
+    async def once_more(self):
+        running[0].requests["token"] += 1
+        return await go(self)
+
+    monkeypatch.setattr(Sandbox, "__aenter__", entered)
+    monkeypatch.setattr(Worker, "go", once_more)
+    code, found = outcome()
+    assert code == 1
+    assert found["steps"][-1]["id"] == "two-workers"
+    assert "sent 3 times" in found["steps"][-1]["detail"]

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
         AuthStrategySpec,
         Basic,
         Capability,
+        ClientCredentials,
         CommandSpec,
+        DeviceCode,
         EventHandlerSpec,
         HealthCheckSpec,
         HmacWebhook,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         SecretSourceSpec,
         SignerSpec,
         StoreSpec,
+        TokenExchange,
         TransportSpec,
         WebhookSchemeSpec,
     )
@@ -62,22 +65,23 @@ _HOMES = {
     "runtime.runtime": ("Runtime",),
     "secret": ("SecretBytes", "SecretStr"),
     "specs": (
-        "ApiKey", "ApiSpec", "AuthStrategySpec", "Basic", "Capability", "CommandSpec", "EventHandlerSpec",
-        "HealthCheckSpec", "HmacWebhook", "Identity", "OAuth2Code", "ObserverSpec", "Operation", "OperationPack",
-        "Pagination", "Param", "PersonalToken", "ProviderSpec", "SecretBackendSpec", "SecretSourceSpec", "SignerSpec",
-        "StoreSpec", "TransportSpec", "WebhookSchemeSpec",
+        "ApiKey", "ApiSpec", "AuthStrategySpec", "Basic", "Capability", "ClientCredentials", "CommandSpec",
+        "DeviceCode", "EventHandlerSpec", "HealthCheckSpec", "HmacWebhook", "Identity", "OAuth2Code", "ObserverSpec",
+        "Operation", "OperationPack", "Pagination", "Param", "PersonalToken", "ProviderSpec", "SecretBackendSpec",
+        "SecretSourceSpec", "SignerSpec", "StoreSpec", "TokenExchange", "TransportSpec", "WebhookSchemeSpec",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "CONTRACT", "ApiKey", "ApiSpec", "AuthStrategySpec", "Basic", "BlockingRuntime", "Capability", "Clock",
-    "CommandSpec", "Connection", "Credential", "Event", "EventHandlerSpec", "HealthCheckSpec", "HmacWebhook",
-    "HttpRequest", "HttpResponse", "Identity", "InboundRequest", "OAuth2Code", "ObserverSpec", "Operation",
-    "OperationPack", "OperationResult", "Pagination", "Param", "PersonalToken", "ProviderAdapter", "ProviderSpec",
-    "Ref", "Runtime", "Scope", "SecretBackendSpec", "SecretBytes", "SecretSourceSpec", "SecretStr", "ServicesError",
-    "SignerSpec", "StoreSpec", "SystemClock", "TokenSet", "TransportSpec", "WebhookSchemeSpec", "__version__",
-    "hookimpl", "setting", "settings",
+    "CONTRACT", "ApiKey", "ApiSpec", "AuthStrategySpec", "Basic", "BlockingRuntime", "Capability",
+    "ClientCredentials", "Clock", "CommandSpec", "Connection", "Credential", "DeviceCode", "Event",
+    "EventHandlerSpec", "HealthCheckSpec", "HmacWebhook", "HttpRequest", "HttpResponse", "Identity",
+    "InboundRequest", "OAuth2Code", "ObserverSpec", "Operation", "OperationPack", "OperationResult", "Pagination",
+    "Param", "PersonalToken", "ProviderAdapter", "ProviderSpec", "Ref", "Runtime", "Scope", "SecretBackendSpec",
+    "SecretBytes", "SecretSourceSpec", "SecretStr", "ServicesError", "SignerSpec", "StoreSpec", "SystemClock",
+    "TokenExchange", "TokenSet", "TransportSpec", "WebhookSchemeSpec", "__version__", "hookimpl", "setting",
+    "settings",
 ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from .model import (
     Connection,
     ConnectStart,
     Decision,
+    DevicePrompt,
     Disconnected,
     Drained,
     Health,
@@ -219,6 +220,26 @@ class BlockingRuntime:
             provider_id,
             scope=scope,
             redirect_uri=redirect_uri,
+            grants=grants,
+            auth=auth,
+            connection_id=connection_id,
+        )
+
+    def connect_device(
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        show: Callable[[DevicePrompt], Any],
+        grants: Iterable[str] = (),
+        auth: str | None = None,
+        connection_id: str | None = None,
+    ) -> Connection:
+        return self._run(
+            Runtime.connect_device,
+            provider_id,
+            scope=scope,
+            show=show,
             grants=grants,
             auth=auth,
             connection_id=connection_id,

@@ -8,7 +8,7 @@
     │   └── UnknownParameter
     ├── NotFound
     │   ├── ProviderNotFound · ConnectionNotFound · OperationNotFound · PluginNotFound
-    │   └── SyncJobNotFound · ProfileNotFound
+    │   └── SyncJobNotFound · MetadataNotFound · ProfileNotFound
     ├── Conflict
     │   ├── VersionConflict · LeaseLost · InvalidTransition · ReplayDetected
     │   └── RefreshLocked · SyncCursorConflict · IdempotencyMismatch
@@ -16,9 +16,10 @@
     ├── PermissionDenied
     ├── AuthError
     │   ├── StateInvalid      (StateUnknown, StateUsed, StateExpired, BindingMismatch)
-    │   ├── CallbackRefused
-    │   ├── TokenEndpointError (TokenResponseInvalid, InvalidGrant)
-    │   ├── ReauthRequired · AccountMismatch
+    │   ├── CallbackRefused · AuthorizationPending
+    │   ├── TokenEndpointError (TokenResponseInvalid, InvalidGrant, PushedRequestRefused, RegistrationRefused)
+    │   ├── MetadataInvalid · ReauthRequired · AccountMismatch · RefreshBackingOff
+    │   ├── RefreshUnknown
     │   └── EmbeddedAuthUnsupported · EmbeddedSessionInvalid · EmbeddedExchangeFailed
     ├── ConfigError
     ├── PluginError           (PluginConflict, PluginBroken, PluginIncompatible)
@@ -150,6 +151,10 @@ class SyncJobNotFound(NotFound):
     code = "SERVICE_SYNC_JOB_NOT_FOUND"
 
 
+class MetadataNotFound(NotFound):
+    """The server publishes no metadata (RFC 8414, OpenID Connect Discovery)."""
+
+
 class ProfileNotFound(NotFound):
     """The provider's answer does not say whose account this is."""
 
@@ -251,8 +256,19 @@ class CallbackRefused(AuthError):
     """The provider, or the person at the consent page, refused."""
 
 
+class AuthorizationPending(AuthError):
+    """The person has not consented on the other device yet: ask again later (RFC 8628 §3.5)."""
+
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 5.0, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
+        """Seconds to wait before the next question, and between all further ones."""
+
+
 class TokenEndpointError(AuthError):
-    """The token endpoint answered with an error."""
+    """The token endpoint, or another endpoint at which the client authenticates itself, answered with an error."""
 
     def __init__(self, message: str | None = None, *, error: str | None = None, **details: Any) -> None:
         super().__init__(message, **details)
@@ -267,8 +283,39 @@ class InvalidGrant(TokenEndpointError):
     """The provider says that this grant is no longer valid (RFC 6749 §5.2)."""
 
 
+class PushedRequestRefused(TokenEndpointError):
+    """The provider did not take the pushed authorization request (RFC 9126); no other way is tried."""
+
+
+class RegistrationRefused(TokenEndpointError):
+    """The provider did not register the client (RFC 7591)."""
+
+
+class MetadataInvalid(AuthError):
+    """The server's metadata cannot be believed."""
+
+    category = "external"
+    status = 502
+    code = "SERVICE_EXTERNAL_FAILURE"
+
+
 class ReauthRequired(AuthError):
     """The connection must be consented to again before it can be used."""
+
+
+class RefreshBackingOff(AuthError):
+    """The last renewal failed, and it is not time for the next; `metadata` has `retry_in`, in seconds."""
+
+    category = "external"
+    status = 503
+    code = "SERVICE_REFRESH_BACKING_OFF"
+    retryable = True
+
+
+class RefreshUnknown(AuthError):
+    """Nobody knows whether the refresh token was spent: the provider's answer was lost."""
+
+    code = "SERVICE_REFRESH_UNKNOWN"
 
 
 class AccountMismatch(AuthError):

@@ -27,6 +27,7 @@ from .model import (
     Page,
     QueueItem,
     QueueName,
+    RefreshHistory,
     RefreshOpen,
     Resealed,
     Scope,
@@ -112,6 +113,7 @@ class ConnectionFacet(Protocol):
         *,
         provider_id: str | None = None,
         scope: Scope | None = None,
+        external_account_id: str | None = None,
         status: str | None = None,
         secret_state: SecretState | None = None,
         since: datetime | None = None,
@@ -129,6 +131,8 @@ class ConnectionFacet(Protocol):
     async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
         """Take the connection's refresh lease for ``lease`` seconds, write the intent, read the credential: one unit.
 
+        ``abandoned`` of the answer is the oldest unsettled intent of an earlier fence for the same version.
+
         Raises:
             RefreshLocked: another owner holds the lease; ``metadata["retry_in"]`` are the seconds it has left.
             ReauthRequired: the connection is not active, or has no active credential.
@@ -136,21 +140,86 @@ class ConnectionFacet(Protocol):
         """
         ...
 
-    async def close_refresh(self, new: SealedCredential, *, lease: Lease, active_version: int, event: Event) -> None:
+    async def refresh_history(self, connection_id: str, version: int) -> RefreshHistory:
+        """What was tried with that version of the connection's credential; empty where nothing failed."""
+        ...
+
+    async def renew_refresh(self, lease: Lease, *, seconds: float) -> None:
+        """Extend the lease to ``seconds`` from now; its request has not left before now.
+
+        Raises:
+            LeaseLost: and nothing changed.
+        """
+        ...
+
+    async def settle_abandoned(
+        self,
+        lease: Lease,
+        intent_id: str,
+        *,
+        outcome: Literal["failed", "unknown"],
+        error: str,
+        event: Event | None,
+        seconds: float,
+    ) -> None:
+        """Settle the unsettled intents before ``lease``: the given one as ``outcome``, others as never sent.
+
+        ``unknown`` makes that the connection's ``refresh_state``. Writes ``event`` and extends the lease like
+        ``renew_refresh``, in one commit.
+
+        Raises:
+            LeaseLost: and nothing changed.
+        """
+        ...
+
+    async def close_refresh(
+        self,
+        new: SealedCredential,
+        *,
+        lease: Lease,
+        active_version: int,
+        event: Event,
+        adopted: str | None = None,
+    ) -> None:
         """Save ``new`` if ``lease`` still holds, ``active_version`` is still active and the connection is active.
 
         Supersedes, inserts, settles the intent, writes grants and event and releases the lease in one commit.
+        ``adopted`` is the id of the intent that kept ``new``; it keeps it no longer.
 
         Raises:
             LeaseLost, VersionConflict, InvalidTransition: and nothing changed.
         """
         ...
 
+    async def keep_late(self, lease: Lease, new: SealedCredential) -> bool:
+        """Keep a token that came after ``lease`` was taken over in the intent of ``lease``.
+
+        False, and nothing is kept, where nobody can use it: the version that it follows is not the active one any
+        more, or the connection is not active.
+        """
+        ...
+
     async def fail_refresh(
-        self, lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str = "backing_off"
+        self,
+        lease: Lease,
+        *,
+        error: str,
+        terminal: bool,
+        event: Event | None,
+        state: str = "backing_off",
+        retry_in: float = 0.0,
     ) -> None:
         """Settle the intent and release the lease. ``terminal`` moves the connection to ``pending_reauth`` with
-        ``event``; otherwise it stays active with ``refresh_state`` as ``state``.
+        ``event``; otherwise it stays active with ``refresh_state`` as ``state``, which is ``backing_off``, with
+        ``retry_in`` seconds to wait, or ``unknown``.
+
+        Raises:
+            LeaseLost: and nothing changed.
+        """
+        ...
+
+    async def drop_refresh(self, lease: Lease) -> None:
+        """Settle the intent as one that sent no request, and release the lease. The connection does not change.
 
         Raises:
             LeaseLost: and nothing changed.
@@ -158,8 +227,9 @@ class ConnectionFacet(Protocol):
         ...
 
     async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
-        """Status ``disconnected``, the active credential revoked, every ciphertext of the connection destroyed, event
-        written, any refresh lease broken: one commit. Disconnecting twice changes nothing and writes no event.
+        """Status ``disconnected``, the active credential revoked, every ciphertext of the connection destroyed, late
+        tokens included, event written, any refresh lease broken: one commit. Disconnecting twice changes nothing and
+        writes no event.
 
         Raises:
             ConnectionNotFound: there is none.

@@ -70,7 +70,7 @@ class Sealed:
 
 
 KeyState = Literal["primary", "decrypt-only", "retired", "disabled", "pending-deletion"]
-SealedKind = Literal["credential", "attempt", "inbox", "idempotency", "subscription"]
+SealedKind = Literal["credential", "attempt", "inbox", "idempotency", "subscription", "intent"]
 
 
 @frozen(kw_only=True)
@@ -175,7 +175,7 @@ class SealedRow:
     provider_id: str
     scope: Scope | None
     record_id: str
-    """What its binding names: the connection for a credential, else the row itself."""
+    """What its binding names: the connection for a credential and for what an intent keeps, else the row itself."""
     record_version: int = 1
     connection_id: str | None = None
     sealed: Sealed
@@ -342,12 +342,50 @@ class Lease:
 
 
 @frozen(kw_only=True)
+class AbandonedRefresh:
+    """An attempt to refresh of which its holder did not say how it ended: the oldest one, which alone sent a request.
+
+    Whoever opens after it settles it before sending a request of its own.
+    """
+
+    intent_id: str
+    age: float
+    """Seconds since its request left, by the database's clock."""
+
+
+@frozen(kw_only=True)
+class LateToken:
+    """A credential that came to a holder whose lease was taken over, kept in its intent."""
+
+    intent_id: str
+    credential: SealedCredential
+
+
+@frozen(kw_only=True)
 class RefreshOpen:
     """What opening a refresh brought: the lease and the credential to refresh from, read in the same unit."""
 
     lease: Lease
     connection: Connection
     credential: SealedCredential
+    abandoned: AbandonedRefresh | None = None
+    """Set where somebody else began with the same credential and never said how it ended."""
+
+
+@frozen(kw_only=True)
+class RefreshHistory:
+    """What was tried with one version of a credential."""
+
+    failed: int = 0
+    """Attempts that failed without spending anything."""
+    retry_in: float = 0.0
+    """Seconds until the next attempt may be made, by the database's clock; 0 when it may be made now."""
+    unknown: int = 0
+    """Attempts of which nobody knows whether they spent the refresh token."""
+    unknown_age: float = 0.0
+    """Seconds since the request of the first of these left, by the database's clock."""
+    late: LateToken | None = None
+    """The token that came to a holder after its lease, if one did; the newest."""
 
 
 @frozen(kw_only=True)
@@ -479,6 +517,18 @@ class ConnectStart:
     attempt_id: str
     binding: SecretStr
     expires_at: datetime
+
+
+@frozen(kw_only=True)
+class DevicePrompt:
+    """What a person needs to consent on another device (RFC 8628 §3.3)."""
+
+    url: str
+    """The page; it may have the code in it already."""
+    verification_uri: str
+    """The page as a person types it."""
+    user_code: str
+    """What it asks for."""
 
 
 @frozen(kw_only=True)

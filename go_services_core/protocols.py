@@ -117,10 +117,23 @@ class AuthStart:
 
     url: str
     memory: Mapping[str, SecretStr] = field(factory=dict)
+    user_code: str | None = None
+    """What the person types at ``verification_uri``, for a consent on another device (RFC 8628 §3.3)."""
+    verification_uri: str | None = None
+    """The address to show with ``user_code``; ``url`` may have the code in it already."""
+    interval: float | None = None
+    """Seconds between two questions, of a flow that ``polls``."""
 
 
 class AuthFlow(Protocol):
-    """One way to obtain, renew and give back a credential."""
+    """One way to obtain, renew and give back a credential.
+
+    A flow may also have ``renewable(auth: AuthSpec, tokens: TokenSet) -> bool``, which says whether it can renew these
+    tokens. Without it, tokens can be renewed where the record is ``refreshable`` and there is a refresh token.
+
+    A flow with ``polls = True`` has no callback: ``complete`` is called with ``begin``'s memory until it raises
+    something else than ``AuthorizationPending``, whose ``retry_after`` is the memory's ``interval`` from then on.
+    """
 
     interactive: bool
     """Whether ``begin`` leads to a consent page; if not, ``complete`` takes what the person typed."""

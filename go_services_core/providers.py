@@ -20,15 +20,13 @@ from .config.layers import Config
 from .config.roots import DeclaredProvider, ProviderCommon
 from .config.structure import Reader, fields_of
 from .errors import BadInput, CapabilityUnsupported, ConfigError, OperationNotFound, ProviderNotFound, nearest
+from .hosts import DEFAULT_PORTS, PLAIN_URL, host_of, is_on_hosts
 from .refs import Ref
 from .secret import SecretStr
 from .specs import ApiSpec, AuthSpec, Capability, Operation, ProviderSpec
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
-_PLAIN_URL: Final = re.compile(r"[!-~]+")
-"""What the URL of a request may be made of: printable ASCII, without spaces."""
 
 
 @frozen(kw_only=True)
@@ -97,22 +95,7 @@ class ProviderInstance:
 
         ``http`` is allowed only where the API's own base URL is ``http``. ``*.domain`` does not match ``domain``.
         """
-        try:
-            parts = urlsplit(url)
-            host, port = (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme)
-        except ValueError:
-            return False
-        if "\\" in url or not _PLAIN_URL.fullmatch(url) or "@" in parts.netloc or not host:
-            return False
-        if parts.scheme != "https" and not (parts.scheme == "http" and self._is_plain_http):
-            return False
-        for pattern in self.hosts:
-            name, wanted = _host_and_port(pattern)
-            if port != (wanted or _DEFAULT_PORTS[parts.scheme]):
-                continue
-            if host == name or (name.startswith("*.") and host.endswith(name[1:]) and host != name[2:]):
-                return True
-        return False
+        return is_on_hosts(url, self.hosts, plain_http=self._is_plain_http)
 
     @property
     def _is_plain_http(self) -> bool:
@@ -368,20 +351,9 @@ def _is_base_url(url: str) -> bool:
         port_is_valid = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    plain = not (parts.query or parts.fragment or "@" in parts.netloc) and _PLAIN_URL.fullmatch(url) is not None
-    return port_is_valid and plain and parts.scheme in _DEFAULT_PORTS and bool(parts.hostname)
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc) and PLAIN_URL.fullmatch(url) is not None
+    return port_is_valid and plain and parts.scheme in DEFAULT_PORTS and bool(parts.hostname)
 
 
 def _hosts(api: ApiSpec) -> tuple[str, ...]:
-    parts = urlsplit(api.base_url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else (parts.hostname or "")
-    own = host if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f"{host}:{parts.port}"
-    return tuple(dict.fromkeys(name.lower() for name in (own, *api.hosts)))
-
-
-def _host_and_port(pattern: str) -> tuple[str, int | None]:
-    if pattern.startswith("["):
-        host, _, rest = pattern[1:].partition("]")
-        return host, int(rest[1:]) if rest.startswith(":") else None
-    host, colon, port = pattern.partition(":")
-    return host, int(port) if colon and port.isdigit() else None
+    return tuple(dict.fromkeys(name.lower() for name in (host_of(api.base_url), *api.hosts)))

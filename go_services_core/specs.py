@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from attrs.validators import and_, ge, in_, instance_of, le, matches_re
 
 if TYPE_CHECKING:
@@ -21,11 +21,27 @@ if TYPE_CHECKING:
 
 Rotation = Literal["none", "single-use", "single-use-grace"]
 RevocationScope = Literal["token", "grant"]
+ClientAuth = Literal["basic", "post", "none"]
 FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log", "sealed")
 
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+_RENAMED = ("client_id", "client_secret", "redirect_uri", "scope", "code", "refresh_token", "audience", "resource")
+_OWN_NAMES = {*_RENAMED, "state", "nonce", "response_type", "grant_type", "code_challenge", "code_verifier"}
+
+
+def _renames(record: object, attribute: Attribute[Mapping[str, str]], value: Mapping[str, str]) -> None:
+    """Only names that vendors do change, each to one that no other parameter has."""
+    unknown = sorted(set(value) - set(_RENAMED))
+    if unknown:
+        raise ValueError(f"parameters cannot rename {unknown[0]!r}; it can rename {', '.join(_RENAMED)}")
+    names = list(value.values())
+    taken = sorted(name for name in names if not name or name in _OWN_NAMES or names.count(name) > 1)
+    if taken:
+        raise ValueError(f"parameters gives a parameter the name {taken[0]!r}, which is another one's")
 
 
 # --- how a provider authenticates ----------------------------------------------------------------------------------
@@ -43,29 +59,105 @@ class AuthSpec(Protocol):
 
 
 @frozen(kw_only=True)
-class OAuth2Code:
+class OAuth2Client:
+    """What every OAuth 2.0 record says of its server and of how the client talks to it (RFC 6749)."""
+
+    kind: ClassVar[str]
+    token_url: str
+    revocation_url: str | None = None
+    """RFC 7009; without one, disconnecting only destroys the stored credential."""
+    introspection_url: str | None = None
+    """RFC 7662."""
+    default_grants: tuple[str, ...] = ()
+    scope_separator: str = " "
+    client_auth: ClientAuth = field(default="basic", validator=in_(("basic", "post", "none")))
+    """How the client authenticates at the token endpoint (RFC 6749 §2.3.1)."""
+    parameters: Mapping[str, str] = field(factory=dict, validator=_renames)
+    """Names of parameters at a provider that has its own: ``{"client_id": "client_key"}``."""
+    extra_token: Mapping[str, str] = field(factory=dict)
+    """Further parameters of the token requests; they replace none of the flow's own."""
+    resource: tuple[str, ...] = field(default=(), converter=_tuple)
+    """Where the token shall be used (RFC 8707 §2): absolute URIs without fragment."""
+    token_response: Mapping[str, str] = field(factory=dict)
+    """Where the token answer has a field that is not at its top: ``{"access_token": "authed_user.access_token"}``.
+
+    The paths are dotted, alternatives are separated by ``|``, and the field is read nowhere else. A name that no OAuth
+    answer has is kept as a secret in ``TokenSet.extra``.
+    """
+    default_lifetime: float | None = None
+    """Seconds an access token lives when the answer has no ``expires_in``; None means that it does not expire."""
+    refresh_margin: float | None = None
+    """Seconds before its end that an access token is renewed; None means a tenth of its life, at most 5 minutes."""
+    revocation_scope: RevocationScope = "token"
+    signer: str = "bearer"
+
+
+@frozen(kw_only=True)
+class OAuth2Code(OAuth2Client):
     """OAuth 2.0 authorization code (RFC 6749 §4.1) with PKCE (RFC 7636)."""
 
     kind: ClassVar[str] = "oauth2_auth_code"
     authorize_url: str
-    token_url: str
-    revocation_url: str | None = None
+    par_url: str | None = None
+    """Where the authorization request is pushed to (RFC 9126); the browser then carries only a reference to it."""
     issuer: str | None = None
     """Expected in the callback's ``iss`` (RFC 9207) when set."""
-    default_grants: tuple[str, ...] = ()
-    scope_separator: str = " "
-    pkce: Literal["S256", "off"] = "S256"
-    client_auth: Literal["basic", "post", "none"] = "basic"
-    """How the client authenticates at the token endpoint (RFC 6749 §2.3.1)."""
+    authorization_response_iss: bool = True
+    """Whether a callback without ``iss`` is refused; False for an issuer that does not send it."""
+    pkce: Literal["S256", "hex", "plain", "off"] = field(default="S256", validator=in_(("S256", "hex", "plain", "off")))
+    """``hex`` is S256 with the digest in hexadecimal, as TikTok has it for desktop apps. ``plain`` and ``off`` are for
+    servers that know nothing better."""
+    response_mode: Literal["query", "form_post"] | None = None
+    """How the callback arrives, where the provider has to be told."""
     extra_authorize: Mapping[str, str] = field(factory=dict)
     """Further parameters of the authorization request."""
-    default_lifetime: float | None = None
-    """Seconds an access token lives when the answer has no ``expires_in``; None means that it does not expire."""
     refreshable: bool = True
     rotation: Rotation = "single-use"
     """What happens to a refresh token that was used; the careful answer is the default."""
-    revocation_scope: RevocationScope = "token"
-    signer: str = "bearer"
+    rotation_grace: float | None = None
+    """With ``single-use-grace``: seconds for which a refresh token that was used may be used again."""
+
+
+@frozen(kw_only=True)
+class DeviceCode(OAuth2Client):
+    """OAuth 2.0 device authorization (RFC 8628): the person consents on another device."""
+
+    kind: ClassVar[str] = "oauth2_device_code"
+    device_authorization_url: str
+    refreshable: bool = True
+    rotation: Rotation = "single-use"
+    """As in ``OAuth2Code``."""
+    rotation_grace: float | None = None
+    """As in ``OAuth2Code``."""
+
+
+@frozen(kw_only=True)
+class ClientCredentials(OAuth2Client):
+    """OAuth 2.0 client credentials (RFC 6749 §4.4): the application acts for itself."""
+
+    kind: ClassVar[str] = "oauth2_client_credentials"
+    audience: tuple[str, ...] = field(default=(), converter=_tuple)
+    """Sent as ``audience``, where the server wants that instead of ``resource``."""
+    refreshable: bool = True
+
+
+@frozen(kw_only=True)
+class TokenExchange(OAuth2Client):
+    """OAuth 2.0 token exchange (RFC 8693): a token of somebody else's becomes one for this provider."""
+
+    kind: ClassVar[str] = "oauth2_token_exchange"
+    subject_token_type: str = "urn:ietf:params:oauth:token-type:access_token"
+    """Type of what is exchanged, unless ``subject_token_type`` is given with it (RFC 8693 §3)."""
+    requested_token_type: str | None = None
+    """Type of what is asked for; an answer of another type is refused."""
+    audience: tuple[str, ...] = field(default=(), converter=_tuple)
+    """Logical names of the services where the token shall be used."""
+    refreshable: bool = True
+    """Whether the subject token is kept, so that it can be exchanged again."""
+    rotation: Rotation = "single-use"
+    """Of the refresh token, where the exchange gives one; as in ``OAuth2Code``."""
+    rotation_grace: float | None = None
+    """As in ``OAuth2Code``."""
 
 
 @frozen(kw_only=True)

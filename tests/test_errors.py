@@ -44,6 +44,8 @@ CODES = {
     "SERVICE_EMBEDDED_EXCHANGE_FAILED",
     "SERVICE_REPLAY_DETECTED",
     "SERVICE_REFRESH_LOCKED",
+    "SERVICE_REFRESH_BACKING_OFF",
+    "SERVICE_REFRESH_UNKNOWN",
     "SERVICE_PERMISSION_DENIED",
     "SERVICE_PROVIDER_OPERATION_FAILED",
     "SERVICE_SYNC_JOB_NOT_FOUND",
@@ -112,7 +114,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 22
+    assert len(CODES) == 24
 
 
 @each_class

@@ -11,7 +11,7 @@ from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
 from ..signing.sigv4 import AwsKeys
-from ..specs import AssumeRole, AwsSigV4
+from ..specs import AssumeRole, AuthSpec, AwsSigV4
 from .sts import assume_role, read_role_keys
 from .typed import take
 
@@ -74,6 +74,10 @@ class AwsSigV4Flow:
         if "session_token" in typed:
             source["source_session_token"] = typed.pop("session_token")
         return (yield from _assume(ctx, role, {**typed, **source}))
+
+    def renewable(self, auth: AuthSpec, tokens: TokenSet) -> bool:
+        """Whether these are keys of a role: those that assume it are kept with them."""
+        return "source_access_key_id" in tokens.extra
 
     def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
         """Assume the role again with the keys that were typed; keys without a role are not renewed.

@@ -1,21 +1,27 @@
-"""OAuth 2.0 authorization code with PKCE S256, refresh and revocation (RFC 6749 §4.1 and §6, RFC 7636, RFC 7009)."""
+"""OAuth 2.0 authorization code with PKCE (RFC 6749 §4.1, RFC 7636).
+
+The request may be pushed (RFC 9126), the callback's issuer is checked (RFC 9207), the token may be meant for certain
+resources (RFC 8707), and an OpenID Connect request carries a nonce (OpenID Connect Core §3.1.2.1).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Mapping
-from urllib.parse import quote_plus, urlencode
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from urllib.parse import urlencode
 
-from ..errors import CallbackRefused, ReauthRequired, StateInvalid, TokenEndpointError
-from ..http import HttpRequest, HttpResponse
+from ..errors import CallbackRefused, PushedRequestRefused, StateInvalid
+from ..http import HttpResponse
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..redaction import scrub
 from ..secret import SecretStr
 from ..specs import OAuth2Code
-from .token_response import parse_token_response
+from .revocation import revoke_tokens
+from .token_endpoint import client_request, refresh_request, renamed, token_request
+from .token_response import read_answer
 
 
 class OAuth2CodeFlow:
@@ -25,8 +31,12 @@ class OAuth2CodeFlow:
     fields: tuple[str, ...] = ()
 
     def begin(self, ctx: AuthContext) -> Flow[AuthStart]:
-        """The authorization URL (RFC 6749 §4.1.1) and the PKCE verifier to remember."""
-        yield from ()  # a generator like every flow, though nothing has to be asked
+        """The authorization URL (RFC 6749 §4.1.1); the PKCE verifier and the nonce are to remember.
+
+        Raises:
+            PushedRequestRefused: the provider did not take the pushed request; the browser gets no other.
+            RateLimited, ProviderUnavailable: the endpoint that it is pushed to asks to wait, or is failing.
+        """
         auth = _record(ctx)
         assert ctx.state is not None
         query = {
@@ -37,21 +47,37 @@ class OAuth2CodeFlow:
         }
         if ctx.requested:
             query["scope"] = auth.scope_separator.join(ctx.requested)
+        if auth.response_mode is not None:
+            query["response_mode"] = auth.response_mode
         memory: dict[str, SecretStr] = {}
-        if auth.pkce == "S256":
-            verifier = urlsafe_b64encode(ctx.random(32)).rstrip(b"=")
-            challenge = urlsafe_b64encode(hashlib.sha256(verifier).digest()).rstrip(b"=")
-            query |= {"code_challenge": challenge.decode(), "code_challenge_method": "S256"}
-            memory["code_verifier"] = SecretStr(verifier.decode())
+        if auth.pkce != "off":
+            verifier = _random_text(ctx)
+            method, challenge = _CHALLENGES[auth.pkce]
+            query |= {"code_challenge": challenge(verifier), "code_challenge_method": method}
+            memory["code_verifier"] = SecretStr(verifier)
+        if "openid" in ctx.requested:
+            query["nonce"] = _random_text(ctx)
+            memory["nonce"] = SecretStr(query["nonce"])
         query = {**auth.extra_authorize, **query}  # ours win: a record cannot fix the state or the redirect URI
+        resources = [("resource", where) for where in auth.resource]
+        if auth.par_url is None:
+            pairs = renamed(auth, [*query.items(), *resources])
+        else:
+            reference = yield from _push(ctx, auth.par_url, query, resources, memory)
+            pairs = [*renamed(auth, [("client_id", ctx.settings.client_id)]), ("request_uri", reference)]
         joiner = "&" if "?" in auth.authorize_url else "?"
-        return AuthStart(url=f"{auth.authorize_url}{joiner}{urlencode(query)}", memory=memory)
+        return AuthStart(url=f"{auth.authorize_url}{joiner}{urlencode(pairs)}", memory=memory)
 
     def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
-        """Exchange the code (RFC 6749 §4.1.3) after checking ``iss`` (RFC 9207 §2.4)."""
+        """Exchange the code (RFC 6749 §4.1.3) after checking ``iss`` (RFC 9207 §2.4).
+
+        Raises:
+            StateInvalid: the callback is of another issuer, or of none although its issuer says so.
+            CallbackRefused: the provider or the person ended the consent, or there is no code.
+            InvalidGrant, TokenEndpointError, RateLimited, ProviderUnavailable: as ``parse_token_response``.
+        """
         auth = _record(ctx)
-        if auth.issuer is not None and not hmac.compare_digest(params.get("iss", "").encode(), auth.issuer.encode()):
-            raise StateInvalid("The callback does not come from the provider's issuer (parameter iss).", field="iss")
+        _check_issuer(auth, params)
         if "error" in params:
             said = scrub(params["error"], (ctx.state,), limit=80)
             why = params.get("error_description")
@@ -64,61 +90,76 @@ class OAuth2CodeFlow:
         verifier = ctx.memory.get("code_verifier")
         if verifier is not None:
             fields["code_verifier"] = verifier.reveal()
-        response: HttpResponse = yield client_request(ctx, auth.token_url, fields)
-        return parse_token_response(
-            response,
-            now=ctx.now,
-            default_lifetime=auth.default_lifetime,
-            sent=(SecretStr(code), verifier, ctx.settings.client_secret),
-        )
+        tokens = yield from token_request(ctx, fields, sent=(SecretStr(code), verifier))
+        return (yield from self.accept(ctx, tokens, SecretStr(code)))
+
+    def accept(self, ctx: AuthContext, tokens: TokenSet, code: SecretStr) -> Flow[TokenSet]:
+        """The tokens of a consent, before anything is believed of them or kept.
+
+        A strategy that verifies ID tokens overrides this: ``ctx.memory["nonce"]`` is what the request carried, and
+        ``code`` what ``c_hash`` is of (OpenID Connect Core §3.1.3.7). Here an ID token is kept and never read.
+        """
+        yield from ()
+        return tokens
 
     def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
-        """Exchange the refresh token (RFC 6749 §6); an answer without a new one keeps the old."""
-        auth = _record(ctx)
-        held = credential.tokens.refresh_token
-        if held is None:
-            raise ReauthRequired("The connection has no refresh token.")
-        fields = {"grant_type": "refresh_token", "refresh_token": held.reveal()}
-        response: HttpResponse = yield client_request(ctx, auth.token_url, fields)
-        return parse_token_response(
-            response,
-            now=ctx.now,
-            default_lifetime=auth.default_lifetime,
-            refreshing=True,
-            sent=(held, credential.tokens.access_token, ctx.settings.client_secret),
-        )
+        """As ``refresh_request``."""
+        return (yield from refresh_request(ctx, credential))
 
     def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
-        """Revoke the refresh token, then the access token (RFC 7009 §2.1).
-
-        Where revoking a token ends the whole grant, the refresh token alone is enough.
-        """
-        auth = _record(ctx)
-        if auth.revocation_url is None:
-            return False
-        tokens = credential.tokens
-        held = [("refresh_token", tokens.refresh_token), ("access_token", tokens.access_token)]
-        given = [(hint, token) for hint, token in held if token is not None]
-        if auth.revocation_scope == "grant":
-            given = given[:1]
-        for hint, token in given:
-            fields = {"token": token.reveal(), "token_type_hint": hint}
-            response: HttpResponse = yield client_request(ctx, auth.revocation_url, fields)
-            if response.status != 200:
-                raise TokenEndpointError(f"The revocation endpoint answered with status {response.status}.")
-        return True
+        """As ``revoke_tokens``."""
+        return (yield from revoke_tokens(ctx, credential))
 
 
-def client_request(ctx: AuthContext, url: str, fields: Mapping[str, str]) -> HttpRequest:
-    """A form request on which the client has authenticated itself (RFC 6749 §2.3.1)."""
-    auth = _record(ctx)
-    client_id, secret = ctx.settings.client_id, ctx.settings.client_secret
-    if auth.client_auth == "none" or secret is None:
-        return HttpRequest.form(url, {**fields, "client_id": client_id})
-    if auth.client_auth == "post":
-        return HttpRequest.form(url, {**fields, "client_id": client_id, "client_secret": secret.reveal()})
-    pair = f"{quote_plus(client_id)}:{quote_plus(secret.reveal())}".encode()
-    return HttpRequest.form(url, fields, headers=(("Authorization", f"Basic {b64encode(pair).decode()}"),))
+def _push(
+    ctx: AuthContext,
+    url: str,
+    query: Mapping[str, str],
+    resources: list[tuple[str, str]],
+    memory: Mapping[str, SecretStr],
+) -> Flow[str]:
+    """Push the request and give its reference (RFC 9126 §2)."""
+    response: HttpResponse = yield client_request(ctx, url, query, repeated=resources)
+    said = read_answer(
+        response,
+        now=ctx.now,
+        endpoint="endpoint for pushed authorization requests",
+        sent=(ctx.state, ctx.settings.client_secret, *memory.values()),
+        refused=PushedRequestRefused,
+        invalid=PushedRequestRefused,
+    )
+    reference = said.get("request_uri")
+    if not isinstance(reference, str) or not reference:
+        raise PushedRequestRefused("The answer to the pushed authorization request has no request_uri.")
+    return reference
+
+
+def _check_issuer(auth: OAuth2Code, params: Mapping[str, str]) -> None:
+    given = params.get("iss")
+    if auth.issuer is None or (given is None and not auth.authorization_response_iss):
+        return
+    if not hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), auth.issuer.encode()):
+        raise StateInvalid("The callback does not come from the provider's issuer (parameter iss).", field="iss")
+
+
+def _s256(verifier: str) -> str:
+    return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+def _hex(verifier: str) -> str:
+    return hashlib.sha256(verifier.encode()).hexdigest()
+
+
+_CHALLENGES: Mapping[str, tuple[str, Callable[[str], str]]] = {
+    "S256": ("S256", _s256),
+    "hex": ("S256", _hex),
+    "plain": ("plain", str),
+}
+"""What a record's ``pkce`` stands for: method and challenge (RFC 7636 §4.2)."""
+
+
+def _random_text(ctx: AuthContext) -> str:
+    return urlsafe_b64encode(ctx.random(32)).rstrip(b"=").decode()
 
 
 def _record(ctx: AuthContext) -> OAuth2Code:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,7 @@ from .session import Session, pass_session
 
 if TYPE_CHECKING:
     from ..blocking import BlockingRuntime
-    from ..model import Connection, Scope
+    from ..model import Connection, DevicePrompt, Scope
     from ..providers import ProviderInstance
     from ..secret import SecretStr
 
@@ -49,7 +50,8 @@ def connect(
     """Connect an account at PROVIDER for a scope.
 
     Opens the consent page and receives the callback on 127.0.0.1, so run it where the browser is. For a token or key
-    that was issued already, it asks for it and does not show it; it may also come from standard input.
+    that was issued already, it asks for it and does not show it; it may also come from standard input. For a consent
+    on another device it prints the page and the code, and waits for the answer.
 
     \b
     go-services connect github --scope user:1
@@ -66,7 +68,11 @@ def connect(
             what = (", ".join(grants) or "the default grants") if flow.interactive else ", ".join(flow.fields)
             click.echo(f"Would {asks} {what} and connect {provider} by {kind} for {scope}.")
             return
-        if flow.interactive:
+        if getattr(flow, "polls", False):
+            connection = runtime.connect_device(
+                provider, scope=scope, show=partial(_show, no_browser=no_browser), grants=grants, auth=kind
+            )
+        elif flow.interactive:
             connection = _consented(runtime, provider, scope, kind, grants, port, timeout, no_browser)
         else:
             connection = runtime.establish(provider, scope=scope, fields=_typed(flow.fields), auth=kind)
@@ -84,6 +90,12 @@ def _instance(runtime: BlockingRuntime, provider: str) -> ProviderInstance:
             "provider", provider, known, hint="`go-services providers list` shows what can be connected."
         )
     return known[provider]
+
+
+def _show(prompt: DevicePrompt, *, no_browser: bool) -> None:
+    click.echo(f"Consent on any device: {prompt.verification_uri}\nwith the code {prompt.user_code}", err=True)
+    if not no_browser:
+        click.launch(prompt.url)
 
 
 def _typed(fields: tuple[str, ...]) -> dict[str, SecretStr]:

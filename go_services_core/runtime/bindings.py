@@ -44,9 +44,12 @@ def idempotency(kind: LedgerKind, key: str) -> Binding:
 
 
 def binding_of(row: SealedRow) -> Binding:
-    """Of a row as the store lists it: each kind of row is a purpose of its own."""
+    """Of a row as the store lists it: each kind of row is a purpose of its own.
+
+    What an intent keeps is a credential, bound as the version that it becomes when it is adopted.
+    """
     return Binding(
-        purpose=row.kind,
+        purpose="credential" if row.kind == "intent" else row.kind,
         provider_id=row.provider_id,
         scope=row.scope,
         record_id=_bounded(row.record_id),

@@ -37,6 +37,7 @@ from .payload import (
     encode_memory,
     encode_tokens,
 )
+from .refresh_rules import renewable
 from .requests import headers_of
 from .settings_secrets import drive
 
@@ -58,18 +59,16 @@ async def connect(
     connection_id: str | None,
 ) -> ConnectStart:
     """Begin a consent; see ``Runtime.connect``."""
-    instance = core.instance(provider_id)
-    record = instance.auth(auth)
-    _check_scope_type(instance, scope)
-    if isinstance(grants, str):
-        raise BadInput("Grants are a list of names, not one text.", field="grants")
-    if connection_id is not None:
-        known = await core.store.connections.get(connection_id)
-        if (known.provider_id, known.scope) != (instance.id, scope):
-            raise BadInput("The connection belongs to another provider or scope.", field="connection_id")
+    instance, record, requested = await asked(
+        core, provider_id, scope=scope, grants=grants, auth=auth, connection_id=connection_id
+    )
+    if getattr(core.flow(record.kind), "polls", False):
+        raise BadInput(
+            f"The kind {record.kind} of provider {instance.id} is consented to on another device and has no callback.",
+            hint="Use Runtime.connect_device.",
+            field="auth",
+        )
     redirect_uri = _redirect_uri(core, instance, scope, redirect_uri, reconsent=connection_id is not None)
-    defaults: tuple[str, ...] = getattr(record, "default_grants", ())
-    requested = tuple(dict.fromkeys(grants)) or instance.grants or defaults
     state, binding = (SecretStr(_random_text(core)) for _ in range(2))
     ctx = core.auth_context(instance, record, scope, redirect_uri=redirect_uri, state=state, requested=requested)
     start: AuthStart = await drive(core, instance, lambda: core.flow(record.kind).begin(ctx))
@@ -91,6 +90,33 @@ async def connect(
     )
     await core.store.connections.begin_attempt(attempt)
     return ConnectStart(url=start.url, attempt_id=attempt_id, binding=binding, expires_at=attempt.expires_at)
+
+
+async def asked(
+    core: Core,
+    provider_id: str,
+    *,
+    scope: Scope,
+    grants: Iterable[str],
+    auth: str | None,
+    connection_id: str | None,
+) -> tuple[ProviderInstance, AuthSpec, tuple[str, ...]]:
+    """Who is asked for a consent, how, and for which grants.
+
+    Raises:
+        BadInput: that cannot be asked for, or ``connection_id`` is another provider's or scope's.
+    """
+    instance = core.instance(provider_id)
+    record = instance.auth(auth)
+    _check_scope_type(instance, scope)
+    if isinstance(grants, str):
+        raise BadInput("Grants are a list of names, not one text.", field="grants")
+    if connection_id is not None:
+        known = await core.store.connections.get(connection_id)
+        if (known.provider_id, known.scope) != (instance.id, scope):
+            raise BadInput("The connection belongs to another provider or scope.", field="connection_id")
+    defaults: tuple[str, ...] = getattr(record, "default_grants", ())
+    return instance, record, tuple(dict.fromkeys(grants)) or instance.grants or defaults
 
 
 async def complete(
@@ -117,7 +143,9 @@ async def complete(
         memory=decode_memory(opened),
     )
     tokens: TokenSet = await drive(core, instance, lambda: core.flow(record.kind).complete(ctx, fields))
-    return await _establish(core, instance, record, attempt.scope, attempt.requested, tokens, attempt.connection_id)
+    return await establish_tokens(
+        core, instance, record, attempt.scope, attempt.requested, tokens, attempt.connection_id
+    )
 
 
 async def establish(
@@ -137,10 +165,10 @@ async def establish(
     typed = {name: value.reveal() if isinstance(value, SecretStr) else value for name, value in fields.items()}
     ctx = core.auth_context(instance, record, scope)
     tokens: TokenSet = await drive(core, instance, lambda: flow.complete(ctx, typed))
-    return await _establish(core, instance, record, scope, (), tokens, None)
+    return await establish_tokens(core, instance, record, scope, (), tokens, None)
 
 
-async def _establish(
+async def establish_tokens(
     core: Core,
     instance: ProviderInstance,
     record: AuthSpec,
@@ -149,6 +177,12 @@ async def _establish(
     tokens: TokenSet,
     expected: str | None,
 ) -> Connection:
+    """Commit new tokens as the connection of the account that the provider says they are of.
+
+    Raises:
+        AccountMismatch: it is another connection than ``expected``.
+        AuthError, ProfileNotFound, ProviderError: the provider does not say whose they are.
+    """
     account, told = await _account(core, instance, record, scope, tokens)
     granted = tokens.granted if tokens.granted is not None else told
     if granted is None and core.flow(record.kind).interactive:
@@ -178,7 +212,7 @@ async def _establish(
             granted=granted,
             expires_at=tokens.expires_at,
             refresh_expires_at=tokens.refresh_expires_at,
-            refreshable=tokens.refresh_token is not None and getattr(record, "refreshable", False),
+            refreshable=renewable(core.flow(record.kind), record, tokens),
             created_at=now,
         )
         change = Establish(

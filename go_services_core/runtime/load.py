@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from ..errors import ReauthRequired
 from ..model import Connection, Credential, SealedCredential
 from ..protocols import SigningKey
 from . import bindings
 from .core import Core, Loaded
 from .payload import decode_credential
+from .refresh_rules import renew_at
 from .secret_state import UNREADABLE, mark_readable, mark_unreadable
-
-MARGIN = timedelta(minutes=5)
-"""A token is renewed this long before it ends, or a tenth of its life if that is shorter."""
 
 
 async def load(core: Core, connection_id: str) -> Loaded:
@@ -83,11 +79,7 @@ def remember(
     """Cache a connection and what was opened of it, unless something was forgotten after ``since``."""
     instance = core.instance(connection.provider_id)
     auth = instance.auth(connection.auth_kind)
-    renew_at = None
     expires_at = credential.tokens.expires_at
-    if credential.refreshable and expires_at is not None:
-        life = expires_at - row.created_at
-        renew_at = expires_at - min(MARGIN, life / 10)
     now = core.clock.monotonic()
     loaded = Loaded(
         connection=connection,
@@ -95,7 +87,7 @@ def remember(
         instance=instance,
         signer=core.signer(auth.signer),
         key=SigningKey(secret=credential.tokens.access_token, auth=auth, credential=credential),
-        renew_at=renew_at,
+        renew_at=renew_at(auth, row, expires_at) if credential.refreshable and expires_at is not None else None,
         until=now + core.settings.cache_seconds,
     )
     cache = core.cache

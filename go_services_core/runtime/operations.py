@@ -189,7 +189,7 @@ async def _call(core: Core, loaded: Loaded, operation: Operation, request: HttpR
     attempts = 1
     if response.status == 401 and loaded.credential.refreshable:
         core.forget(loaded.connection.id)
-        renewed = await refresh(core, loaded.connection.id, used=loaded.credential.version)
+        renewed = await refresh(core, loaded.connection.id, used=loaded.credential.version, refused=True)
         if renewed.credential.version != loaded.credential.version:
             loaded, attempts = renewed, 2
             response = await _send(core, loaded, operation, request)

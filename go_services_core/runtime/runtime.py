@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..model import (
     Connection,
     ConnectStart,
     Decision,
+    DevicePrompt,
     Disconnected,
     Drained,
     Health,
@@ -34,6 +35,7 @@ from ..model import (
 from ..secret import SecretStr
 from . import connect as _connect
 from . import delivery as _delivery
+from . import device as _device
 from . import disconnect as _disconnect
 from . import due as _due
 from . import inbound as _inbound
@@ -143,6 +145,46 @@ class Runtime:
             connection_id=connection_id,
         )
 
+    async def connect_device(
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        show: Callable[[DevicePrompt], Any],
+        grants: Iterable[str] = (),
+        auth: str | None = None,
+        connection_id: str | None = None,
+    ) -> Connection:
+        """Connect by a consent on another device (RFC 8628), asking the provider until the person has decided.
+
+        The attempt lives in this call: when it is cancelled or its process ends, the person starts again.
+
+        Args:
+            provider_id: the configured provider.
+            scope: whose connection it will be.
+            show: called once, with the page and the code that the person needs; it must not block.
+            grants: what to ask for; else the provider's defaults.
+            auth: the kind of authentication; else the provider's first.
+            connection_id: consent again for this connection; another account is then refused.
+
+        Raises:
+            ProviderNotFound: with the nearest known id.
+            BadInput: the kind is not consented to on another device.
+            CallbackRefused: the person refused.
+            StateExpired: the person did not decide in the time that the provider gave.
+            TokenEndpointError: the provider refused or answered nonsense.
+            AccountMismatch: the person consented with another account than ``connection_id``'s.
+        """
+        return await _device.connect_device(
+            self._core,
+            provider_id,
+            scope=scope,
+            show=show,
+            grants=grants,
+            auth=auth,
+            connection_id=connection_id,
+        )
+
     async def complete(
         self, params: str | Mapping[str, str] | Iterable[tuple[str, str]], *, binding: SecretStr | str
     ) -> Connection:
@@ -182,6 +224,9 @@ class Runtime:
 
         Raises:
             ReauthRequired: the provider says that the grant is over, or the kind cannot be renewed.
+            RefreshBackingOff: the last renewal failed, and it is not time for the next; nothing was sent.
+            RefreshUnknown: nobody knows whether the last renewal spent the refresh token; nothing was sent, or the one
+                attempt to recover has ended so as well.
             RefreshLocked: another process is renewing it and did not finish in time.
             TokenEndpointError, ProviderError, TransportError: it failed; the connection stays as it was.
         """

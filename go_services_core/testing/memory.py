@@ -14,12 +14,8 @@ from attrs import evolve
 from ..clock import Clock, SystemClock, uuid7
 from ..errors import (
     AccountMismatch,
-    BadInput,
     BindingMismatch,
     Conflict,
-    InvalidTransition,
-    ReauthRequired,
-    RefreshLocked,
     StateExpired,
     StateUnknown,
     StateUsed,
@@ -31,10 +27,8 @@ from ..model import (
     Establish,
     Event,
     GrantSnapshot,
-    Lease,
     MigrationStep,
     Page,
-    RefreshOpen,
     Scope,
     SealedCredential,
     SecretState,
@@ -43,20 +37,13 @@ from ..model import (
 from .memory_history import prune
 from .memory_ledgers import Budgets, Leases, Log, Once
 from .memory_queues import Queues
+from .memory_refresh import Refreshes, break_refresh, not_empty
 from .memory_resources import Resources
 from .memory_sealed import SealedValues
-from .memory_tables import Consent, Hold, Tables, page
+from .memory_tables import Consent, Tables, page
 
 
-def _not_empty(credential: SealedCredential) -> None:
-    if not credential.sealed.ciphertext:
-        raise BadInput("A credential needs a ciphertext; this one is empty.", field="credential.sealed")
-
-
-class Connections:
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
+class Connections(Refreshes):
     async def begin_attempt(self, attempt: Attempt) -> None:
         if attempt.state_hash in self._tables.attempts:
             raise Conflict("There is an attempt of that state already.")
@@ -80,7 +67,7 @@ class Connections:
 
     async def establish(self, change: Establish) -> tuple[Connection, int]:
         tables, wanted, new = self._tables, change.connection, change.credential
-        _not_empty(new)
+        not_empty(new)
         known, version = await self.next_version(wanted.provider_id, wanted.scope, wanted.external_account_id)
         if change.expected_connection_id is not None and change.expected_connection_id != known:
             raise AccountMismatch(metadata={"connection_id": change.expected_connection_id})
@@ -117,6 +104,7 @@ class Connections:
         *,
         provider_id: str | None = None,
         scope: Scope | None = None,
+        external_account_id: str | None = None,
         status: str | None = None,
         secret_state: SecretState | None = None,
         since: datetime | None = None,
@@ -124,7 +112,13 @@ class Connections:
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Connection]:
-        wanted = {"provider_id": provider_id, "scope": scope, "status": status, "secret_state": secret_state}
+        wanted = {
+            "provider_id": provider_id,
+            "scope": scope,
+            "external_account_id": external_account_id,
+            "status": status,
+            "secret_state": secret_state,
+        }
         filters = [(name, value) for name, value in wanted.items() if value is not None]
         found = [
             (connection.id, connection)
@@ -139,61 +133,6 @@ class Connections:
         snapshots = self._tables.snapshots.get(connection_id)
         return snapshots[-1] if snapshots else None
 
-    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
-        tables = self._tables
-        resource, now = f"refresh:{connection_id}", tables.clock.now()
-        hold = tables.holds.get(resource)
-        if hold is not None and hold.owner is not None and hold.expires_at is not None and hold.expires_at > now:
-            left = (hold.expires_at - now).total_seconds()
-            raise RefreshLocked(metadata={"connection_id": connection_id, "retry_in": left})
-        connection, credential = await self.load(connection_id)
-        if connection.status != "active" or credential is None:
-            raise ReauthRequired(metadata={"connection_id": connection_id, "status": connection.status})
-        fence = (hold.fence if hold is not None else 0) + 1
-        tables.holds[resource] = Hold(owner, fence, tables.later(lease), credential.version)
-        return RefreshOpen(
-            lease=Lease(resource=resource, owner=owner, fence=fence), connection=connection, credential=credential
-        )
-
-    async def close_refresh(self, new: SealedCredential, *, lease: Lease, active_version: int, event: Event) -> None:
-        _not_empty(new)
-        tables = self._tables
-        if lease.resource != f"refresh:{new.connection_id}":
-            raise BadInput("The lease is for another connection than the credential.", field="lease")
-        hold = tables.held(lease)
-        connection = tables.connection(new.connection_id)
-        if connection.status != "active":
-            raise InvalidTransition(
-                f"A connection that is {connection.status} takes no refreshed credential.",
-                metadata={"connection_id": connection.id},
-            )
-        active = tables.active.get(connection.id)
-        if active != active_version or new.version != len(tables.credentials[connection.id]) + 1:
-            raise VersionConflict(metadata={"connection_id": connection.id, "active_version": active})
-        tables.check_new(event)
-        tables.save(new)
-        tables.change(connection, refresh_state="ok", last_error="")
-        tables.enqueue(event)
-        hold.owner = hold.expires_at = None
-
-    async def fail_refresh(
-        self, lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str = "backing_off"
-    ) -> None:
-        if state not in ("ok", "backing_off", "unknown"):
-            raise BadInput(f"A refresh state is ok, backing_off or unknown, not {state!r}.", field="state")
-        tables = self._tables
-        hold = tables.held(lease)
-        tables.check_new(event)
-        connection = tables.connection(lease.resource.removeprefix("refresh:"))
-        hold.owner = hold.expires_at = None
-        if terminal:
-            if connection.status != "active" or tables.active.get(connection.id) != hold.version:
-                return
-            tables.change(connection, status="pending_reauth", refresh_state="ok", last_error=error)
-        elif connection.status == "active":
-            tables.change(connection, refresh_state=state, last_error=error)
-        tables.enqueue(event)
-
     async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
         tables = self._tables
         connection = tables.connection(connection_id)
@@ -202,9 +141,7 @@ class Connections:
         tables.check_new(event)
         tables.credentials[connection_id] = [None] * len(tables.credentials[connection_id])
         tables.active.pop(connection_id, None)
-        hold = tables.holds.get(f"refresh:{connection_id}")
-        if hold is not None:
-            hold.owner = hold.expires_at = None
+        break_refresh(tables, connection_id)
         tables.enqueue(event)
         return tables.change(connection, status="disconnected", refresh_state="ok", last_error="")
 

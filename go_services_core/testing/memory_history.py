@@ -40,12 +40,14 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
     def since(rows: Mapping[Any, Any], time: Callable[[Any], datetime]) -> list[tuple[Any, datetime]]:
         return [(key, time(row)) for key, row in rows.items()]
 
+    over = {key: row for key, row in tables.intents.items() if tables.active.get(row.connection_id) != row.version}
     uninstalled = {key: row for key, row in tables.installations.items() if row.status == "uninstalled"}
     return {
         "service_lifecycle_outbox": (tables.events, _delivered(tables)),
         "service_webhook_deliveries": (tables.inbox, changed(tables.inbox, "processed", "quarantined")),
         "service_sync_jobs": (tables.jobs, changed(tables.jobs, "succeeded")),
         "service_oauth_attempts": (tables.attempts, since(tables.attempts, lambda row: row.attempt.expires_at)),
+        "service_refresh_intents": (tables.intents, since(over, lambda row: row.settled_at or row.sent_at)),
         "service_replay_ledger": (tables.once, since(tables.once, lambda until: until)),
         "service_idempotency": (tables.ledger, changed(tables.ledger, "done", "failed")),
         "service_notification_dispatches": (tables.dispatches, changed(tables.dispatches, "sent", "failed")),

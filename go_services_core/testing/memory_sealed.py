@@ -10,9 +10,9 @@ from attrs import evolve, frozen
 from ..errors import BadInput
 from ..model import KeyRef, KeyUse, Page, Resealed, Sealed, SealedCredential, SealedKind, SealedRow, SecretState
 from ..resources import Subscription
-from .memory_tables import Consent, Entry, Slot, Tables, page
+from .memory_tables import Consent, Entry, Intent, Slot, Tables, page
 
-KINDS: tuple[SealedKind, ...] = ("credential", "attempt", "inbox", "idempotency", "subscription")
+KINDS: tuple[SealedKind, ...] = ("credential", "attempt", "inbox", "idempotency", "subscription", "intent")
 
 
 @frozen
@@ -91,6 +91,8 @@ class SealedValues:
             yield from (cell for slot in tables.inbox.values() if (cell := self._delivery(slot)) is not None)
         elif kind == "idempotency":
             yield from (_result(key, entry, found) for key, entry in tables.ledger.items() if (found := entry.result))
+        elif kind == "intent":
+            yield from (self._late(one, kept) for one in tables.intents.values() if (kept := one.late))
         else:
             yield from (
                 self._subscription(one, found) for one in tables.subscriptions.values() if (found := one.verification)
@@ -117,6 +119,24 @@ class SealedValues:
             sealed=found.sealed,
             payload_format=found.payload_format,
             payload_version=found.payload_version,
+        )
+        return Cell(row, put)
+
+    def _late(self, intent: Intent, found: SealedCredential) -> Cell:
+        connection = self._tables.connection(intent.connection_id)
+
+        def put(value: Resealed) -> None:
+            intent.late = evolve(found, sealed=value.sealed)
+
+        row = SealedRow(
+            kind="intent",
+            id=intent.id,
+            provider_id=connection.provider_id,
+            scope=connection.scope,
+            record_id=intent.connection_id,
+            record_version=found.version,
+            connection_id=intent.connection_id,
+            sealed=found.sealed,
         )
         return Cell(row, put)
 

@@ -47,8 +47,23 @@ class Hold:
     owner: str | None = None
     fence: int = 0
     expires_at: datetime | None = None
-    version: int = 0
-    """The credential version that the refresh under this lease started from."""
+
+
+@define(kw_only=True)
+class Intent:
+    """One attempt to refresh; what came too late is kept in it."""
+
+    id: str
+    connection_id: str
+    version: int
+    resource: str
+    fence: int
+    sent_at: datetime
+    outcome: str = ""
+    error: str = ""
+    settled_at: datetime | None = None
+    retry_at: datetime | None = None
+    late: SealedCredential | None = None
 
 
 @define
@@ -108,6 +123,7 @@ class Tables:
     snapshots: dict[str, list[GrantSnapshot]] = Factory(dict)
     attempts: dict[bytes, Consent] = Factory(dict)
     holds: dict[str, Hold] = Factory(dict)
+    intents: dict[str, Intent] = Factory(dict)
     events: dict[str, Event] = Factory(dict)
     heard: dict[str, datetime] = Factory(dict)
     """Events that were handed to their handlers, and when."""

@@ -166,6 +166,8 @@ def test_typed_keys_are_not_renewable_and_a_role_is() -> None:
     assert (STATIC.refreshable, ROLE.refreshable, OPEN_ROLE.refreshable) == (False, True, True)
     tokens, _ = completed(STATIC, session_token="token-1")
     held = Credential(connection_id="c1", version=1, auth_kind="aws_sigv4", tokens=tokens)
+    assert not FLOW.renewable(STATIC, tokens)
+    assert FLOW.renewable(ROLE, credential().tokens)
     for record in (STATIC, ROLE):  # a role that the record got later has no keys to assume it with
         with pytest.raises(ReauthRequired):
             refreshed(held, record=record)

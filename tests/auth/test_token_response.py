@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from go_services_core.auth.token_response import parse_token_response
@@ -279,6 +279,7 @@ FIELDS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(body=st.binary() | FIELDS.map(lambda fields: json.dumps(fields).encode()), status=st.integers(100, 599))
 def test_no_answer_fails_untyped(body: bytes, status: int) -> None:
     for kind in ("application/json", "text/html", ""):
@@ -290,6 +291,7 @@ def test_no_answer_fails_untyped(body: bytes, status: int) -> None:
         assert tokens.access_token
 
 
+@settings(deadline=None)
 @given(fields=FIELDS)
 def test_what_is_read_can_stand_in_a_header_and_in_a_form(fields: dict[str, Any]) -> None:
     try:

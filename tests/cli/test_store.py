@@ -123,12 +123,10 @@ def test_down_undoes_the_last_migration_and_spares_rows(run: Run, ready: Path) -
     last = json.loads(run("store", "status", "--json").stdout)["latest_version"]
     assert run("store", "down", "--dry-run").stdout.startswith(f"Would undo {last} ")
     sql(
-        "INSERT INTO service_subscriptions (id, connection_id, provider_id, resource_type, resource_id, channel_id,"
-        " callback_url, status, verification_token, encryption_backend, created_at, updated_at)"
-        " VALUES ('s', 'c', 'p', 't', 'r', 'ch', 'https://app.example', 'active', x'01', 'appkey',"
-        " '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000')"
+        "INSERT INTO service_refresh_intents (id, connection_id, version, resource, fence, sent_at, payload)"
+        " VALUES ('i', 'c', 1, 'refresh:c', 1, '2026-01-01 00:00:00.000000', x'01')"
     )
-    assert "1 of service_subscriptions" in run("store", "down", code=1).stderr
+    assert "1 of service_refresh_intents" in run("store", "down", code=1).stderr
     assert json.loads(run("store", "status", "--json").stdout)["schema_version"] == last
     run("store", "down", "--force")
     assert json.loads(run("store", "status", "--json", code=1).stdout)["schema_version"] == last - 1

@@ -58,6 +58,7 @@ RUN_ELSEWHERE = {
     "docs/plugins/hooks.md": "tests/docs/test_hooks_documented.py",
     "docs/how-to/connect-any-oauth-server.md": "tests/integration/oidc/site.py",
     "docs/how-to/connect-with-aws-keys.md": "tests/integration/test_aws_keys.py",
+    "docs/how-to/choose-a-flow.md": "tests/integration/oidc/flows.py",
 }
 """Pages whose examples another test runs → which."""
 MASKS = (

@@ -12,6 +12,7 @@ import pytest
 from go_services_core import Runtime
 
 from .oidc.clients import KEY_CLIENTS
+from .oidc.flows import FLOW_CLIENTS, configure_flows
 from .oidc.process import OidcServer, Unavailable, run_server
 from .oidc.site import ShiftedClock, Site, configure
 
@@ -43,6 +44,17 @@ def _server(*, access_token_seconds: int, clients: Sequence[Mapping[str, Any]] =
         if os.environ.get(REQUIRED) == "1":
             pytest.fail(f"{REQUIRED}=1, but {reason}")
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def flow_server() -> Iterator[OidcServer]:
+    """A server at which the clients of ``oidc.flows`` are registered."""
+    yield from _server(access_token_seconds=300, clients=FLOW_CLIENTS)
+
+
+@pytest.fixture
+def flows(flow_server: OidcServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return configure_flows(flow_server, tmp_path, monkeypatch)
 
 
 @pytest.fixture

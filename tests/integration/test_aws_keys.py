@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,7 +13,13 @@ import pytest
 from yarl import URL
 
 from go_services_core import HttpRequest, Runtime, Scope
-from go_services_core.errors import InvalidGrant, ProviderForbidden, ReauthRequired, TokenEndpointError
+from go_services_core.errors import (
+    InvalidGrant,
+    ProviderForbidden,
+    ReauthRequired,
+    RefreshBackingOff,
+    TokenEndpointError,
+)
 from go_services_secrets_appkey.key import generate_key
 
 from .aws_server import AwsServer, run_moto, run_server
@@ -110,6 +117,9 @@ async def test_role_is_assumed_before_anything_is_kept_and_its_keys_sign(runtime
     for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE):
         exec(block, page)
     connection_id = await page["connect"](runtime, "acme", ROLE["role_arn"], TYPED)
+    _, row = await runtime._core.store.connections.load(connection_id)
+    assert row is not None
+    assert row.refreshable
     (form,) = server.assumed
     assert form == {
         "Action": "AssumeRole",
@@ -165,6 +175,9 @@ async def test_refusal_that_may_be_undone_leaves_the_connection_active(runtime: 
     assert (await runtime.connection(connection.id)).status == "active"
     assert (await runtime.execute(connection.id, "report", {"name": "a"})).status == 200
     server.denied = False
+    with pytest.raises(RefreshBackingOff) as early:
+        await runtime.refresh(connection.id)
+    await asyncio.sleep(early.value.metadata["retry_in"])
     await runtime.refresh(connection.id)
 
 

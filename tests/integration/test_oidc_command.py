@@ -134,3 +134,34 @@ def test_blocking_runtime_connects_renews_and_disconnects_and_the_page_s_program
         ended = runtime.disconnect(connection.id)
     assert (ended.connection.status, ended.revoked) == ("disconnected", True)
     assert asyncio.run(site.server.userinfo(held)) == 401
+
+
+async def test_command_connects_by_a_consent_on_another_device(flows: Site) -> None:
+    code, _, err = await run(COMMAND, "store", "migrate")
+    assert code == 0, err
+    process = await asyncio.create_subprocess_exec(
+        *(COMMAND, "connect", "tv", "--scope", str(ALICE), "--no-browser", "--json"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stderr is not None
+        page = (await process.stderr.readline()).decode().removeprefix("Consent on any device: ").strip()
+        user_code = (await process.stderr.readline()).decode().removeprefix("with the code ").strip()
+        async with Browser("alice") as browser:
+            assert "Sign-in Success" in await browser.approve(f"{page}?user_code={user_code}")
+        out, rest = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0, rest.decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+    assert json.loads(out)["account"] == "alice"
+
+
+async def test_command_connects_the_application_for_itself(flows: Site) -> None:
+    code, _, err = await run(COMMAND, "store", "migrate")
+    assert code == 0, err
+    connected = await run_json("connect", "robot", "--scope", "org:acme")
+    assert (connected["provider"], connected["status"]) == ("robot", "active")

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -138,6 +139,25 @@ class App:
             found = connection.execute(sql, values).fetchall()
         connection.close()
         return found
+
+    def age(self, seconds: float) -> None:
+        """Let time pass for leases and for attempts to refresh, which go by the database's clock."""
+        if self.store is not None:
+            back = timedelta(seconds=seconds)
+            for hold in self.store._tables.holds.values():
+                hold.expires_at = hold.expires_at and hold.expires_at - back
+            for intent in self.store._tables.intents.values():
+                intent.sent_at -= back
+                intent.settled_at = intent.settled_at and intent.settled_at - back
+                intent.retry_at = intent.retry_at and intent.retry_at - back
+            return
+        for table, columns in (
+            ("service_leases", ("expires_at",)),
+            ("service_refresh_intents", ("sent_at", "settled_at", "retry_at")),
+        ):
+            for column in columns:
+                past = f"strftime('%Y-%m-%d %H:%M:%f', {column}, '-{seconds} seconds') || '000'"
+                self.rows(f"UPDATE {table} SET {column} = {past} WHERE {column} IS NOT NULL")
 
     async def events(self, runtime: Runtime) -> list[str]:
         """The names of all committed events, in alphabetical order: ids made while time stands still have none."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from attrs import evolve
+
 from go_services_core import Runtime, Scope
 from go_services_core.clock import uuid7
 from go_services_core.errors import SecretError
@@ -15,7 +17,7 @@ from go_services_core.runtime.payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSI
 from go_services_core.runtime.sealed_values import seal_result, seal_verification
 from go_services_core.secret import SecretBytes, SecretStr
 
-KINDS = ("credential", "attempt", "inbox", "idempotency", "subscription")
+KINDS = ("credential", "attempt", "inbox", "idempotency", "subscription", "intent")
 TOKEN = SecretStr("verification-of-the-channel")
 RESULT = b'{"result-of-the-command": 1}'
 LONG_KEY = "k" * 2000
@@ -34,6 +36,14 @@ async def fill(app: Any, runtime: Runtime) -> Connection:
         begun = await store.once.begin("command", key, digest=b"d", owner="o", seconds=60)
         sealed = await seal_result(core.sealer, SecretBytes(RESULT), kind="command", key=key)
         await store.once.finish("command", key, owner="o", fence=begun.fence, ok=True, result=sealed)
+    _, active = await store.connections.load(connection.id)
+    assert active is not None
+    lease = (await store.connections.open_refresh(connection.id, owner="o", lease=60, intent_id="late")).lease
+    binding = bindings.credential(connection.id, active.version + 1, "sandbox", connection.scope)
+    sealed = await core.sealer.seal(encode_tokens(TokenSet(access_token=TOKEN)), binding)
+    late = evolve(active, id=uuid7(core.clock), version=active.version + 1, sealed=sealed)
+    assert await store.connections.keep_late(lease, late)
+    await store.connections.drop_refresh(lease)
     id = uuid7(core.clock)
     sealed = await seal_verification(
         core.sealer, TOKEN, subscription_id=id, provider_id="sandbox", scope=connection.scope

@@ -8,13 +8,16 @@ import pytest
 
 from go_services_core import Scope
 from go_services_core.errors import (
+    CannotOpen,
     CommitUnknown,
     ReauthRequired,
     RefreshLocked,
+    RefreshUnknown,
     ServicesError,
     StoreUnavailable,
 )
-from go_services_core.runtime import refresh as module
+from go_services_core.runtime import refresh as flights
+from go_services_core.runtime import renewal as module
 
 EXPIRED = 3600
 
@@ -109,8 +112,13 @@ async def test_lease_of_a_dead_holder_is_waited_for_and_then_named(app, runtime,
     with pytest.raises(RefreshLocked):
         await asyncio.wait_for(runtime.refresh(connection.id), 60)
     assert app.sandbox.requests["token"] == 1
-    app.rows("UPDATE service_leases SET expires_at = '2000-01-01 00:00:00.000000'")
-    assert (await runtime.refresh(connection.id)).status == "active"
+    app.age(60)
+    with pytest.raises(RefreshUnknown):
+        await runtime.refresh(connection.id)
+    assert app.sandbox.requests["token"] == 1
+    app.clock.advance(EXPIRED)
+    assert (await runtime.execute(connection.id, "me")).status == 200
+    assert app.sandbox.requests["token"] == 2
 
 
 async def test_refresh_of_a_disconnected_connection_is_refused(either, counted):
@@ -142,6 +150,10 @@ async def test_unreadable_credential_is_typed_and_leaves_no_lease_behind(app, ru
         with pytest.raises(ServicesError) as failed:
             await runtime.refresh(connection.id)  # P50
         assert type(failed.value).__name__ == "CannotOpen"
+    with pytest.raises(CannotOpen):  # here only whoever has the lease finds it unreadable
+        await flights.refresh(runtime._core, connection.id, used=None)
+    assert app.rows("SELECT owner FROM service_leases") == [(None,)]
+    assert app.rows("SELECT outcome FROM service_refresh_intents") == [("dropped",)]
     assert app.sandbox.requests["token"] == 2
     assert (await runtime.execute(other.id, "me")).status == 200
 
@@ -164,7 +176,7 @@ async def test_refresh_is_two_units_of_at_most_eight_statements_and_none_between
 
     core.transport = type("Noted", (), {"send": staticmethod(noted)})()
     core.store.trace(lambda text: seen.append(text.split(maxsplit=1)[0].upper()))
-    await module.refresh(core, connection.id, used=1)
+    await flights.refresh(core, connection.id, used=1)
     core.store.trace(None)
 
     at = seen.index("SEND")

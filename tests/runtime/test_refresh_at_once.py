@@ -175,7 +175,12 @@ async def test_failing_endpoint_is_not_asked_by_every_call_while_the_token_is_va
         assert (await runtime.execute(connection.id, "me")).status == 200
         await asyncio.gather(*runtime._core.tasks, return_exceptions=True)
     assert counted() == {"token": 1, "userinfo": 20}
-    app.clock.advance(31)
+    app.clock.advance(11)
+    await runtime.execute(connection.id, "me")
+    await asyncio.gather(*runtime._core.tasks, return_exceptions=True)
+    assert counted() == {"userinfo": 1}
+    app.clock.advance(11)
+    app.age(2)
     await runtime.execute(connection.id, "me")
     await asyncio.gather(*runtime._core.tasks, return_exceptions=True)
     assert counted()["token"] == 1

@@ -16,7 +16,10 @@ from go_services_core.errors import (
     TokenResponseInvalid,
     TransportError,
 )
-from go_services_core.runtime import refresh as module
+from go_services_core.runtime import renewal as module
+
+PAUSE = 2
+"""Seconds after which a first failure is tried again."""
 
 
 async def test_ended_grant_is_one_event_and_no_further_token_request(either, counted):
@@ -143,6 +146,7 @@ async def test_lost_answer_of_a_provider_that_does_not_rotate_is_only_a_failure(
         with pytest.raises(TransportError):
             await runtime.refresh(connection.id)
         assert (await runtime.connection(connection.id)).refresh_state == "backing_off"
+        app.age(PAUSE)
         await runtime.refresh(connection.id)
 
 
@@ -167,6 +171,7 @@ async def test_success_clears_what_a_failure_left(either):
         either.sandbox.faults.set("token", "500")
         with pytest.raises(TokenEndpointError):
             await runtime.refresh(connection.id)
+        either.age(PAUSE)
         refreshed = await runtime.refresh(connection.id)
         assert (refreshed.refresh_state, refreshed.last_error) == ("ok", "")
 
@@ -178,6 +183,7 @@ async def test_other_oauth_errors_keep_the_connection_active(app, runtime):
     with pytest.raises(TokenEndpointError):
         await runtime.refresh(connection.id)
     assert (await runtime.connection(connection.id)).status == "active"
+    app.age(PAUSE)
     assert (await runtime.refresh(connection.id)).refresh_state == "ok"
 
 

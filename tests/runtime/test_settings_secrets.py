@@ -66,6 +66,7 @@ async def test_client_secret_that_is_refused_is_read_again_and_the_refresh_repea
 
         kept.write("client", "changed-at-the-provider")
         kept.clock.advance(PAUSE)
+        kept.age(PAUSE)
         await runtime.refresh(connection.id)
         assert counted()["token"] == 2  # refused with the old one, then repeated with the new one
         await runtime.refresh(connection.id)
@@ -90,9 +91,11 @@ async def test_refused_secret_is_not_read_at_every_refusal(kept, tmp_path):
             await runtime.refresh(connection.id)
         kept.write("client", "changed")
         kept.clock.advance(PAUSE - 1)
+        kept.age(PAUSE)
         with pytest.raises(TokenEndpointError):
             await runtime.refresh(connection.id)
         kept.clock.advance(1)
+        kept.age(PAUSE)
         await runtime.refresh(connection.id)
 
 

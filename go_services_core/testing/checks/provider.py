@@ -12,7 +12,7 @@ import attrs
 from ...protocols import ProviderAdapter
 from ...refs import Ref
 from ...secret import MASK, SecretBytes, SecretStr
-from ...specs import HmacWebhook, OAuth2Code, ProviderSpec
+from ...specs import DeviceCode, HmacWebhook, OAuth2Client, OAuth2Code, ProviderSpec
 from ..kit import Skipped, check
 
 _ID = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -46,13 +46,10 @@ def filled(text: str, settings: Any) -> str:
 
 def _urls(spec: ProviderSpec) -> Iterator[tuple[str, str]]:
     for auth in spec.auth:
-        if isinstance(auth, OAuth2Code):
-            yield "authorize_url", auth.authorize_url
-            yield "token_url", auth.token_url
-            if auth.revocation_url is not None:
-                yield "revocation_url", auth.revocation_url
-            if auth.issuer is not None:
-                yield "issuer", auth.issuer
+        if isinstance(auth, OAuth2Client):
+            for field in attrs.fields(type(auth)):
+                if field.name.endswith(("_url", "issuer")) and (url := getattr(auth, field.name)) is not None:
+                    yield field.name, url
     if spec.api is not None:
         yield "api.base_url", spec.api.base_url
     if spec.identity is not None and not spec.identity.url.startswith("/"):
@@ -123,7 +120,7 @@ async def grants_are_scope_tokens(spec: ProviderSpec) -> None:
     grants = [grant for one in spec.capabilities for grant in (*one.grants, *one.optional)]
     grants += [grant for wide, narrow in spec.implies.items() for grant in (wide, *narrow)]
     for auth in spec.auth:
-        if isinstance(auth, OAuth2Code):
+        if isinstance(auth, OAuth2Client):
             assert auth.scope_separator, "scope_separator is empty"
             grants += auth.default_grants
             assert not _twice(auth.default_grants), f"default_grants holds {_twice(auth.default_grants)[0]!r} twice"
@@ -201,7 +198,7 @@ async def webhook_record_is_complete(spec: ProviderSpec) -> None:
 @check("PRV-011", "provider", level="should")
 async def account_can_be_told(spec: ProviderSpec) -> None:
     """A provider with a consent page says where to read whose account it is, so that it is not connected twice."""
-    if not any(isinstance(auth, OAuth2Code) for auth in spec.auth):
+    if not any(isinstance(auth, (OAuth2Code, DeviceCode)) for auth in spec.auth):
         raise Skipped("the provider has no consent page")
     assert spec.identity is not None, "the record has no identity"
     assert all(part.strip() for part in spec.identity.account.split("|")), "identity.account has an empty alternative"

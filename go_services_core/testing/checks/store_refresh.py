@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from attrs import evolve
 
-from ...errors import LeaseLost, ReauthRequired, RefreshLocked, VersionConflict
-from ...model import Lease
+from ...errors import BadInput, LeaseLost, ReauthRequired, RefreshLocked, VersionConflict
+from ...model import LateToken, Lease, RefreshHistory, Scope
 from ...protocols import Store
 from ..kit import check
-from .store import change, credential, established, event, new_id, outbox_ids, refused
+from .store import change, connection, credential, established, event, new_id, now, outbox_ids, refused
 
 
 @check("STORE-020", "store", needs=("connections", "queues"))
@@ -133,3 +134,117 @@ async def other_failures_leave_the_connection_active(store: Store) -> None:
     assert active is not None
     assert active.version == 1
     assert told.id in await outbox_ids(store)
+
+
+@check("STORE-027", "store", needs=("connections",))
+async def failures_are_counted_for_their_version(store: Store) -> None:
+    """The history of a version counts what failed and what is unknown, and is kept while the version is active."""
+    made = await established(store)
+    facet = store.connections
+    assert await facet.refresh_history(made.id, 1) == RefreshHistory()
+    for number, (state, wait) in enumerate((("backing_off", 5.0), ("backing_off", 40.0), ("unknown", 0.0))):
+        opened = await facet.open_refresh(made.id, owner="a", lease=30, intent_id=new_id())
+        assert opened.abandoned is None, f"attempt {number}"
+        await facet.fail_refresh(opened.lease, error="kit", terminal=False, event=None, state=state, retry_in=wait)
+    dropped = await facet.open_refresh(made.id, owner="a", lease=30, intent_id=new_id())
+    before = await facet.get(made.id)
+    await facet.drop_refresh(dropped.lease)
+    assert await facet.get(made.id) == before
+    await refused(LeaseLost, facet.drop_refresh(dropped.lease))
+    found = await facet.refresh_history(made.id, 1)
+    assert (found.failed, found.unknown, found.late) == (2, 1, None)
+    assert 35 < found.retry_in <= 40
+    assert 0 <= found.unknown_age < 5
+    await asyncio.sleep(0.02)
+    assert await store.prune({"service_refresh_intents": 0.0}) == {"service_refresh_intents": 0}
+    again = await facet.refresh_history(made.id, 1)
+    assert (again.failed, again.unknown) == (2, 1)
+    for state in ("ok", "lost"):
+        lease = (await facet.open_refresh(made.id, owner="a", lease=30, intent_id=new_id())).lease
+        await refused(BadInput, facet.fail_refresh(lease, error="", terminal=False, event=None, state=state))
+        await facet.drop_refresh(lease)
+    await facet.establish(evolve(change(), credential=credential(made.id, 2)))
+    assert await facet.refresh_history(made.id, 2) == RefreshHistory()
+    await asyncio.sleep(0.02)
+    assert await store.prune({"service_refresh_intents": 0.0}) == {"service_refresh_intents": 6}
+    assert await facet.refresh_history(made.id, 1) == RefreshHistory()
+
+
+@check("STORE-028", "store", needs=("connections", "queues"))
+async def abandoned_refresh_is_told_and_settled_once(store: Store) -> None:
+    """Who opens after a holder that is gone is told of its intent and its age, and settles it; nobody is told again."""
+    made = await established(store)
+    facet = store.connections
+    first, second = new_id(), new_id()
+    late = (await facet.open_refresh(made.id, owner="gone", lease=0.05, intent_id=first)).lease
+    await asyncio.sleep(0.1)
+    waiting = await facet.open_refresh(made.id, owner="waits", lease=0.05, intent_id=second)
+    assert waiting.abandoned is not None
+    assert waiting.abandoned.intent_id == first
+    assert 0.05 <= waiting.abandoned.age < 10
+    await facet.renew_refresh(waiting.lease, seconds=30)
+    await refused(LeaseLost, facet.renew_refresh(late, seconds=30))
+    await refused(RefreshLocked, facet.open_refresh(made.id, owner="b", lease=30, intent_id=new_id()))
+    await facet.renew_refresh(waiting.lease, seconds=0.05)
+    await asyncio.sleep(0.1)
+    opened = await facet.open_refresh(made.id, owner="next", lease=30, intent_id=new_id())
+    assert opened.abandoned is not None
+    assert opened.abandoned.intent_id == first  # the second was waiting for it, and has sent nothing
+    told = event("credential.refresh_unknown", made.id)
+    settle = partial(facet.settle_abandoned, intent_id=first, outcome="unknown", error="gone", event=told, seconds=30)
+    await refused(LeaseLost, settle(waiting.lease))
+    assert (await facet.get(made.id)).refresh_state == "ok"
+    await settle(opened.lease)
+    after = await facet.get(made.id)
+    assert (after.status, after.refresh_state, after.last_error) == ("active", "unknown", "gone")
+    assert told.id in await outbox_ids(store)
+    found = await facet.refresh_history(made.id, 1)
+    assert (found.failed, found.unknown) == (0, 1)
+    await facet.drop_refresh(opened.lease)
+    again = await facet.open_refresh(made.id, owner="a", lease=0.05, intent_id=new_id())
+    assert again.abandoned is None
+    await facet.establish(evolve(change(), credential=credential(made.id, 2)))
+    await asyncio.sleep(0.1)
+    newer = await facet.open_refresh(made.id, owner="a", lease=30, intent_id=new_id())
+    assert newer.abandoned is None  # it was about the old version
+
+
+@check("STORE-029", "store", needs=("connections", "queues"))
+async def late_token_is_kept_until_it_is_adopted(store: Store) -> None:
+    """A token that came after the lease is kept in the holder's intent, read by its successor, and saved by it."""
+    made = await established(store)
+    facet = store.connections
+    first = new_id()
+    lease = (await facet.open_refresh(made.id, owner="late", lease=0.05, intent_id=first)).lease
+    await asyncio.sleep(0.1)
+    opened = await facet.open_refresh(made.id, owner="next", lease=30, intent_id=new_id())
+    came = credential(made.id, 2, granted=None, expires_at=now(), refresh_expires_at=now())
+    before = await facet.load(made.id), await outbox_ids(store)
+    assert await facet.keep_late(lease, came) is True
+    assert (await facet.load(made.id), await outbox_ids(store)) == before
+    kept = (await facet.refresh_history(made.id, 1)).late
+    assert kept == LateToken(intent_id=first, credential=came)
+    assert (await facet.refresh_history(made.id, 2)).late is None
+    await facet.close_refresh(came, lease=opened.lease, active_version=1, event=event(), adopted=first)
+    assert (await facet.load(made.id))[1] == came
+    assert (await facet.refresh_history(made.id, 1)).late is None
+    assert await facet.keep_late(lease, came) is False
+    newest = (await facet.open_refresh(made.id, owner="a", lease=30, intent_id=new_id())).lease
+    assert await facet.keep_late(newest, credential(made.id, 3)) is True
+    assert (await facet.refresh_history(made.id, 2)).late is not None
+    await facet.disconnect(made.id, reason="kit", event=event())
+    assert (await facet.refresh_history(made.id, 2)).late is None
+    assert await facet.keep_late(newest, credential(made.id, 3)) is False
+
+
+@check("STORE-032", "store", needs=("connections",))
+async def connections_are_listed_by_account(store: Store) -> None:
+    """A list by external account has that account's connections of every scope, and no others."""
+    made = await established(store, "shared")
+    await established(store, "other")
+    scope = Scope("org", "elsewhere")
+    wanted = connection("shared", scope=scope)
+    second = evolve(change(), connection=wanted, credential=credential(wanted.id))
+    await store.connections.establish(second)
+    found = await store.connections.list(provider_id="kit", external_account_id="shared", status="active")
+    assert {one.id for one in found.items} == {made.id, wanted.id}

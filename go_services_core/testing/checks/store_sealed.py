@@ -40,6 +40,11 @@ async def one_of_each(store: Store, key: KeyRef = KEY) -> dict[SealedKind, Seale
     await store.once.finish("operation", name, owner="a", fence=begun.fence, ok=True, result=answer)
     watched = subscription(made.id, name, verification=Sealed(b"token", key))
     await store.resources.save_subscription(watched, expected_version=None)
+    intent = new_id()
+    lease = (await store.connections.open_refresh(made.id, owner="a", lease=30, intent_id=intent)).lease
+    late = evolve(credential(made.id, 2), sealed=Sealed(b"late", key))
+    assert await store.connections.keep_late(lease, late)
+    await store.connections.drop_refresh(lease)
     own: dict[str, Any] = {"provider_id": "kit", "scope": SCOPE, "connection_id": made.id}
     (result,) = {row.id for row in await listed(store, "idempotency")} - results
     rows = (
@@ -64,6 +69,7 @@ async def one_of_each(store: Store, key: KeyRef = KEY) -> dict[SealedKind, Seale
             sealed=Sealed(b"answer", key),
         ),
         SealedRow(**own, kind="subscription", id=watched.id, record_id=watched.id, sealed=Sealed(b"token", key)),
+        SealedRow(**own, kind="intent", id=intent, record_id=made.id, record_version=2, sealed=Sealed(b"late", key)),
     )
     return {row.kind: row for row in rows}
 
@@ -208,6 +214,9 @@ async def value_takes_the_place_of_another(store: Store) -> None:
     open_ = attempt(watched.channel_id.encode(), b"binding")
     taken = await store.connections.consume_attempt(open_.state_hash, open_.binding_hash, now=now())
     assert (taken.id, taken.sealed) == (made["attempt"].id, new["attempt"].sealed)
+    kept = (await store.connections.refresh_history(held.id, 1)).late
+    assert kept is not None
+    assert (kept.intent_id, kept.credential.sealed) == (made["intent"].id, new["intent"].sealed)
     (row,) = await listed(store, "credential")
     assert list(await store.sealed.replace([other(row, b"again", payload_format="kit-3", payload_version=4)])) == []
     again = await active_of(store, held.id)

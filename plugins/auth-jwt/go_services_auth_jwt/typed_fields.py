@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from go_services_core.errors import BadInput
-from go_services_core.model import Credential
+from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import AuthContext, AuthStart, Flow
 from go_services_core.secret import SecretStr
+from go_services_core.specs import AuthSpec
 
 SHORT: tuple[str, ...] = ("issuer", "key_id", "subject")
 """Fields of one line; the others are key material."""
@@ -30,6 +31,10 @@ class SigningFlow:
             plugin="auth-jwt",
             field="auth",
         )
+
+    def renewable(self, auth: AuthSpec, tokens: TokenSet) -> bool:
+        """True unless the record says otherwise: another assertion is signed, no refresh token is needed."""
+        return bool(getattr(auth, "refreshable", True))
 
     def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
         """False: an access token from an assertion ends by itself (RFC 7521 §4.1)."""

@@ -120,6 +120,9 @@ async def test_service_account_connects_calls_and_renews_without_a_refresh_token
         "drive", scope=Scope("org", "o1"), fields={"service_account_json": key_file(google)}
     )
     assert (await runtime.execute(connection.id, "files.list")).data == {"files": ["a"]}
+    _, row = await runtime._core.store.connections.load(connection.id)
+    assert row is not None
+    assert row.refreshable, "it is renewed before it ends, without being asked"
     await runtime.refresh(connection.id)
     assert google.tokens == ["ya29.0", "ya29.1"]
     assert (await runtime.execute(connection.id, "files.list")).data == {"files": ["a"]}

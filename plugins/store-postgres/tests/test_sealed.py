@@ -85,7 +85,7 @@ async def test_replacing_that_waits_for_its_first_row_holds_no_other(
         await one_of_each(store)
     rows = await listed(store, kind)
     place = sealed.PLACES[kind]
-    table, column = ("service_connections", "id") if kind == "credential" else (place.table, place.key)
+    table, column = ("service_connections", "id") if kind in ("credential", "intent") else (place.table, place.key)
     with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as watcher:
         first = f"WHERE {column} = (SELECT min({column}) FROM {table})"
         # Moved to the end of the table's file, where a lock without an order would come last.

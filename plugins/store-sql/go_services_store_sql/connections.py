@@ -21,7 +21,7 @@ from go_services_core.model import (
     SecretState,
 )
 
-from . import credentials, leases
+from . import credentials, late, leases
 from .credentials import credential_of, insert_credential
 from .dialect import read_time
 from .events import enqueue
@@ -203,6 +203,7 @@ def disconnect(connection_id: str, *, reason: str, event: Event) -> Steps[Connec
     if ended is None:
         return (yield from get(connection_id))
     yield from credentials.DESTROY(connection_id=connection_id, reason=reason, empty=b"")
+    yield from late.DESTROY(connection_id=connection_id)
     yield from leases.break_lease(leases.refresh_of(connection_id))
     yield from enqueue(event)
     return ended
@@ -235,6 +236,7 @@ def page(
     *,
     provider_id: str | None,
     scope: Scope | None,
+    external_account_id: str | None,
     status: str | None,
     secret_state: SecretState | None,
     since: datetime | None,
@@ -245,6 +247,7 @@ def page(
     """Connections by id, one statement, which is compiled once per set of filters."""
     filters: dict[str, Any] = {
         "provider_id": provider_id,
+        "external_account_id": external_account_id,
         "status": status,
         "secret_state": secret_state,
         "since": since,

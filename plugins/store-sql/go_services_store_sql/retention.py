@@ -17,7 +17,9 @@ CONDITIONS = {
     "service_webhook_deliveries": "status IN ('processed', 'quarantined') AND updated_at < @later(age)",
     "service_sync_jobs": "status = 'succeeded' AND updated_at < @later(age)",
     "service_oauth_attempts": "expires_at < @later(age)",
-    "service_refresh_intents": "settled_at < @later(age)",
+    "service_refresh_intents": """coalesce(settled_at, sent_at) < @later(age) AND NOT EXISTS (
+        SELECT 1 FROM service_credentials AS used WHERE used.connection_id = service_refresh_intents.connection_id
+          AND used.version = service_refresh_intents.version AND used.status = 'active')""",
     "service_replay_ledger": "expires_at < @later(age)",
     "service_idempotency": "status IN ('done', 'failed') AND updated_at < @later(age)",
     "service_notification_dispatches": "status IN ('sent', 'failed') AND updated_at < @later(age)",

@@ -78,6 +78,14 @@ PLACES: Final[Mapping[SealedKind, Place]] = {
         row="r.provider_id, c.scope_type, c.scope_id, r.id, 1, r.connection_id, '', 1",
         join=_JOIN,
     ),
+    "intent": Place(
+        table="service_refresh_intents",
+        payload="payload",
+        row="c.provider_id, c.scope_type, c.scope_id, r.connection_id, r.version + 1, r.connection_id, '', 1",
+        join=_JOIN,
+        lock="""SELECT 1 FROM service_connections WHERE id IN (
+          SELECT connection_id FROM service_refresh_intents WHERE id IN (@ids)) ORDER BY id FOR NO KEY UPDATE""",
+    ),
 }
 Choice = Literal["any", "under", "except"]
 _UNDER = "r.encryption_backend = :backend AND r.encryption_key_id = :key_id AND r.encryption_version = :key_version"

@@ -79,3 +79,28 @@ def test_claims_walk_the_due_rows_in_order_and_look_up_earlier_ones_of_a_key() -
 
 def test_every_table_has_the_prefix_of_the_system() -> None:
     assert {model._meta.table_name.partition("_")[0] for model in MODELS} == {"service"}
+
+
+def test_unsettled_intent_is_found_by_an_index_of_the_unsettled_alone() -> None:
+    from go_services_store_sql import refresh
+
+    connection = sqlite3.connect(":memory:")
+    for text in ddl(SQLITE):
+        connection.execute(text)
+    earlier = re.search(r"\((SELECT earlier\.id .*)\)", refresh.INSERT_INTENT.compiled(SQLITE).text, re.DOTALL)
+    assert earlier is not None
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {earlier[1]}", [None] * earlier[1].count("?")).fetchall()
+    assert "ix_service_refresh_intents_unsettled (resource=? AND fence<?)" in plan[0][-1]
+    connection.close()
+
+
+def test_connections_of_an_account_are_found_by_an_index() -> None:
+    from go_services_store_sql import connections
+
+    connection = sqlite3.connect(":memory:")
+    for text in ddl(SQLITE):
+        connection.execute(text)
+    listing = connections._listing(frozenset(("provider_id", "external_account_id", "status"))).compiled(SQLITE)
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {listing.text}", [None] * len(listing.places)).fetchall()
+    assert "ix_service_connections_account (provider_id=? AND external_account_id=?" in plan[0][-1]
+    connection.close()

@@ -74,6 +74,7 @@ async def test_no_column_changes_but_the_ciphertext_and_its_key(store: SqliteSto
         "inbox": ("service_webhook_deliveries", "payload"),
         "idempotency": ("service_idempotency", "result"),
         "subscription": ("service_subscriptions", "verification_token"),
+        "intent": ("service_refresh_intents", "payload"),
     }
 
     def columns(table: str) -> dict[str, Any]:
@@ -103,12 +104,25 @@ async def test_marking_is_one_statement_and_two_where_nothing_changes(store: Sql
         assert len([text for text in seen if text.startswith(("UPDATE", "SELECT"))]) == expected
 
 
+async def test_migration_with_late_tokens_is_not_undone_unless_forced(store: SqliteStore, path: Path) -> None:
+    await one_of_each(store)
+    await store.aclose()
+    with pytest.raises(Conflict, match="1 of service_refresh_intents"):
+        await store.admin.down()
+    assert query(path, "SELECT count(*) FROM service_refresh_intents WHERE payload IS NOT NULL") == [(1,)]
+    assert (await store.admin.down(force=True)).number == 4
+    await store.migrate()
+    await store.open()
+    assert await listed(store, "intent") == []
+
+
 async def test_migration_with_verification_tokens_is_not_undone_unless_forced(store: SqliteStore, path: Path) -> None:
     made = await established(store)
     token = subscription(made.id, "token", verification=Sealed(b"token", KEY))
     for wanted in (token, subscription(made.id, "plain")):
         await store.resources.save_subscription(wanted, expected_version=None)
     await store.aclose()
+    assert (await store.admin.down()).number == 4
     with pytest.raises(Conflict, match="1 of service_subscriptions"):
         await store.admin.down()
     assert query(path, "SELECT count(*) FROM service_subscriptions WHERE verification_token IS NOT NULL") == [(1,)]

@@ -30,6 +30,30 @@ class Browser:
 
     async def consent(self, url: str, *, allow: bool = True) -> str:
         """Sign in, allow or cancel, and give the URL to which the server sends the browser back; it is not opened."""
+        back, _ = await self._walk(url, allow=allow)
+        assert urlsplit(back).netloc != urlsplit(url).netloc, f"no form at {urlsplit(back).path}"
+        return back
+
+    async def approve(self, url: str) -> str:
+        """Confirm a code, sign in and allow, and give the server's last page."""
+        back, page = await self._walk(url, allow=True)
+        assert urlsplit(back).netloc == urlsplit(url).netloc
+        return page
+
+    async def abort(self, url: str) -> None:
+        """Open the page of a code, and abort where it is to be confirmed."""
+        form: dict[str, str] | None = None
+        for step in ("code", "confirm"):
+            async with self._session.request("POST" if form else "GET", url, data=form) as answer:
+                assert answer.status == 200
+                read = _Page(await answer.text())
+            assert read.action is not None, f"no form to {step}"
+            url, form = urljoin(url, read.action), read.fields
+        async with self._session.post(url, data={**read.fields, "abort": "yes"}) as answer:
+            assert answer.status < 500
+
+    async def _walk(self, url: str, *, allow: bool) -> tuple[str, str]:
+        """Until the server sends the browser away, or shows a page without a form."""
         home = urlsplit(url).netloc
         form: dict[str, str] | None = None
         for _ in range(MOST_HOPS):
@@ -41,11 +65,12 @@ class Browser:
             if location is not None:
                 url = urljoin(url, location)
                 if urlsplit(url).netloc != home:
-                    return url
+                    return url, ""
                 continue
             read = _Page(page)
             assert answer.status == 200, f"{answer.status} at {urlsplit(url).path}: {page[-500:]}"
-            assert read.action is not None, f"no form at {urlsplit(url).path}"
+            if read.action is None:
+                return url, page
             if allow or read.fields["prompt"] == "login":
                 url, form = urljoin(url, read.action), read.fields
                 if "login" in form:

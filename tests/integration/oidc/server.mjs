@@ -2,17 +2,25 @@
 //
 // It listens on a free port of 127.0.0.1, prints one JSON line when it is ready, and ends when its standard input does.
 // The environment variable ACCESS_TOKEN_SECONDS sets how long access tokens live, CLIENTS adds clients (JSON). A DPoP
-// proof needs a nonce of the server's. GET /requests lists what arrived at the endpoints of the back channel, with the
-// tokens, so that a test sees what a client sent and got.
+// proof needs a nonce of the server's. Whoever has the initial access token "may-register" may register one. GET /requests
+// lists what arrived at the endpoints of the back channel, with the tokens, so that a test sees what a client sent and got.
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 
-import Provider from "oidc-provider";
+import Provider, { errors } from "oidc-provider";
 
 const HOUR = 3600;
-const BACK_CHANNEL = new Set(["token", "userinfo", "revocation", "introspection"]);
+const BACK_CHANNEL = new Set([
+  "token",
+  "userinfo",
+  "revocation",
+  "introspection",
+  "pushed_authorization_request",
+  "device_authorization",
+  "registration",
+]);
 const accessTokenSeconds = Number(process.env.ACCESS_TOKEN_SECONDS ?? 300);
 
 const client = {
@@ -45,9 +53,18 @@ const provider = new Provider(url, {
   cookies: { keys: [randomBytes(32).toString("hex")] },
   features: {
     clientCredentials: { enabled: true },
+    deviceFlow: { enabled: true },
     devInteractions: { enabled: true }, // its own sign-in and consent pages
     dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
     introspection: { enabled: true },
+    registration: { enabled: true, initialAccessToken: "may-register" },
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: (ctx, resource) => {
+        if (resource !== "https://api.example") throw new errors.InvalidTarget();
+        return { scope: "api:read", audience: resource, accessTokenFormat: "opaque" };
+      },
+    },
     revocation: { enabled: true },
   },
   ttl: {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from go_services_core.errors import BadInput, StateInvalid
 from go_services_core.model import (
@@ -13,6 +14,7 @@ from go_services_core.model import (
     GrantSnapshot,
     Lease,
     Page,
+    RefreshHistory,
     RefreshOpen,
     Scope,
     SealedCredential,
@@ -62,6 +64,7 @@ class SqlConnections:
         *,
         provider_id: str | None = None,
         scope: Scope | None = None,
+        external_account_id: str | None = None,
         status: str | None = None,
         secret_state: SecretState | None = None,
         since: datetime | None = None,
@@ -74,6 +77,7 @@ class SqlConnections:
             lambda: connections.page(
                 provider_id=provider_id,
                 scope=scope,
+                external_account_id=external_account_id,
                 status=status,
                 secret_state=secret_state,
                 since=since,
@@ -91,20 +95,68 @@ class SqlConnections:
             lambda: refresh.open_refresh(connection_id, owner=owner, seconds=lease, intent_id=intent_id)
         )
 
-    async def close_refresh(self, new: SealedCredential, *, lease: Lease, active_version: int, event: Event) -> None:
-        _not_empty(new)
+    async def refresh_history(self, connection_id: str, version: int) -> RefreshHistory:
+        return await self._driver.read(lambda: refresh.history(connection_id, version))
+
+    async def renew_refresh(self, lease: Lease, *, seconds: float) -> None:
+        await self._driver.run(lambda: refresh.renew(lease, seconds=seconds))
+
+    async def settle_abandoned(
+        self,
+        lease: Lease,
+        intent_id: str,
+        *,
+        outcome: Literal["failed", "unknown"],
+        error: str,
+        event: Event | None,
+        seconds: float,
+    ) -> None:
+        if outcome not in ("failed", "unknown"):
+            raise BadInput(f"An abandoned refresh is failed or unknown, not {outcome!r}.", field="outcome")
         await self._driver.run(
-            lambda: refresh.close_refresh(new, lease=lease, active_version=active_version, event=event)
+            lambda: refresh.settle_abandoned(
+                lease, intent_id, outcome=outcome, error=error, event=event, seconds=seconds
+            )
         )
 
-    async def fail_refresh(
-        self, lease: Lease, *, error: str, terminal: bool, event: Event | None, state: str = "backing_off"
+    async def close_refresh(
+        self,
+        new: SealedCredential,
+        *,
+        lease: Lease,
+        active_version: int,
+        event: Event,
+        adopted: str | None = None,
     ) -> None:
-        if state not in ("ok", "backing_off", "unknown"):
-            raise BadInput(f"A refresh state is ok, backing_off or unknown, not {state!r}.", field="state")
+        _not_empty(new)
         await self._driver.run(
-            lambda: refresh.fail_refresh(lease, error=error, terminal=terminal, event=event, state=state)
+            lambda: refresh.close_refresh(new, lease=lease, active_version=active_version, event=event, adopted=adopted)
         )
+
+    async def keep_late(self, lease: Lease, new: SealedCredential) -> bool:
+        _not_empty(new)
+        return await self._driver.run(lambda: refresh.keep_late(lease, new))
+
+    async def fail_refresh(
+        self,
+        lease: Lease,
+        *,
+        error: str,
+        terminal: bool,
+        event: Event | None,
+        state: str = "backing_off",
+        retry_in: float = 0.0,
+    ) -> None:
+        if state not in ("backing_off", "unknown"):
+            raise BadInput(f"A refresh that failed is backing_off or unknown, not {state!r}.", field="state")
+        await self._driver.run(
+            lambda: refresh.fail_refresh(
+                lease, error=error, terminal=terminal, event=event, state=state, retry_in=retry_in
+            )
+        )
+
+    async def drop_refresh(self, lease: Lease) -> None:
+        await self._driver.run(lambda: refresh.drop_refresh(lease))
 
     async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
         return await self._driver.run(

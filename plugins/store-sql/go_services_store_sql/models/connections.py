@@ -38,6 +38,9 @@ ConnectionRow.add_index(
     name="uq_service_connections_active_scope",
 )
 ConnectionRow.add_index(ConnectionRow.scope_type, ConnectionRow.scope_id, name="ix_service_connections_scope")
+ConnectionRow.add_index(
+    ConnectionRow.provider_id, ConnectionRow.external_account_id, name="ix_service_connections_account"
+)
 ConnectionRow.add_index(ConnectionRow.id, where=SQL("secret_state <> 'ok'"), name="ix_service_connections_unreadable")
 
 
@@ -160,10 +163,20 @@ class RefreshIntentRow(Table):
     resource = text()
     fence = pw.IntegerField()
     outcome = text("")
-    """Empty while the refresh runs; then saved, failed, terminal or broken."""
+    """Empty while the refresh runs; then saved, failed, unknown, terminal, dropped (nothing was sent), adopted or
+    broken."""
     last_error = text("")
     sent_at = Time()
     settled_at = Time(null=True)
+    retry_at = Time(null=True)
+    """Of a failed one: when the next may be tried."""
+    payload = Bytes(null=True)
+    """The token that came after the lease, sealed as the credential that it becomes when it is adopted."""
+    encryption_backend = text("")
+    encryption_key_id = text("")
+    encryption_version = pw.IntegerField(constraints=[SQL("DEFAULT 1")])
+    details = json("{}")
+    """What stands beside the payload in the row of a credential."""
 
     class Meta:
         table_name = "service_refresh_intents"
@@ -173,3 +186,9 @@ RefreshIntentRow.add_index(
     RefreshIntentRow.resource, RefreshIntentRow.fence, unique=True, name="uq_service_refresh_intents_fence"
 )
 RefreshIntentRow.add_index(RefreshIntentRow.connection_id, name="ix_service_refresh_intents_connection")
+RefreshIntentRow.add_index(
+    RefreshIntentRow.resource,
+    RefreshIntentRow.fence,
+    where=SQL("settled_at IS NULL"),
+    name="ix_service_refresh_intents_unsettled",
+)

@@ -1,0 +1,54 @@
+"""Giving tokens back at the provider (RFC 7009)."""
+
+from __future__ import annotations
+
+from ..errors import ProviderUnavailable, RateLimited, TokenEndpointError
+from ..http import HttpResponse
+from ..model import Credential
+from ..protocols import AuthContext, Flow
+from .token_endpoint import client_record, client_request
+from .token_response import read_answer
+
+
+def revoke_tokens(ctx: AuthContext, credential: Credential) -> Flow[bool]:
+    """Revoke the refresh token, then the access token (RFC 7009 §2.1). False where the record has no endpoint for it.
+
+    Where revoking a token ends the whole grant, the refresh token alone is enough. An invalid token is a success for
+    the server (§2.2), and so it is here.
+
+    Raises:
+        TokenEndpointError: the endpoint refused; it may have taken the first token.
+    """
+    record = client_record(ctx)
+    if record.revocation_url is None:
+        return False
+    tokens = credential.tokens
+    held = [("refresh_token", tokens.refresh_token), ("access_token", tokens.access_token)]
+    given = [(hint, token) for hint, token in held if token is not None]
+    if record.revocation_scope == "grant":
+        given = given[:1]
+    for hint, token in given:
+        fields = {"token": token.reveal(), "token_type_hint": hint}
+        response: HttpResponse = yield client_request(ctx, record.revocation_url, fields)
+        if response.status != 200:
+            raise _refusal(ctx, response, credential)
+    return True
+
+
+def _refusal(ctx: AuthContext, response: HttpResponse, credential: Credential) -> TokenEndpointError:
+    """The error with the endpoint's own code in it, so that a client secret that was changed is read again."""
+    tokens = credential.tokens
+    said = None
+    try:
+        read_answer(
+            response,
+            now=ctx.now,
+            endpoint="revocation endpoint",
+            sent=(tokens.refresh_token, tokens.access_token, ctx.settings.client_secret),
+        )
+    except TokenEndpointError as refused:
+        said = refused.error
+    except (ProviderUnavailable, RateLimited):
+        pass
+    detail = f" ({said})" if said else ""
+    return TokenEndpointError(f"The revocation endpoint answered with status {response.status}{detail}.", error=said)

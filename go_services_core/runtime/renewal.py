@@ -1,0 +1,384 @@
+"""One renewal, step by step: lease and intent, what a predecessor left, the request, saving what it brought.
+
+``docs/explanation/refresh.md`` has the protocol and its state table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from attrs import frozen
+
+from ..clock import uuid7
+from ..errors import (
+    InvalidGrant,
+    InvalidTransition,
+    LeaseLost,
+    ReauthRequired,
+    RefreshLocked,
+    RefreshUnknown,
+    RequestTimeout,
+    ServicesError,
+    StoreError,
+    VersionConflict,
+)
+from ..model import Connection, Credential, Event, LateToken, RefreshHistory, RefreshOpen, SealedCredential, TokenSet
+from . import bindings, refresh_rules
+from .core import Core, Loaded, logger
+from .disconnect import revoke
+from .load import load, open_credential, remember, require_active
+from .payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSION, carry_over, encode_tokens
+from .settings_secrets import drive, prepared
+
+if TYPE_CHECKING:
+    from ..providers import ProviderInstance
+    from ..specs import AuthSpec
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT: Final = 30.0
+"""Seconds for one request."""
+DEADLINE: Final = 45.0
+"""Seconds for all requests of one attempt, of which there may be several."""
+LEASE: Final = 60.0
+"""Seconds that the lease lasts; longer than the deadline, so that a live holder never loses it."""
+PATIENCE: Final = 5.0
+"""Seconds that a successor waits beyond the deadline of its predecessor, whose token may be on its way to the store."""
+POLL: Final = 0.05
+"""Seconds between looks of a process that waits for another's refresh."""
+NAP: Final = 5.0
+"""Seconds between looks of a successor that waits for its predecessor's token."""
+LONGEST_NAP: Final = 5.0
+"""Seconds between two tries to store a new token."""
+KEEP: Final = 600.0
+"""Seconds for which storing a new token is tried."""
+GONE: Final = "The process that renewed it is gone, and its token did not come."
+
+
+class _Again(Exception):
+    """Somebody else holds the lease now: look what they have made of it."""
+
+
+@frozen(kw_only=True)
+class _Attempt:
+    """What one attempt works on."""
+
+    instance: ProviderInstance
+    auth: AuthSpec
+    opened: RefreshOpen
+    began: float
+    """By the monotonic clock, when the lease was taken."""
+
+
+async def renew(core: Core, connection_id: str, used: int | None, *, refused: bool) -> Loaded:
+    """Renew the credential once, or wait for whoever does; see ``refresh.refresh`` for the errors.
+
+    ``refused`` says that the provider does not take the access token of version ``used`` any more.
+    """
+    waited = 0.0
+    facet = core.store.connections
+    while True:
+        since = core.changes
+        connection, row = await facet.load(connection_id)
+        require_active(connection)
+        if row is None:
+            raise ReauthRequired(f"Connection {connection_id} has no credential; connect it again.")
+        if used is not None and row.version > used:
+            return remember(core, connection, row, await open_credential(core, connection, row), since=since)
+        instance = core.instance(connection.provider_id)
+        auth = instance.auth(connection.auth_kind)
+        if connection.refresh_state != "ok":
+            history = await facet.refresh_history(connection_id, row.version)
+            if history.late is None:
+                _permit(core, history, auth, row, refused=refused)
+        await prepared(core, instance)
+        # The data key for the answer must be at hand before the request leaves: this seal fetches and caches it.
+        await core.sealer.seal(b"", bindings.credential(connection_id, 0, instance.id, connection.scope))
+        began = core.clock.monotonic()
+        try:
+            opened = await facet.open_refresh(connection_id, owner=core.owner, lease=LEASE, intent_id=uuid7(core.clock))
+        except RefreshLocked:
+            if waited >= LEASE:
+                raise
+            await core.clock.sleep(POLL)
+            waited += POLL
+            continue
+        attempt = _Attempt(instance=instance, auth=auth, opened=opened, began=began)
+        try:
+            return await _under_lease(core, attempt, used, refused=refused)
+        except _Again:
+            continue
+
+
+def _permit(core: Core, history: RefreshHistory, auth: AuthSpec, row: SealedCredential, *, refused: bool) -> None:
+    ended = refused or (row.expires_at is not None and core.clock.now() >= row.expires_at)
+    refresh_rules.permit(history, auth, connection_id=row.connection_id, ended=ended)
+
+
+async def _under_lease(core: Core, attempt: _Attempt, used: int | None, *, refused: bool) -> Loaded:
+    opened = attempt.opened
+    connection, row = opened.connection, opened.credential
+    if used is not None and row.version > used:
+        await _drop(core, opened)
+        core.forget(connection.id)
+        return await load(core, connection.id)
+    history = RefreshHistory()
+    if opened.abandoned is not None or connection.refresh_state != "ok":
+        try:
+            history = await _what_was_tried(core, attempt)
+            if history.late is not None:
+                return await _adopt(core, attempt, history.late)
+            _permit(core, history, attempt.auth, row, refused=refused)
+        except LeaseLost:
+            raise _Again from None
+        except _Again:
+            raise
+        except BaseException:
+            await _drop(core, opened)
+            raise
+    return await _exchange(core, attempt, history)
+
+
+# --- what a predecessor left ---------------------------------------------------------------------------------------
+
+
+async def _what_was_tried(core: Core, attempt: _Attempt) -> RefreshHistory:
+    """The history of the version, once a predecessor has had its time; what that one has left is settled.
+
+    Raises:
+        LeaseLost: our own lease was taken over meanwhile.
+    """
+    opened, facet = attempt.opened, core.store.connections
+    row, abandoned = opened.credential, opened.abandoned
+    history = await facet.refresh_history(row.connection_id, row.version)
+    if abandoned is None:
+        return history
+    left = DEADLINE + PATIENCE - abandoned.age
+    while history.late is None and left > 0:
+        nap = min(left, NAP)
+        await core.clock.sleep(nap)
+        left -= nap
+        await facet.renew_refresh(opened.lease, seconds=LEASE)
+        history = await facet.refresh_history(row.connection_id, row.version)
+    if history.late is not None:
+        return history
+    unknown = refresh_rules.rotates(attempt.auth)
+    await facet.settle_abandoned(
+        opened.lease,
+        abandoned.intent_id,
+        outcome="unknown" if unknown else "failed",
+        error=GONE,
+        event=_lost(core, opened.connection, row) if unknown and history.unknown else None,
+        seconds=LEASE,
+    )
+    return await facet.refresh_history(row.connection_id, row.version)
+
+
+async def _adopt(core: Core, attempt: _Attempt, late: LateToken) -> Loaded:
+    """Save the token that a predecessor did get; it is bound as the next version already."""
+    await _close(core, attempt, late.credential, adopted=late.intent_id)
+    core.forget(attempt.opened.connection.id)
+    return await load(core, attempt.opened.connection.id)
+
+
+async def _drop(core: Core, opened: RefreshOpen) -> None:
+    """Say that nothing was sent. Where the store cannot be told, the successor takes it for abandoned."""
+    with suppress(LeaseLost, StoreError):
+        await core.store.connections.drop_refresh(opened.lease)
+
+
+# --- asking the provider -------------------------------------------------------------------------------------------
+
+
+async def _exchange(core: Core, attempt: _Attempt, history: RefreshHistory) -> Loaded:
+    opened, instance, auth = attempt.opened, attempt.instance, attempt.auth
+    connection, row = opened.connection, opened.credential
+    try:
+        credential = await open_credential(core, connection, row)
+        ctx = core.auth_context(instance, auth, connection.scope, requested=row.requested)
+        if core.clock.monotonic() - attempt.began > (LEASE - DEADLINE) / 2:
+            await core.store.connections.renew_refresh(opened.lease, seconds=LEASE)
+    except LeaseLost:
+        raise _Again from None
+    except BaseException:
+        await _drop(core, opened)
+        raise
+    try:
+        async with asyncio.timeout(DEADLINE):
+            tokens: TokenSet = await drive(
+                core, instance, lambda: core.flow(auth.kind).refresh(ctx, credential), timeout=REQUEST_TIMEOUT
+            )
+    except InvalidGrant as said:
+        return await _ended(core, attempt, said)
+    except ReauthRequired:
+        await _drop(core, opened)
+        raise
+    except TimeoutError as late:
+        error = RequestTimeout(f"The token endpoint of {instance.id} did not answer in time.")
+        raise await _failed(core, attempt, history, error) from late
+    except BaseException as error:
+        told = await _failed(core, attempt, history, error)
+        if told is error:
+            raise
+        raise told from error
+    return await _save(core, attempt, carry_over(tokens, credential.tokens))
+
+
+async def _failed(core: Core, attempt: _Attempt, history: RefreshHistory, error: BaseException) -> BaseException:
+    """Settle an attempt without a token; gives what the callers get to know."""
+    opened = attempt.opened
+    connection_id = opened.connection.id
+    state = refresh_rules.outcome(error, attempt.auth)
+    lost = state == "unknown" and history.unknown > 0
+    try:
+        await core.store.connections.fail_refresh(
+            opened.lease,
+            error=error.message if isinstance(error, ServicesError) else type(error).__name__,
+            terminal=False,
+            event=_lost(core, opened.connection, opened.credential) if lost else None,
+            state=state,
+            retry_in=refresh_rules.pause(history.failed + 1, error, core.clock.random(4)),
+        )
+    except LeaseLost:
+        pass  # whoever took it over has settled this attempt
+    except StoreError as unsaid:  # the successor finds the intent unsettled, and treats it as what it may have been
+        logger.warning("how a refresh of connection %s ended could not be stored: %s", connection_id, unsaid)
+    if not lost:
+        return error
+    return RefreshUnknown(
+        f"The tokens of connection {connection_id} were lost: two renewals ended without a readable answer.",
+        hint="Connect it again.",
+        metadata={"connection_id": connection_id},
+    )
+
+
+async def _ended(core: Core, attempt: _Attempt, said: InvalidGrant) -> Loaded:
+    """The grant is over, unless a newer credential was stored meanwhile, or the token of a predecessor."""
+    opened, facet = attempt.opened, core.store.connections
+    connection, row = opened.connection, opened.credential
+    late = (await facet.refresh_history(connection.id, row.version)).late
+    if late is not None:
+        return await _adopt(core, attempt, late)
+    event = _event(core, connection, "connection.pending_reauth", {"reason": said.error})
+    try:
+        await facet.fail_refresh(opened.lease, error=said.message, terminal=True, event=event)
+    except LeaseLost:
+        raise _Again from None
+    core.forget(connection.id)
+    try:
+        return await load(core, connection.id)
+    except ReauthRequired as ended:
+        raise ended from said
+
+
+# --- saving --------------------------------------------------------------------------------------------------------
+
+
+async def _save(core: Core, attempt: _Attempt, tokens: TokenSet) -> Loaded:
+    """Commit the new tokens. They exist nowhere else."""
+    connection, old = attempt.opened.connection, attempt.opened.credential
+    version = old.version + 1
+    binding = bindings.credential(connection.id, version, attempt.instance.id, connection.scope)
+    new = SealedCredential(
+        id=uuid7(core.clock),
+        connection_id=connection.id,
+        version=version,
+        sealed=await core.sealer.seal(encode_tokens(tokens), binding),
+        payload_format=CREDENTIAL_FORMAT,
+        payload_version=CREDENTIAL_VERSION,
+        token_type=tokens.token_type,
+        requested=old.requested,
+        granted=tokens.granted,
+        expires_at=tokens.expires_at,
+        refresh_expires_at=tokens.refresh_expires_at,
+        refreshable=refresh_rules.renewable(core.flow(attempt.auth.kind), attempt.auth, tokens),
+        created_at=core.clock.now(),
+    )
+    if not await _close(core, attempt, new):
+        await _give_back(core, connection.id, tokens)
+    core.forget(connection.id)
+    return await load(core, connection.id)
+
+
+async def _give_back(core: Core, connection_id: str, tokens: TokenSet) -> None:
+    """Revoke a token that came after its connection was disconnected: whoever did that could not know of it."""
+    connection = await core.store.connections.get(connection_id)
+    if connection.status != "disconnected":
+        return
+    credential = Credential(connection_id=connection_id, version=0, auth_kind=connection.auth_kind, tokens=tokens)
+    try:
+        await revoke(core, connection, credential)
+    except Exception as failed:
+        logger.warning(
+            "a token that came after connection %s was disconnected could not be revoked: %s",
+            connection_id,
+            failed.message if isinstance(failed, ServicesError) else type(failed).__name__,
+        )
+
+
+async def _close(core: Core, attempt: _Attempt, new: SealedCredential, *, adopted: str | None = None) -> bool:
+    """Store ``new``; False where a consent, or the end of the connection, is the truth instead.
+
+    Raises:
+        _Again: the lease is another's, and ``new`` is kept for them if they can use it.
+        StoreError: the store did not take it for :data:`KEEP` seconds.
+    """
+    opened, facet = attempt.opened, core.store.connections
+    event = _event(core, opened.connection, "credential.refreshed", {"version": new.version})
+    try:
+        await _persistently(
+            core,
+            opened,
+            lambda: facet.close_refresh(
+                new, lease=opened.lease, active_version=opened.credential.version, event=event, adopted=adopted
+            ),
+        )
+    except LeaseLost:
+        connection, row = await _persistently(core, opened, lambda: facet.load(new.connection_id))
+        if connection.status == "disconnected":
+            return False
+        if row is not None and row.version >= new.version:
+            return True  # ours, committed although the answer was lost, or one that followed it
+        if adopted is None:
+            await _persistently(core, opened, lambda: facet.keep_late(opened.lease, new))
+        raise _Again from None
+    except (VersionConflict, InvalidTransition):
+        await _drop(core, opened)
+        return False
+    return True
+
+
+async def _persistently(core: Core, opened: RefreshOpen, write: Callable[[], Awaitable[T]]) -> T:
+    """Do ``write``, again and again while the store fails, under a lease that is renewed."""
+    waited, nap = 0.0, 0.1
+    while True:
+        try:
+            return await write()
+        except StoreError as error:  # where it was committed after all, the next try finds the lease gone
+            if waited >= KEEP:
+                logger.error("a new token of connection %s could not be stored: %s", opened.connection.id, error)
+                raise
+            logger.warning("a new token of connection %s waits for the store: %s", opened.connection.id, error)
+        await core.clock.sleep(nap)
+        waited, nap = waited + nap, min(nap * 2, LONGEST_NAP)
+        with suppress(StoreError, LeaseLost):
+            await core.store.connections.renew_refresh(opened.lease, seconds=LEASE)
+
+
+def _lost(core: Core, connection: Connection, row: SealedCredential) -> Event:
+    return _event(core, connection, "credential.refresh_unknown", {"version": row.version})
+
+
+def _event(core: Core, connection: Connection, name: str, payload: dict[str, Any]) -> Event:
+    return Event(
+        id=uuid7(core.clock),
+        name=name,
+        provider_id=connection.provider_id,
+        scope=connection.scope,
+        connection_id=connection.id,
+        occurred_at=core.clock.now(),
+        payload=payload,
+    )

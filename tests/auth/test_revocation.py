@@ -1,0 +1,42 @@
+"""Revocation, as every OAuth flow shares it; the code flow's tests drive the good cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from go_services_core.auth.revocation import revoke_tokens
+from go_services_core.errors import TokenEndpointError
+from go_services_core.model import TokenSet
+from go_services_core.secret import SecretStr
+from go_services_core.specs import ClientCredentials, DeviceCode, OAuth2Client, OAuth2Code, TokenExchange
+
+from .driving import client_context, form_of, held, json_answer, run
+
+URLS = {"token_url": "https://id.example/token", "revocation_url": "https://id.example/revoke"}
+RECORDS = (
+    OAuth2Code(authorize_url="https://id.example/authorize", **URLS),
+    DeviceCode(device_authorization_url="https://id.example/device", **URLS),
+    ClientCredentials(**URLS),
+    TokenExchange(**URLS),
+)
+TOKENS = TokenSet(access_token=SecretStr("at-0123456789"), refresh_token=SecretStr("rt-0123456789"))
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=[record.kind for record in RECORDS])
+def test_every_oauth_record_revokes_both_tokens(record: OAuth2Client) -> None:  # RFC 7009 §2.1
+    told, requests = run(
+        revoke_tokens(client_context(record), held(record, TOKENS)),
+        json_answer({}),
+        json_answer({}),
+    )
+    assert told
+    assert [form_of(request)["token"] for request in requests] == ["rt-0123456789", "at-0123456789"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 503])
+def test_refusal_carries_the_endpoints_code_and_no_token(status: int) -> None:  # RFC 7009 §2.2.1, P42
+    said = {"error": "unsupported_token_type", "error_description": "rt-0123456789"}
+    with pytest.raises(TokenEndpointError) as caught:
+        run(revoke_tokens(client_context(RECORDS[0]), held(RECORDS[0], TOKENS)), json_answer(said, status))
+    assert caught.value.error == "unsupported_token_type"
+    assert "0123456789" not in str(caught.value)

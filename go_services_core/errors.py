@@ -399,7 +399,7 @@ class TransportError(ServicesError):
     def __init__(self, message: str | None = None, *, sent: bool = True, **details: Any) -> None:
         super().__init__(message, **details)
         self.sent = sent
-        """False only when it is certain that not one byte of the request left."""
+        """False only when it is certain that no server has read one byte of the request."""
 
 
 class ConnectFailed(TransportError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json as _json
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import cached_property
 from typing import Any, Final, Protocol, runtime_checkable
 from urllib.parse import urlencode
 
@@ -12,6 +14,7 @@ from attrs import evolve, field, frozen
 
 from ._version import VERSION
 from .errors import BadInput, ResponseInvalid
+from .secret import SecretStr
 
 Headers = tuple[tuple[str, str], ...]
 """Header fields in order; a name may occur more than once."""
@@ -51,6 +54,44 @@ def _find(headers: Headers, name: str) -> str | None:
     return None
 
 
+@frozen(eq=False, repr=False, kw_only=True)
+class ClientCertificate:
+    """Who the client is in TLS: a certificate and its key. Equal when every part is; it never prints."""
+
+    certificate: str
+    """PEM of the client's certificate, followed by those of the authorities between it and a root."""
+    private_key: SecretStr
+    """PEM of the key of the first certificate."""
+    passphrase: SecretStr | None = None
+    """Opens ``private_key`` where that is encrypted."""
+    server_ca: str | None = None
+    """PEM of the authorities that the server's certificate must come from, in place of those that are trusted else."""
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over all parts, each with its length before it; what connections are kept by."""
+        hashed = hashlib.sha256()
+        for part in (self.certificate, self.private_key, self.passphrase, self.server_ca):
+            data = b"" if part is None else _bytes(part if isinstance(part, str) else part.reveal())
+            hashed.update((-1 if part is None else len(data)).to_bytes(8, "big", signed=True) + data)
+        return hashed.digest()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClientCertificate):
+            return NotImplemented
+        return self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return "<ClientCertificate>"
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
 @frozen
 class HttpRequest:
     """One request as it goes on the wire: ``url`` is encoded and final.
@@ -64,6 +105,8 @@ class HttpRequest:
     body: bytes | BodySource | None = field(default=None, repr=False)
     timeout: float | None = None
     max_body: int | None = None
+    client_certificate: ClientCertificate | None = field(default=None, repr=False)
+    """What the client presents in TLS. A request without one never goes over a connection that presented one."""
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.method} {_NOT_SHOWN.sub('', self.url)}>"
@@ -81,11 +124,18 @@ class HttpRequest:
         check_header(name, value)
         lowered = name.lower()
         kept = tuple(pair for pair in self.headers if pair[0].lower() != lowered)
-        return HttpRequest(self.method, self.url, (*kept, (name, value)), self.body, self.timeout, self.max_body)
+        headers = (*kept, (name, value))
+        return HttpRequest(
+            self.method, self.url, headers, self.body, self.timeout, self.max_body, self.client_certificate
+        )
 
     def with_url(self, url: str) -> HttpRequest:
         """A copy for another URL."""
         return evolve(self, url=url)
+
+    def with_client_certificate(self, identity: ClientCertificate | None) -> HttpRequest:
+        """A copy that is sent over TLS connections on which the client presents ``identity``."""
+        return evolve(self, client_certificate=identity)
 
     @classmethod
     def form(

@@ -216,7 +216,11 @@ class Signer(Protocol):
 
 
 class Transport(Protocol):
-    """Sends final requests. It follows no redirects and changes no byte of what was signed."""
+    """Sends final requests. It follows no redirects and changes no byte of what was signed.
+
+    A request's ``client_certificate`` is presented in TLS, or the request is refused; a request without one, or with
+    another, goes over another connection.
+    """
 
     async def send(self, request: HttpRequest, *, provider_id: str) -> HttpResponse:
         """The answer, whatever its status.

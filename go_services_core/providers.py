@@ -326,6 +326,8 @@ class _Builder:
             }
             if common.grants is not None and hasattr(auth, "default_grants"):
                 changes["default_grants"] = common.grants  # type: ignore[assignment]
+            if endpoints := getattr(auth, "mtls_endpoints", None):
+                changes["mtls_endpoints"] = {name: fill(url) for name, url in endpoints.items()}  # type: ignore[assignment]
             auths.append(attrs.evolve(auth, **changes) if changes else auth)  # type: ignore[misc]
         api, identity = spec.api, spec.identity
         if api is None and common.base_url is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import Attribute, field, frozen
-from attrs.validators import and_, ge, in_, instance_of, le, matches_re
+from attrs.validators import and_, deep_mapping, ge, in_, instance_of, le, matches_re
 
 if TYPE_CHECKING:
     import click
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Rotation = Literal["none", "single-use", "single-use-grace"]
 RevocationScope = Literal["token", "grant"]
-ClientAuth = Literal["basic", "post", "none"]
+ClientAuth = Literal["basic", "post", "none", "tls"]
 FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log", "sealed")
 
 
@@ -70,8 +70,17 @@ class OAuth2Client:
     """RFC 7662."""
     default_grants: tuple[str, ...] = ()
     scope_separator: str = " "
-    client_auth: ClientAuth = field(default="basic", validator=in_(("basic", "post", "none")))
-    """How the client authenticates at the token endpoint (RFC 6749 §2.3.1)."""
+    client_auth: ClientAuth = field(default="basic", validator=in_(("basic", "post", "none", "tls")))
+    """How the client authenticates at the token endpoint: RFC 6749 §2.3.1; ``tls`` is ``tls_client_auth`` and
+    ``self_signed_tls_client_auth`` (RFC 8705 §2), with the settings ``client_certificate`` and
+    ``client_private_key``."""
+    certificate_bound_tokens: bool = False
+    """Whether tokens are bound to the client's certificate (RFC 8705 §3), so that calls must present it."""
+    mtls_endpoints: Mapping[str, str] = field(
+        factory=dict, validator=deep_mapping(matches_re(r"[a-z_]+_endpoint"), instance_of(str))
+    )
+    """URLs for clients with a certificate, by the names of the authorization server's ``mtls_endpoint_aliases``
+    (RFC 8705 §5): ``token_endpoint``, ``revocation_endpoint`` …"""
     parameters: Mapping[str, str] = field(factory=dict, validator=_renames)
     """Names of parameters at a provider that has its own: ``{"client_id": "client_key"}``."""
     extra_token: Mapping[str, str] = field(factory=dict)
@@ -187,6 +196,16 @@ class Basic:
 
     kind: ClassVar[str] = "basic"
     signer: str = "basic"
+
+
+@frozen(kw_only=True)
+class Mtls:
+    """A client certificate that each connection brings, presented in TLS (RFC 8446 §4.4.2); nothing else is sent."""
+
+    kind: ClassVar[str] = "mtls"
+    server_ca: str | None = None
+    """PEM of the authorities that the server's certificate must come from; None trusts those of the transport."""
+    signer: str = "mtls"
 
 
 @frozen(kw_only=True)

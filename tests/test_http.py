@@ -7,11 +7,13 @@ from urllib.parse import parse_qsl
 
 import attrs
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from go_services_core.errors import BadInput, ResponseInvalid
-from go_services_core.http import HttpRequest, HttpResponse, InboundRequest, check_header
+from go_services_core.http import ClientCertificate, HttpRequest, HttpResponse, InboundRequest, check_header
+from go_services_core.secret import SecretStr
 
 REQUEST = HttpRequest("POST", "https://api.example/a?b=1", (("X-A", "1"), ("x-a", "2"), ("Y", "3")), b"body", 3.0, 100)
 
@@ -130,3 +132,40 @@ def test_an_answer_prints_its_status_alone() -> None:
 def test_a_delivery_prints_neither_query_nor_headers_nor_body() -> None:
     request = InboundRequest("POST", "/hooks?token=s3cret", (("Authorization", "s3cret"),), b"s3cret", b"s3cret")
     assert repr(request) == "<InboundRequest POST /hooks>"
+
+
+IDENTITY = ClientCertificate(certificate="the certificate", private_key=SecretStr("the key"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"certificate": "another"},
+        {"private_key": SecretStr("another")},
+        {"passphrase": SecretStr("")},
+        {"server_ca": ""},
+        {"certificate": "the certificat", "private_key": SecretStr("ethe key")},
+    ],
+)
+def test_client_certificates_are_equal_when_every_part_is(other: dict[str, Any]) -> None:
+    same = ClientCertificate(certificate="the certificate", private_key=SecretStr("the key"))
+    assert same == IDENTITY
+    assert hash(same) == hash(IDENTITY)
+    assert evolve(IDENTITY, **other) != IDENTITY
+    assert IDENTITY != "the certificate"
+    assert evolve(IDENTITY, passphrase=SecretStr("x")) != evolve(IDENTITY, server_ca="x")
+
+
+def test_client_certificate_never_prints() -> None:
+    request = HttpRequest("GET", "https://x.example/").with_client_certificate(IDENTITY)
+    shown = repr(IDENTITY) + str(IDENTITY) + repr(request)
+    assert "the key" not in shown
+    assert "the certificate" not in shown
+
+
+def test_client_certificate_stays_with_every_copy_of_its_request() -> None:
+    request = HttpRequest("GET", "https://x.example/").with_client_certificate(IDENTITY)
+    for copy in (request.with_header("A", "b"), request.with_url("https://y.example/")):
+        assert copy.client_certificate is IDENTITY
+    assert request != HttpRequest("GET", "https://x.example/")
+    assert request.with_client_certificate(None) == HttpRequest("GET", "https://x.example/")

@@ -14,3 +14,20 @@ class OAuth2Settings:
     client_secret: SecretStr | None = setting(
         default=None, help="Client secret; a public client has none", secret=True, example="env:GITHUB_CLIENT_SECRET"
     )
+    client_certificate: SecretStr | None = setting(
+        default=None,
+        help="PEM of the certificate that the client presents to the provider (RFC 8705), with its chain",
+        secret=True,
+        example="file:client.pem",
+        rare=True,
+    )
+    client_private_key: SecretStr | None = setting(
+        default=None, help="PEM of the certificate's private key", secret=True, example="file:client.key", rare=True
+    )
+    client_key_passphrase: SecretStr | None = setting(
+        default=None,
+        help="Passphrase of the private key, where it is encrypted",
+        secret=True,
+        example="env:CLIENT_KEY_PASSPHRASE",
+        rare=True,
+    )

@@ -12,6 +12,7 @@ from ..model import Credential, TokenSet
 from ..protocols import AuthContext, Flow
 from ..secret import SecretStr
 from ..specs import OAuth2Client
+from .client_tls import presenting, with_identity
 from .token_response import parse_token_response
 
 
@@ -30,12 +31,13 @@ def client_request(
 
     Raises:
         BadInput: a field cannot be encoded.
+        ConfigError: the record wants a certificate and the settings have none, or only half of it.
     """
     record = client_record(ctx)
     client_id, secret = ctx.settings.client_id, ctx.settings.client_secret
     headers: tuple[tuple[str, str], ...] = ()
     own: dict[str, str] = {}
-    if record.client_auth == "none" or secret is None:
+    if record.client_auth in ("none", "tls") or secret is None:
         own = {"client_id": client_id}
     elif record.client_auth == "post":
         own = {"client_id": client_id, "client_secret": secret.reveal()}
@@ -43,7 +45,7 @@ def client_request(
         pair = f"{quote_plus(client_id)}:{quote_plus(secret.reveal())}".encode()
         headers = (("Authorization", f"Basic {b64encode(pair).decode()}"),)
     pairs = [*{**fields, **own}.items(), *repeated]
-    return HttpRequest.form(url, renamed(record, pairs), headers=headers)
+    return presenting(ctx, HttpRequest.form(url, renamed(record, pairs), headers=headers))
 
 
 def renamed(record: OAuth2Client, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -71,7 +73,7 @@ def token_request(
     places = [("resource", where) for where in record.resource] + [("audience", name) for name in audience]
     request = client_request(ctx, record.token_url, {**record.extra_token, **fields}, repeated=places)
     response: HttpResponse = yield request
-    return parse_token_response(
+    tokens = parse_token_response(
         response,
         now=ctx.now,
         default_lifetime=record.default_lifetime,
@@ -80,6 +82,7 @@ def token_request(
         paths={**{name: name for name in keep}, **record.token_response},
         scope_separator=record.scope_separator,
     )
+    return with_identity(ctx, tokens)
 
 
 def refresh_request(ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:

@@ -28,6 +28,8 @@ class Question:
     required: bool
     secret: bool
     example: str | None
+    rare: bool
+    """Not asked for where it is not set already."""
 
     def literal(self, answer: str) -> str:
         """The answer as TOML writes it.
@@ -121,4 +123,5 @@ def _questions(prefix: str, cls: Any) -> Iterator[Question]:
             required=field.default is attrs.NOTHING,
             secret=is_secret(field, hint),
             example=field.metadata.get("example"),
+            rare=bool(field.metadata.get("rare")),
         )

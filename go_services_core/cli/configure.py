@@ -25,7 +25,8 @@ def configure(session: Session, target: str, given: tuple[str, ...], dry_run: bo
     """Ask for the settings of PLUGIN, a plugin or a provider, and write them into the configuration file.
 
     A secret is written as a reference: to an environment variable, or to a file that only you can read and that is
-    made from what you type, unseen. Enter keeps what is set.
+    made from what you type, unseen. Enter keeps what is set. Settings that few need, such as a client certificate, are
+    asked for only where they are set; --set sets them.
 
     \b
     go-services configure github
@@ -77,6 +78,8 @@ def _asked(
             click.echo(f"Settings of the {form.title}. Enter keeps what is set, or leaves the default.", err=True)
         for question in form.questions:
             present = config.get(question.key) is not None
+            if question.rare and not present:
+                continue
             if question.secret:
                 answer = _ask_secret(question, schemes, present, typed)
             else:

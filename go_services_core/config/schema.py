@@ -16,15 +16,17 @@ def setting(
     help: str,
     secret: bool = False,
     example: str | None = None,
+    rare: bool = False,
     validator: Callable[[Any, Any, Any], None] | None = None,
 ) -> Any:
     """A field of a settings class. Without ``default`` it is required.
 
     A ``secret`` setting has the type ``SecretStr`` (or a tuple of them) and takes a reference such as ``env:NAME`` or
     ``file:PATH``; a value in plain text is refused unless ``[runtime] allow_plaintext_secrets`` is true.
+    A ``rare`` one is not asked for by ``go-services configure``; ``--set`` sets it.
     ``validator`` is one of attrs: it gets the record, the attribute and the value, and raises what names the remedy.
     """
-    metadata = {"help": help, "secret": secret, "example": example}
+    metadata = {"help": help, "secret": secret, "example": example, "rare": rare}
     return attrs.field(default=default, validator=validator, metadata=metadata)
 
 

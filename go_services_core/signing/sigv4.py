@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ..errors import SigningError
 from ..http import HttpRequest, check_header
@@ -302,7 +302,7 @@ def _kept_headers(request: HttpRequest, *, resign: bool) -> list[tuple[str, str]
 
 
 def _with(request: HttpRequest, url: str, headers: list[tuple[str, str]]) -> HttpRequest:
-    return HttpRequest(request.method, url, tuple(headers), request.body, request.timeout, request.max_body)
+    return evolve(request, url=url, headers=tuple(headers))
 
 
 def _canonical_headers(headers: list[tuple[str, str]], host: str) -> tuple[str, str]:

@@ -154,6 +154,14 @@ def test_configure_asks_and_writes_secrets_as_references(run: Run, folder: Path)
     assert run("configure", "github", input="\n\n\n\n\n").stdout == "Nothing to change.\n"
 
 
+def test_configure_asks_for_a_rare_setting_only_where_it_is_set(run: Run, folder: Path) -> None:
+    run("init")
+    assert "client_certificate" not in run("configure", "github", input="\nIv1.abc\n\n\n\n").stderr
+    run("configure", "github", "--set", "client_certificate=env:CLIENT_PEM")
+    assert read(folder)["providers"]["github"]["client_certificate"] == "env:CLIENT_PEM"
+    assert "client_certificate" in run("configure", "github", input="\n\n\n\n\n\n").stderr
+
+
 def test_configure_takes_the_name_of_a_variable(run: Run, folder: Path) -> None:
     run("init")
     run("configure", "github", input="\nIv1.abc\nenv\n\n\n\n")

@@ -59,6 +59,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/connect-any-oauth-server.md": "tests/integration/oidc/site.py",
     "docs/how-to/connect-with-aws-keys.md": "tests/integration/test_aws_keys.py",
     "docs/how-to/choose-a-flow.md": "tests/integration/oidc/flows.py",
+    "docs/how-to/connect-with-client-certificates.md": "tests/integration/test_client_certificates.py",
 }
 """Pages whose examples another test runs → which."""
 MASKS = (

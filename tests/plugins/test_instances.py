@@ -299,6 +299,29 @@ def test_region_of_signed_requests_is_filled_like_a_url():
     assert "providers.mail.region" in problems("[providers.mail]\nregion = ''\n", plugin=Plugin())[0]
 
 
+def test_endpoints_for_clients_with_a_certificate_are_filled_and_named_as_in_metadata():
+    @settings
+    class Own:
+        host: str = setting(default="bank.example", help="Host of the bank")
+
+    class Plugin:
+        @hookimpl
+        def gs_providers(self):
+            auth = OAuth2Code(
+                authorize_url="https://{host}/authorize",
+                token_url="https://{host}/token",
+                mtls_endpoints={"token_endpoint": "https://mtls.{host}/token"},
+            )
+            return [ProviderSpec(id="bank", name="Bank", auth=auth, settings=Own)]
+
+    text = "[providers.bank]\nclient_id = 'c'\n"
+    for host in ("bank.example", "test.bank.example"):
+        auth = instances(f"{text}host = '{host}'\n", plugin=Plugin())["bank"].auth()
+        assert auth.mtls_endpoints == {"token_endpoint": f"https://mtls.{host}/token"}
+    with pytest.raises(ValueError):
+        OAuth2Code(authorize_url="", token_url="", mtls_endpoints={"token_url": "https://x.example"})
+
+
 def test_a_provider_whose_placeholder_is_no_setting_is_a_problem():
     class Plugin:
         @hookimpl

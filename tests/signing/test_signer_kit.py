@@ -17,8 +17,9 @@ from go_services_core.secret import SecretStr
 from go_services_core.signing.api_key import ApiKeySigner
 from go_services_core.signing.basic import BasicSigner
 from go_services_core.signing.bearer import BearerSigner
+from go_services_core.signing.mtls import MtlsSigner
 from go_services_core.signing.sigv4 import SigV4Signer
-from go_services_core.specs import ApiKey, AwsSigV4, Basic, PersonalToken
+from go_services_core.specs import ApiKey, AwsSigV4, Basic, Mtls, OAuth2Code, PersonalToken
 from go_services_core.testing.checks.signer import SignerSubject
 from go_services_core.testing.kit import conformance
 from go_services_core.testing.pytest_kit import SignerKit
@@ -78,6 +79,25 @@ class TestAwsS3(SignerKit):
     @asynccontextmanager
     async def subject(self) -> AsyncIterator[SignerSubject]:
         yield aws(service="s3")
+
+
+class TestMtls(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        extra = {name: SecretStr(f"the-{name}") for name in ("certificate", "passphrase")}
+        tokens = TokenSet(access_token=SECRET, extra=extra)
+        credential = Credential(connection_id="c", version=1, auth_kind="mtls", tokens=tokens)
+        yield SignerSubject(MtlsSigner(), SigningKey(secret=SECRET, auth=Mtls(), credential=credential), REQUEST)
+
+
+class TestBoundBearer(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        extra = {name: SecretStr(f"the-{name}") for name in ("client_certificate", "client_private_key")}
+        tokens = TokenSet(access_token=SECRET, extra=extra)
+        credential = Credential(connection_id="c", version=1, auth_kind="oauth2_auth_code", tokens=tokens)
+        auth = OAuth2Code(authorize_url="", token_url="", certificate_bound_tokens=True)
+        yield SignerSubject(BearerSigner(), SigningKey(secret=SECRET, auth=auth, credential=credential), REQUEST)
 
 
 def _bearer(request: HttpRequest, key: SigningKey) -> HttpRequest:

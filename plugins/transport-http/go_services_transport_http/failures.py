@@ -9,6 +9,7 @@ import aiohttp
 
 from go_services_core.errors import BadInput, ConnectFailed, RequestTimeout, ServicesError, TransportError
 
+from .alerts import certificate_refusal
 from .guard import denied
 from .pools import Exchange, NotPublic
 
@@ -27,6 +28,12 @@ def typed(
         return RequestTimeout(f"{what}: no complete answer within {timeout:g} s.", sent=sent)
     if exchange.body_problem is not None:
         return TransportError(f"{what}: the request's body {exchange.body_problem}.", sent=sent)
+    if refusal := exchange.refusal or certificate_refusal(error):
+        # With TLS 1.3 the client's first request is on its way when the server accepts or refuses the client, and it
+        # reads none before. Later, or after a renegotiation of TLS 1.2, it may have read the request.
+        nothing_read = not sent or exchange.first_of_tls13
+        kind = ConnectFailed if nothing_read else TransportError
+        return kind(f"{what}: the server refuses the client certificate ({refusal}).", sent=not nothing_read)
     if isinstance(error, aiohttp.ClientConnectorError):
         return ConnectFailed(f"{what}: {connect_reason(error)}.")
     if not sent and isinstance(error, (aiohttp.ClientConnectionError, OSError)):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ssl
 from contextvars import ContextVar
 from socket import AddressFamily
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from .addresses import special_purpose_text
+from .alerts import certificate_refusal
 from .guard import Pool
 from .settings import TransportSettings
 
@@ -27,17 +30,31 @@ class NotPublic(Exception):
 class Exchange:
     """What is known about one request while it is under way."""
 
-    __slots__ = ("body_problem", "sent")
+    __slots__ = ("body_problem", "first_of_tls13", "refusal", "sent")
 
     def __init__(self) -> None:
         self.sent = False
         """True from the moment that the request has a connection: from then on bytes may have left."""
         self.body_problem: str | None = None
         """Why the request's own body could not be read, when that is what ended the exchange."""
+        self.refusal: str | None = None
+        """Why the server refuses the client's certificate, when it said so after the handshake."""
+        self.first_of_tls13 = False
+        """Whether it is the first request on a connection of TLS 1.3, where the server may not yet have accepted the
+        client."""
 
 
 exchange_under_way: ContextVar[Exchange] = ContextVar("exchange_under_way")
 """Set by the transport in the task that sends; aiohttp connects in the same task."""
+
+
+async def note_refusal(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Note an alert about the client's certificate: aiohttp forgets it when it repeats an idempotent request."""
+    try:
+        return await send(request)
+    except aiohttp.ClientOSError as error:
+        exchange_under_way.get().refusal = certificate_refusal(error)
+        raise
 
 
 class PublicResolver(AbstractResolver):
@@ -80,6 +97,8 @@ class Connector(aiohttp.TCPConnector):
             keepalive_timeout=settings.keepalive,
         )
         self._public = public
+        self._used: WeakSet[ResponseHandler] = WeakSet()
+        """The connections that have had a request."""
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -96,6 +115,11 @@ class Connector(aiohttp.TCPConnector):
                 connection.close()
                 raise
         exchange.sent = True
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is not None and transport is not None and protocol not in self._used:
+            self._used.add(protocol)
+            secured = transport.get_extra_info("ssl_object")
+            exchange.first_of_tls13 = secured is not None and secured.version() == "TLSv1.3"
         return connection
 
 

@@ -21,6 +21,12 @@ class TransportSettings:
         default=0, help="Connections open at once to one host and port; 0 is no such limit."
     )
     keepalive: float = setting(default=15.0, help="Seconds that an idle connection is kept.")
+    identities: int = setting(
+        default=64, help="Client certificates whose connections are kept; each has up to ``connections`` of its own."
+    )
+    identity_idle: float = setting(
+        default=300.0, help="Seconds after which a client certificate that no request uses is let go of."
+    )
     user_agent: str | None = setting(
         default=None,
         help="Sent where a request has no User-Agent. Without it nothing is added to a signed request.",

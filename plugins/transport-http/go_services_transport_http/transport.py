@@ -20,8 +20,10 @@ from go_services_core.protocols import PluginEnv
 
 from .failures import typed
 from .guard import Guard, Pool, Route, denied
-from .pools import Connector, Exchange, NotPublic, exchange_under_way
+from .identities import Identities, Identity
+from .pools import Connector, Exchange, NotPublic, exchange_under_way, note_refusal
 from .settings import TransportSettings
+from .tls import trust
 
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9_.~!#$%&'*+^`|-]*")
 _COMMON_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -56,7 +58,15 @@ class HttpTransport:
         *,
         resolver: Callable[[], AbstractResolver] = aiohttp.DefaultResolver,
     ) -> None:
-        for name in ("timeout", "connect_timeout", "max_body", "connections", "keepalive"):
+        for name in (
+            "timeout",
+            "connect_timeout",
+            "max_body",
+            "connections",
+            "keepalive",
+            "identities",
+            "identity_idle",
+        ):
             if not getattr(settings, name) > 0:
                 raise ConfigError(f"{name} must be greater than 0.", field=name, plugin="transport-http")
         if settings.connections_per_host < 0:
@@ -67,7 +77,10 @@ class HttpTransport:
             check_header("User-Agent", settings.user_agent)
         self._settings = settings
         self._guard = Guard(env.egress_allow)
-        self._trust = _trust(settings)
+        self._trust = trust(settings)
+        self._identities = Identities(
+            limit=settings.identities, idle=settings.identity_idle, ca_file=settings.ca_file, now=env.clock.now
+        )
         self._resolver = resolver
         self._known_limits: dict[float, aiohttp.ClientTimeout] = {}
         self._timeout = self._limits(settings.timeout)
@@ -80,9 +93,14 @@ class HttpTransport:
         """The answer, whatever its status; a compressed body is decompressed, the headers stay as they came.
 
         Raises:
-            BadInput: the method, URL or a header cannot be sent as it is; nothing was sent.
+            BadInput: the method, URL or a header cannot be sent as it is, or the request has a client certificate and
+                its URL is not https; nothing was sent.
+            SigningError: the request's client certificate cannot be used; nothing was sent.
             EgressDenied: the guard refuses the address; nothing was sent.
-            ConnectFailed: the name does not resolve, nobody listens, or TLS failed; nothing was sent.
+            ConnectFailed: the name does not resolve, nobody listens, or TLS failed; nothing was sent. So it is also
+                where a server refuses the client certificate by an alert after the handshake of TLS 1.3: it reads no
+                request before it has accepted the client (RFC 8446 §4.4.4). One that hangs up without a word leaves
+                open why, which is a ``TransportError`` with ``sent``.
             RequestTimeout: over ``request.timeout``; ``sent`` is False while there was no connection yet.
             BodyTooLarge: the answer is over ``request.max_body``, counted after decompression.
             TransportError: anything else that ended the exchange.
@@ -93,6 +111,8 @@ class HttpTransport:
         seconds = self._settings.timeout if request.timeout is None else request.timeout
         if seconds <= 0:
             raise RequestTimeout(f"{request.method} {route.origin}: no time is left.", sent=False)
+        if request.client_certificate is not None and url.scheme != "https":
+            raise BadInput("A client certificate is presented over https only.", field="url")
         limit = self._settings.max_body if request.max_body is None else request.max_body
         body = request.body
         exchange = Exchange()
@@ -106,8 +126,17 @@ class HttpTransport:
         elif body is not None and len(body) > _LARGE:
             data = BytesIO(body)
         failure: ServicesError
+        identity: Identity | None = None
         try:
-            response = await (self._sessions.get(route.pool) or self._open(route.pool)).request(
+            if request.client_certificate is None:
+                session = self._sessions.get(route.pool) or self._open(route.pool, self._sessions, self._trust)
+            else:
+                async with asyncio.timeout(seconds):
+                    identity, presented = await self._identities.hold(request.client_certificate)
+                session = identity.sessions.get(route.pool) or self._open(
+                    route.pool, identity.sessions, presented.context
+                )
+            response = await session.request(
                 request.method,
                 url,
                 headers=headers,
@@ -139,6 +168,8 @@ class HttpTransport:
                 error, exchange, method=request.method, origin=route.origin, provider_id=provider_id, timeout=seconds
             )
         finally:
+            if identity is not None:
+                self._identities.release(identity)
             if stream is not None:
                 with suppress(RuntimeError):  # its writer was cancelled just now and closes it
                     await stream.aclose()
@@ -151,15 +182,19 @@ class HttpTransport:
         while self._sessions:
             _, session = self._sessions.popitem()
             await session.close()
+        await self._identities.aclose()
 
-    def _open(self, pool: Pool) -> aiohttp.ClientSession:
+    def _open(
+        self, pool: Pool, sessions: dict[Pool, aiohttp.ClientSession], trusted: ssl.SSLContext | bool
+    ) -> aiohttp.ClientSession:
         if self._closed:
             raise TransportError("The transport is closed.", sent=False)
-        session = self._sessions[pool] = aiohttp.ClientSession(
-            connector=Connector(pool, self._settings, self._resolver(), self._trust),
+        session = sessions[pool] = aiohttp.ClientSession(
+            connector=Connector(pool, self._settings, self._resolver(), trusted),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_AUTOMATIC,
             trust_env=False,
+            middlewares=(note_refusal,),
         )
         return session
 
@@ -219,23 +254,6 @@ class HttpTransport:
         if agent is not None and "user-agent" not in spelling:
             return (*request.headers, ("User-Agent", agent))
         return request.headers
-
-
-def _trust(settings: TransportSettings) -> ssl.SSLContext | bool:
-    """The system's authorities and those of ``ca_file``; True is aiohttp's own context for the former."""
-    if settings.ca_file is None:
-        return True
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(cafile=settings.ca_file)
-    except OSError as error:  # ssl.SSLError is one too
-        raise ConfigError(
-            f"ca_file cannot be read as PEM certificates: {error.strerror or type(error).__name__}.",
-            field="ca_file",
-            plugin="transport-http",
-        ) from None
-    context.set_alpn_protocols(("http/1.1",))
-    return context
 
 
 def _parse(request: HttpRequest) -> URL:

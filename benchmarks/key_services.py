@@ -21,8 +21,9 @@ from go_services_core.config import Config
 from go_services_core.errors import SecretError
 from go_services_core.model import KeyRef
 from go_services_core.plugins import PluginManager
-from go_services_core.protocols import DataKey, PluginEnv, SecretBackend, WrappedKey
+from go_services_core.protocols import PluginEnv
 from go_services_core.refs import Ref
+from go_services_core.sealing import DataKey, SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes
 from go_services_core.specs import SecretBackendSpec
 

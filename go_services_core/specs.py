@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import click
 
     from . import protocols as p
+    from . import sealing as s
     from .refs import Ref
     from .secret import SecretStr
 
@@ -427,8 +428,8 @@ class SecretBackendSpec:
     """A keeper of wrapping keys. ``sealer`` does the rest of the envelope."""
 
     id: str
-    factory: Ref[p.Factory[p.SecretBackend]]
-    sealer: Ref[p.SealerFactory]
+    factory: Ref[p.Factory[s.SecretBackend]]
+    sealer: Ref[s.SealerFactory]
     settings: Ref[type] | type | None = None
     generate_key: Ref[Callable[[], SecretStr]] | None = None
     """Makes key material in its text form, for a backend whose keys the application keeps itself."""

@@ -10,8 +10,9 @@ from ..config import setting, settings
 from ..errors import BackendUnavailable, CannotOpen, KeyNotFound, SecretError
 from ..hookspecs import hookimpl
 from ..model import KeyRef
-from ..protocols import DataKey, PluginEnv, SecretBackend, WrappedKey
+from ..protocols import PluginEnv
 from ..refs import Ref
+from ..sealing import DataKey, SecretBackend, WrappedKey
 from ..secret import SecretBytes
 from ..specs import SecretBackendSpec
 

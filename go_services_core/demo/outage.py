@@ -13,8 +13,8 @@ from ..model import Scope
 from .key_service import KeyService, KeyServicePlugin
 
 if TYPE_CHECKING:
-    from ..protocols import SecretBackend
     from ..runtime.runtime import Runtime
+    from ..sealing import SecretBackend
     from .steps import Stage
 
 WHO = Scope("user", "outage")

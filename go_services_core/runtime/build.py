@@ -17,8 +17,9 @@ from ..config.roots import EgressRoot, RuntimeRoot, SecretsRoot, StoreRoot, Work
 from ..config.secrets import resolver
 from ..errors import BackendUnavailable, ConfigError, FacetMissing
 from ..plugins import PluginManager
-from ..protocols import PluginEnv, SecretBackend, Store, Transport
+from ..protocols import PluginEnv, Store, Transport
 from ..providers import build_instances
+from ..sealing import SecretBackend
 from .core import Core, Ownership, logger
 from .delivery import register
 from .keycheck import CheckedSealer

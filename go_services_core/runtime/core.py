@@ -26,14 +26,13 @@ if TYPE_CHECKING:
         EventHandler,
         Observer,
         RateLimitPolicy,
-        Sealer,
-        SecretBackend,
         Signer,
         Store,
         Transport,
         WebhookVerifier,
     )
     from ..providers import ProviderInstance
+    from ..sealing import Sealer, SecretBackend
     from ..secret import SecretStr
     from ..specs import AuthSpec
     from .requests import Plan

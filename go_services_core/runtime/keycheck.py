@@ -13,7 +13,8 @@ from ..model import Binding, KeyRef, Sealed, SealedRow
 from . import bindings
 
 if TYPE_CHECKING:
-    from ..protocols import Sealer, Store
+    from ..protocols import Store
+    from ..sealing import Sealer
     from ..secret import SecretBytes
 
 _NAME: Final = "key_check"

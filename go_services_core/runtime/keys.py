@@ -7,7 +7,7 @@ from typing import Final
 
 from ..errors import BadInput, CapabilityUnsupported, Conflict, KeyNotFound, SecretError
 from ..model import KeyInfo, KeyRef, KeyStatus, KeyUse
-from ..protocols import KeyLifecycle, SecretBackend
+from ..sealing import KeyLifecycle, SecretBackend
 from . import keycheck
 from .core import Core
 from .load import open_credential

@@ -10,8 +10,8 @@ from . import bindings
 
 if TYPE_CHECKING:
     from ..model import Scope, Sealed
-    from ..protocols import Sealer
     from ..resources import LedgerKind, Subscription
+    from ..sealing import Sealer
 
 
 async def seal_verification(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from ..errors import ConfigError
-from ..protocols import PluginEnv, SecretBackend
+from ..protocols import PluginEnv
+from ..sealing import SecretBackend
 
 if TYPE_CHECKING:
     from ..catalog import Catalog

@@ -270,7 +270,7 @@ def test_backend_that_is_away_is_told_and_the_rows_are_counted(run: Run, folder:
         from go_services_core import hookimpl
         from go_services_core.errors import BackendUnavailable
         from go_services_core.model import KeyRef
-        from go_services_core.protocols import DataKey
+        from go_services_core.sealing import DataKey
         from go_services_core.refs import Ref
         from go_services_core.secret import SecretBytes
         from go_services_core.specs import SecretBackendSpec

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from go_services_core import hookimpl
 from go_services_core.errors import BackendUnavailable, CannotOpen, KeyNotFound, SecretError
 from go_services_core.model import KeyRef
-from go_services_core.protocols import DataKey, WrappedKey
 from go_services_core.refs import Ref
+from go_services_core.sealing import DataKey, WrappedKey
 from go_services_core.secret import SecretBytes
 from go_services_core.specs import SecretBackendSpec
 

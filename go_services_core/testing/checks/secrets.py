@@ -9,7 +9,7 @@ import attrs
 
 from ...errors import CannotOpen, KeyNotFound, SecretError
 from ...model import KeyRef
-from ...protocols import DataKey, SecretBackend, WrappedKey
+from ...sealing import DataKey, SecretBackend, WrappedKey
 from ...secret import SecretBytes
 from ..kit import check
 

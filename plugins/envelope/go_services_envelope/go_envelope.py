@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from go_services_core.errors import CannotOpen, KeyNotFound, SecretError
 from go_services_core.model import Binding, Sealed, SealedRow
-from go_services_core.protocols import GoEnvelope, GoEnvelopeReader, SecretBackend
+from go_services_core.sealing import GoEnvelope, GoEnvelopeReader, SecretBackend
 from go_services_core.secret import SecretBytes
 
 from .format import MAX_KEY_ID, MAX_KEY_VERSION

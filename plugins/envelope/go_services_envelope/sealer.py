@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from go_services_core.clock import Clock
 from go_services_core.errors import BadInput, CannotOpen, KeyInvalid, SecretError
 from go_services_core.model import Binding, KeyRef, Sealed, SealedRow
-from go_services_core.protocols import SecretBackend, WrappedKey
+from go_services_core.sealing import SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes
 
 from .cache import KeyCache

@@ -10,7 +10,7 @@ import pytest
 
 from go_services_core.errors import BackendUnavailable, CannotOpen, KeyDisabled, KeyInvalid, KeyNotFound, SecretError
 from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
-from go_services_core.protocols import WrappedKey
+from go_services_core.sealing import WrappedKey
 from go_services_core.secret import SecretBytes
 from go_services_core.testing.clock import FrozenClock
 from go_services_envelope import Sealer

@@ -18,7 +18,8 @@ from go_services_core.errors import (
     SecretError,
 )
 from go_services_core.model import KeyInfo, KeyRef
-from go_services_core.protocols import DataKey, GoEnvelope, PluginEnv, WrappedKey
+from go_services_core.protocols import PluginEnv
+from go_services_core.sealing import DataKey, GoEnvelope, WrappedKey
 from go_services_core.secret import SecretBytes
 from go_services_envelope.policy import KeyPolicy, KeyRules
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 from go_services_core.config import setting, settings
 from go_services_core.errors import CannotOpen, KeyInvalid, KeyNotFound
-from go_services_core.protocols import GoEnvelope
+from go_services_core.sealing import GoEnvelope
 from go_services_core.secret import SecretBytes, SecretStr
 
 if TYPE_CHECKING:

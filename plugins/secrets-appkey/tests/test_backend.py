@@ -25,7 +25,8 @@ from go_services_core.errors import (
     SecretError,
 )
 from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
-from go_services_core.protocols import GoEnvelope, GoEnvelopeReader, KeyLifecycle, PluginEnv, WrappedKey
+from go_services_core.protocols import PluginEnv
+from go_services_core.sealing import GoEnvelope, GoEnvelopeReader, KeyLifecycle, WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_core.testing.clock import FrozenClock
 from go_services_core.testing.pytest_kit import SecretBackendKit

@@ -17,7 +17,7 @@ import pytest
 
 from go_services_core.config.structure import Reader
 from go_services_core.errors import CannotOpen, KeyInvalid, KeyNotFound, SecretError
-from go_services_core.protocols import GoEnvelope
+from go_services_core.sealing import GoEnvelope
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_envelope.go_envelope import PREFIX, decode
 from go_services_secrets_appkey import go_keys

@@ -23,7 +23,7 @@ from go_services_core.errors import (
     SecretError,
 )
 from go_services_core.model import KeyRef
-from go_services_core.protocols import GoEnvelopeReader, KeyLifecycle, WrappedKey
+from go_services_core.sealing import GoEnvelopeReader, KeyLifecycle, WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_core.testing.pytest_kit import SecretBackendKit
 from go_services_envelope import Sealer

@@ -18,15 +18,8 @@ from go_services_core.errors import (
     SecretError,
 )
 from go_services_core.model import KeyInfo, KeyRef
-from go_services_core.protocols import (
-    DataKey,
-    GoEnvelope,
-    GoEnvelopeReader,
-    KeyLifecycle,
-    PluginEnv,
-    SecretBackend,
-    WrappedKey,
-)
+from go_services_core.protocols import PluginEnv
+from go_services_core.sealing import DataKey, GoEnvelope, GoEnvelopeReader, KeyLifecycle, SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes
 
 from .breaker import Breaker

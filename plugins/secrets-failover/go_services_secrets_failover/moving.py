@@ -8,7 +8,7 @@ from typing import Final
 
 from go_services_core.errors import BackendUnavailable, KeyInvalid, SecretError
 from go_services_core.model import KeyRef
-from go_services_core.protocols import DataKey, WrappedKey
+from go_services_core.sealing import DataKey, WrappedKey
 from go_services_core.secret import SecretBytes
 
 AT_ONCE: Final = 8

@@ -15,7 +15,8 @@ import go_services_secrets_appkey.plugin as appkey
 from go_services_core.clock import SystemClock
 from go_services_core.errors import CannotOpen, Conflict, KeyNotFound, SecretError
 from go_services_core.model import KeyInfo, KeyRef, Observation
-from go_services_core.protocols import DataKey, GoEnvelope, PluginEnv, SecretBackend, WrappedKey
+from go_services_core.protocols import PluginEnv
+from go_services_core.sealing import DataKey, GoEnvelope, SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_secrets_appkey.key import generate_key
 from go_services_secrets_failover.backend import FailoverBackend, open_backend

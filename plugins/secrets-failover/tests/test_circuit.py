@@ -8,7 +8,7 @@ import pytest
 
 from go_services_core.errors import BackendUnavailable, CannotOpen, KeyDenied, KeyDisabled, KeyNotFound
 from go_services_core.model import KeyRef
-from go_services_core.protocols import WrappedKey
+from go_services_core.sealing import WrappedKey
 from go_services_core.testing.clock import FrozenClock
 from go_services_secrets_failover.backend import CircuitOpen
 

@@ -9,8 +9,8 @@ import pytest
 
 from go_services_core.errors import BackendUnavailable, CapabilityUnsupported, Conflict, KeyDenied, KeyNotFound
 from go_services_core.model import KeyRef
-from go_services_core.protocols import KeyLifecycle
 from go_services_core.runtime.observations import Observations
+from go_services_core.sealing import KeyLifecycle
 from go_services_core.secret import SecretBytes
 from go_services_core.testing.clock import FrozenClock
 

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from go_services_core.errors import BackendUnavailable, CannotOpen, KeyDenied, KeyDisabled, KeyNotFound
-from go_services_core.protocols import GoEnvelope
+from go_services_core.sealing import GoEnvelope
 from go_services_core.secret import SecretBytes
 from go_services_secrets_failover.backend import CircuitOpen
 

@@ -17,7 +17,7 @@ from go_services_core.errors import (
     SecretError,
 )
 from go_services_core.model import KeyRef
-from go_services_core.protocols import WrappedKey
+from go_services_core.sealing import WrappedKey
 
 from .members import CONTEXT, Pair
 

@@ -15,7 +15,7 @@ import pytest
 from go_services_core.clock import SystemClock
 from go_services_core.errors import CannotOpen, KeyInvalid, KeyNotFound
 from go_services_core.model import Binding, KeyRef, Scope, SealedRow
-from go_services_core.protocols import WrappedKey
+from go_services_core.sealing import WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_envelope import Sealer
 

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from go_services_core.errors import CannotOpen, KeyDisabled, KeyNotFound, SecretError
-from go_services_core.protocols import GoEnvelope, GoEnvelopeReader
+from go_services_core.sealing import GoEnvelope, GoEnvelopeReader
 
 from .conftest import Moto, Opener
 from .kms_stub import KmsStub

@@ -8,7 +8,7 @@ import pytest
 
 from go_services_core.errors import CapabilityUnsupported, Conflict, KeyDenied, KeyDisabled, KeyInvalid, KeyNotFound
 from go_services_core.model import KeyRef
-from go_services_core.protocols import KeyLifecycle
+from go_services_core.sealing import KeyLifecycle
 from go_services_core.testing.clock import FrozenClock
 from go_services_envelope.policy import KeyWindow
 from go_services_secrets_kms.backend import KmsBackend

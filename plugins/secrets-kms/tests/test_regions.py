@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from go_services_core.errors import BackendUnavailable, CannotOpen, KeyDisabled, KeyInvalid, KeyNotFound
-from go_services_core.protocols import WrappedKey
+from go_services_core.sealing import WrappedKey
 from go_services_core.testing.clock import FrozenClock
 from go_services_envelope.policy import KeyWindow
 

@@ -19,7 +19,7 @@ from go_services_core.errors import (
     SecretError,
 )
 from go_services_core.model import KeyRef
-from go_services_core.protocols import WrappedKey
+from go_services_core.sealing import WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_secrets_kms.backend import KmsBackend
 from go_services_secrets_kms.endpoints import Endpoints

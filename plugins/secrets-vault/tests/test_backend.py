@@ -27,7 +27,7 @@ from go_services_core.errors import (
     KeyNotFound,
 )
 from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
-from go_services_core.protocols import DataKey, GoEnvelopeReader, KeyLifecycle, WrappedKey
+from go_services_core.sealing import DataKey, GoEnvelopeReader, KeyLifecycle, WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_core.testing.openbao import Refused
 from go_services_core.testing.pytest_kit import SecretBackendKit

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from go_services_core.errors import CannotOpen, KeyDisabled, KeyNotFound
-from go_services_core.protocols import GoEnvelope
+from go_services_core.sealing import GoEnvelope
 from go_services_core.secret import SecretBytes, SecretStr
 
 from .conftest import Vault

@@ -14,7 +14,7 @@ import pytest
 
 from go_services_core.errors import BackendUnavailable, KeyDenied, KeyInvalid
 from go_services_core.model import KeyRef
-from go_services_core.protocols import WrappedKey
+from go_services_core.sealing import WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_core.testing.openbao import openbao_server
 from go_services_secrets_vault.backend import VaultBackend, open_backend

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         HealthCheckSpec,
         HmacWebhook,
         Identity,
+        JoseSpec,
         OAuth2Code,
         ObserverSpec,
         Operation,
@@ -66,9 +67,10 @@ _HOMES = {
     "secret": ("SecretBytes", "SecretStr"),
     "specs": (
         "ApiKey", "ApiSpec", "AuthStrategySpec", "Basic", "Capability", "ClientCredentials", "CommandSpec",
-        "DeviceCode", "EventHandlerSpec", "HealthCheckSpec", "HmacWebhook", "Identity", "OAuth2Code", "ObserverSpec",
-        "Operation", "OperationPack", "Pagination", "Param", "PersonalToken", "ProviderSpec", "SecretBackendSpec",
-        "SecretSourceSpec", "SignerSpec", "StoreSpec", "TokenExchange", "TransportSpec", "WebhookSchemeSpec",
+        "DeviceCode", "EventHandlerSpec", "HealthCheckSpec", "HmacWebhook", "Identity", "JoseSpec", "OAuth2Code",
+        "ObserverSpec", "Operation", "OperationPack", "Pagination", "Param", "PersonalToken", "ProviderSpec",
+        "SecretBackendSpec", "SecretSourceSpec", "SignerSpec", "StoreSpec", "TokenExchange", "TransportSpec",
+        "WebhookSchemeSpec",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -77,11 +79,11 @@ __all__ = [
     "CONTRACT", "ApiKey", "ApiSpec", "AuthStrategySpec", "Basic", "BlockingRuntime", "Capability",
     "ClientCredentials", "Clock", "CommandSpec", "Connection", "Credential", "DeviceCode", "Event",
     "EventHandlerSpec", "HealthCheckSpec", "HmacWebhook", "HttpRequest", "HttpResponse", "Identity",
-    "InboundRequest", "OAuth2Code", "ObserverSpec", "Operation", "OperationPack", "OperationResult", "Pagination",
-    "Param", "PersonalToken", "ProviderAdapter", "ProviderSpec", "Ref", "Runtime", "Scope", "SecretBackendSpec",
-    "SecretBytes", "SecretSourceSpec", "SecretStr", "ServicesError", "SignerSpec", "StoreSpec", "SystemClock",
-    "TokenExchange", "TokenSet", "TransportSpec", "WebhookSchemeSpec", "__version__", "hookimpl", "setting",
-    "settings",
+    "InboundRequest", "JoseSpec", "OAuth2Code", "ObserverSpec", "Operation", "OperationPack", "OperationResult",
+    "Pagination", "Param", "PersonalToken", "ProviderAdapter", "ProviderSpec", "Ref", "Runtime", "Scope",
+    "SecretBackendSpec", "SecretBytes", "SecretSourceSpec", "SecretStr", "ServicesError", "SignerSpec", "StoreSpec",
+    "SystemClock", "TokenExchange", "TokenSet", "TransportSpec", "WebhookSchemeSpec", "__version__", "hookimpl",
+    "setting", "settings",
 ]  # fmt: skip
 
 

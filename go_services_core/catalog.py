@@ -45,6 +45,7 @@ _KINDS = (
     Kind("gs_providers", "providers", s.ProviderSpec, "id", "provider"),
     Kind("gs_operations", "operation_packs", s.OperationPack, "id", "operation pack"),
     Kind("gs_auth_strategies", "auth_strategies", s.AuthStrategySpec, "kind", "auth strategy"),
+    Kind("gs_jose", "jose", s.JoseSpec, "id", "JOSE implementation"),
     Kind("gs_signers", "signers", s.SignerSpec, "scheme", "signer"),
     Kind("gs_transports", "transports", s.TransportSpec, "kind", "transport"),
     Kind("gs_secret_backends", "secret_backends", s.SecretBackendSpec, "id", "secret backend"),
@@ -73,6 +74,7 @@ class Catalog:
     providers: Mapping[str, s.ProviderSpec] = _EMPTY
     operation_packs: Mapping[str, s.OperationPack] = _EMPTY
     auth_strategies: Mapping[str, s.AuthStrategySpec] = _EMPTY
+    jose: Mapping[str, s.JoseSpec] = _EMPTY
     signers: Mapping[str, s.SignerSpec] = _EMPTY
     transports: Mapping[str, s.TransportSpec] = _EMPTY
     secret_backends: Mapping[str, s.SecretBackendSpec] = _EMPTY

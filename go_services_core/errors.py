@@ -19,7 +19,7 @@
     │   ├── CallbackRefused · AuthorizationPending
     │   ├── TokenEndpointError (TokenResponseInvalid, InvalidGrant, PushedRequestRefused, RegistrationRefused)
     │   ├── MetadataInvalid · ReauthRequired · AccountMismatch · RefreshBackingOff
-    │   ├── RefreshUnknown
+    │   ├── RefreshUnknown · JwtInvalid (JwtKeyUnknown)
     │   └── EmbeddedAuthUnsupported · EmbeddedSessionInvalid · EmbeddedExchangeFailed
     ├── ConfigError
     ├── PluginError           (PluginConflict, PluginBroken, PluginIncompatible)
@@ -254,6 +254,21 @@ class BindingMismatch(StateInvalid):
 
 class CallbackRefused(AuthError):
     """The provider, or the person at the consent page, refused."""
+
+
+class JwtInvalid(AuthError):
+    """A signed token is not acceptable.
+
+    ``field`` names what is wrong with it: a header (``alg``, ``kid``), a claim (``iss``, ``nonce``), or ``signature``.
+    The message holds nothing of the token.
+    """
+
+
+class JwtKeyUnknown(JwtInvalid):
+    """The key set has no key that the token names.
+
+    The issuer may have begun to sign with a new key: fetch its key set again, once, and try again.
+    """
 
 
 class AuthorizationPending(AuthError):

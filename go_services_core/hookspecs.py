@@ -51,6 +51,11 @@ class HookSpecs:
         return ()
 
     @hookspec
+    def gs_jose(self) -> Iterable[s.JoseSpec]:
+        """What signs and verifies JSON Web Tokens for the core's flows."""
+        return ()
+
+    @hookspec
     def gs_signers(self) -> Iterable[s.SignerSpec]:
         """Ways to put a credential on a request, by scheme."""
         return ()

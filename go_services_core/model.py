@@ -237,6 +237,9 @@ class TokenSet:
     id_token: SecretStr | None = None
     extra: Mapping[str, SecretStr] = field(factory=dict)
     """Other values of the answer that are kept; all are secrets until proven otherwise."""
+    account: str | None = None
+    """Whose account it is, where the flow itself proved it: by an ID token, a session token, a service account's key.
+    It is not stored with the tokens."""
 
 
 @frozen(kw_only=True)

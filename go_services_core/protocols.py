@@ -82,10 +82,96 @@ class ClaimOnce:
     ttl: float
 
 
-FlowStep: TypeAlias = HttpRequest | ClaimOnce
+@frozen
+class Jwks:
+    """A step of a flow: the JWK Set (RFC 7517 §5) at ``url`` as it was read from JSON, which the runtime caches.
+
+    ``again`` says that the one it gave lacks a key: it is then fetched anew, unless that was just done.
+    """
+
+    url: str
+    again: bool = False
+
+
+FlowStep: TypeAlias = HttpRequest | ClaimOnce | Jwks
 Flow: TypeAlias = Generator[FlowStep, Any, T]
-"""Yields a step, receives its answer (``HttpResponse`` for a request, ``bool`` for a claim), returns the result.
-A transport error is thrown into the generator at the ``yield``."""
+"""Yields a step, receives its answer (``HttpResponse`` for a request, ``bool`` for a claim, the document for a JWK
+Set), returns the result. What went wrong in a step is thrown into the generator at the ``yield``."""
+
+
+class Jose(Protocol):
+    """Signed JSON Web Tokens for the flows of OAuth and OpenID Connect, which need asymmetric keys (RFC 7515 to 7519).
+
+    Keys are PEM or JWK text.
+    """
+
+    def client_assertion(
+        self,
+        key: SecretStr,
+        *,
+        client_id: str,
+        audience: str,
+        now: datetime,
+        random: Callable[[int], bytes],
+        key_id: str | None = None,
+        algorithm: str | None = None,
+    ) -> str:
+        """The client's proof of who it is (RFC 7523 §2.2); ``algorithm`` None goes by the key.
+
+        With ``HS256`` the key is the client's secret itself (``client_secret_jwt``, OpenID Connect Core §9).
+
+        Raises:
+            KeyInvalid: the key cannot sign.
+        """
+        ...
+
+    def new_proof_key(self, random: Callable[[int], bytes]) -> SecretStr:
+        """A new private key that tokens are bound to (RFC 9449)."""
+        ...
+
+    def thumbprint(self, key: SecretStr) -> str:
+        """``jkt`` of the key (RFC 9449 §6.1); raises KeyInvalid."""
+        ...
+
+    def proof(
+        self,
+        key: SecretStr,
+        method: str,
+        url: str,
+        *,
+        now: datetime,
+        random: Callable[[int], bytes],
+        nonce: str | None = None,
+        access_token: SecretStr | None = None,
+    ) -> str:
+        """The value of the header ``DPoP`` (RFC 9449 §4.2).
+
+        Raises:
+            SigningError: the URL cannot be proven for.
+            KeyInvalid: the key cannot sign.
+        """
+        ...
+
+    def id_token(
+        self,
+        token: SecretStr,
+        jwks: Mapping[str, Any],
+        *,
+        issuer: str,
+        client_id: str,
+        now: datetime,
+        nonce: str | None = None,
+        access_token: SecretStr | None = None,
+        code: SecretStr | None = None,
+        algorithms: Sequence[str] = ("RS256",),
+    ) -> Mapping[str, Any]:
+        """The claims of an ID token that passed every check (OpenID Connect Core §3.1.3.7).
+
+        Raises:
+            JwtKeyUnknown: ``jwks`` lacks the key that it was signed with.
+            JwtInvalid: it breaks a rule; ``field`` names the header or claim.
+        """
+        ...
 
 
 @frozen(kw_only=True)
@@ -104,6 +190,8 @@ class AuthContext:
     requested: tuple[str, ...] = ()
     memory: Mapping[str, SecretStr] = field(factory=dict)
     """What ``begin`` asked to be remembered for ``complete``."""
+    jose: Jose | None = None
+    """What the plugins offer for signed tokens; None where no plugin does."""
 
 
 @frozen(kw_only=True)

@@ -407,6 +407,14 @@ class AuthStrategySpec:
 
 
 @frozen(kw_only=True)
+class JoseSpec:
+    """What signs and verifies JSON Web Tokens for the core's flows; there is one."""
+
+    jose: Ref[type[p.Jose]]
+    id: str = "jose"
+
+
+@frozen(kw_only=True)
 class SignerSpec:
     """A way to put a credential on a request."""
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, define, frozen
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         ConnectionPolicy,
         ErrorClassifier,
         EventHandler,
+        Jose,
         Observer,
         RateLimitPolicy,
         Signer,
@@ -64,7 +66,7 @@ class Loaded:
     decisions: dict[str, Decision] = Factory(dict)
 
 
-@define(kw_only=True)
+@define(kw_only=True, slots=False)
 class Core:
     """Everything that a subject of the runtime may use."""
 
@@ -120,6 +122,12 @@ class Core:
             found = self.signers[scheme] = self.catalog.signer(scheme).signer.resolve()()
         return found
 
+    @cached_property
+    def jose(self) -> Jose | None:
+        """What the plugins offer for signed tokens, or None."""
+        spec = self.catalog.jose.get("jose")
+        return spec.jose.resolve()() if spec is not None else None
+
     def adapter(self, instance: ProviderInstance) -> ProviderAdapter:
         """The provider's overrides; an adapter without any when it has none."""
         found = self.adapters.get(instance.id)
@@ -151,6 +159,7 @@ class Core:
             state=state,
             requested=requested,
             memory=memory or {},
+            jose=self.jose,
         )
 
     async def drive(self, flow: Flow[Any], *, provider_id: str, timeout: float | None = None) -> Any:

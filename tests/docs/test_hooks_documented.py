@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -190,6 +191,20 @@ def test_auth_strategy_changes_a_password_into_a_token(acme: ModuleType) -> None
     tokens = finish(flow, HttpResponse(200, (), b'{"token": "t-1"}'))
     assert tokens.access_token == SecretStr("t-1")
     assert (tokens.expires_at - NOW).total_seconds() == 3600
+
+
+@example("gs_jose")
+def test_jose_names_each_assertion_in_a_log(acme: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "acme")
+    made = acme.AuditedJose().client_assertion(
+        acme.AuditedJose().new_proof_key(os.urandom),
+        client_id="app",
+        audience="https://as.example",
+        now=NOW,
+        random=os.urandom,
+    )
+    assert made.count(".") == 2
+    assert caplog.messages == ["assertion of app for https://as.example"]
 
 
 @example("gs_signers")

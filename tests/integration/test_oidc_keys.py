@@ -15,10 +15,10 @@ import pytest
 from go_services_auth_jwt.assertion import client_assertion, client_assertion_fields
 from go_services_auth_jwt.base64url import encode
 from go_services_auth_jwt.dpop import KEY, DpopSigner, generate_key, offered_nonce, proof, send_with_proof, wanted_nonce
-from go_services_auth_jwt.errors import JwtInvalid
 from go_services_auth_jwt.id_token import verify_id_token
 from go_services_auth_jwt.jwk import JwkSet
 from go_services_core.clock import SystemClock
+from go_services_core.errors import JwtInvalid
 from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import Flow, SigningContext, SigningKey

@@ -10,12 +10,11 @@ from typing import Any, Final, NoReturn
 
 from attrs import field, frozen
 
-from go_services_core.errors import BadInput
+from go_services_core.errors import BadInput, JwtInvalid
 from go_services_core.secret import SecretStr
 
 from .algorithms import ALGORITHMS
 from .base64url import encode
-from .errors import JwtInvalid
 from .jwk import JwkSet
 from .jws import verify
 
@@ -68,7 +67,7 @@ def verify_id_token(
         trusted_audiences: further audiences that may stand in ``aud``.
 
     Raises:
-        UnknownKey: the keys lack the one it was signed with: fetch them again, once.
+        JwtKeyUnknown: the keys lack the one it was signed with: fetch them again, once.
         JwtInvalid: it breaks a rule; ``field`` names the header or claim.
         BadInput: an algorithm in ``algorithms`` is unknown or symmetric.
     """
@@ -166,4 +165,4 @@ def _same(one: str, other: str) -> bool:
 
 
 def _refuse(message: str, field: str) -> NoReturn:
-    raise JwtInvalid(message, field=field)
+    raise JwtInvalid(message, plugin="auth-jwt", field=field)

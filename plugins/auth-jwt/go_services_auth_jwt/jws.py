@@ -13,10 +13,9 @@ from typing import Any, Final, NoReturn
 from attrs import field, frozen
 from cryptography.exceptions import InvalidSignature
 
-from go_services_core.errors import BadInput
+from go_services_core.errors import BadInput, JwtInvalid, JwtKeyUnknown
 
 from .base64url import decode, encode
-from .errors import JwtInvalid, UnknownKey
 from .jwk import Jwk, JwkSet
 from .strict_json import read_object
 
@@ -93,7 +92,7 @@ def verify(
         limit: bytes that the token may have.
 
     Raises:
-        UnknownKey: no key of the set has the token's ``kid``.
+        JwtKeyUnknown: no key of the set has the token's ``kid``.
         JwtInvalid: anything else that is wrong with it; ``field`` says what.
     """
     if len(token) > limit:
@@ -123,7 +122,7 @@ def verify(
         except InvalidSignature:
             continue
         return Jws(header=header, payload=payload, key=key, algorithm=algorithm)
-    raise JwtInvalid("The token's signature is wrong.", field="signature")
+    raise JwtInvalid("The token's signature is wrong.", plugin="auth-jwt", field="signature")
 
 
 def _algorithm(header: Mapping[str, Any], allowed: Collection[str]) -> str:
@@ -151,11 +150,11 @@ def _candidates(header: Mapping[str, Any], keys: Jwk | JwkSet, algorithm: str) -
     else:
         named = tuple(key for key in keys.keys if key.kid == kid)
         if not named:
-            raise UnknownKey("The key set has no key with the token's key id.", field="kid")
+            raise JwtKeyUnknown("The key set has no key with the token's key id.", plugin="auth-jwt", field="kid")
     fitting = tuple(key for key in named if key.allows(algorithm))
     if not fitting:
         if kid is None and isinstance(keys, JwkSet):
-            raise UnknownKey("The key set has no key for the token's algorithm.", field="kid")
+            raise JwtKeyUnknown("The key set has no key for the token's algorithm.", plugin="auth-jwt", field="kid")
         _refuse("The key that the token names is not for its algorithm.", "alg")
     if kid is None and len(fitting) > 1:
         _refuse("The token names no key, and the key set has several for its algorithm.", "kid")
@@ -170,4 +169,4 @@ def _compact(members: Mapping[str, Any], field: str) -> bytes:
 
 
 def _refuse(message: str, field: str) -> NoReturn:
-    raise JwtInvalid(message, field=field) from None
+    raise JwtInvalid(message, plugin="auth-jwt", field=field) from None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from go_services_core.hookspecs import hookimpl
 from go_services_core.refs import Ref
-from go_services_core.specs import AuthStrategySpec, SignerSpec
+from go_services_core.specs import AuthStrategySpec, JoseSpec, SignerSpec
 
 GS_CONTRACT = 1
 
@@ -26,6 +26,11 @@ def gs_auth_strategies() -> Iterable[AuthStrategySpec]:
             record=Ref("go_services_auth_jwt.records:ServiceAccountJwt"),
         ),
     )
+
+
+@hookimpl
+def gs_jose() -> Iterable[JoseSpec]:
+    return (JoseSpec(jose=Ref("go_services_auth_jwt.jose:JwtJose")),)
 
 
 @hookimpl

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from go_services_auth_jwt.algorithms import ALGORITHMS
 from go_services_auth_jwt.base64url import encode
-from go_services_auth_jwt.errors import JwtInvalid, UnknownKey
 from go_services_auth_jwt.id_token import IdToken, verify_id_token
 from go_services_auth_jwt.jwk import Jwk, JwkSet
 from go_services_auth_jwt.jws import sign_claims
-from go_services_core.errors import BadInput
+from go_services_core.errors import BadInput, JwtInvalid, JwtKeyUnknown
 from go_services_core.secret import SecretStr
 
 from . import vectors
@@ -107,7 +106,7 @@ def test_token_signed_by_one_key_and_naming_another_is_refused() -> None:
     keys = JwkSet.from_dict({"keys": [published("RS256", 0, kid="k1"), published("RS256", 1, kid="k2")]})
     error = refused(token(private("RS256", 1, kid="k1")), keys)
     assert error.field == "signature"
-    assert not isinstance(error, UnknownKey)
+    assert not isinstance(error, JwtKeyUnknown)
 
 
 def test_token_of_another_issuer_is_refused() -> None:
@@ -227,7 +226,7 @@ def test_hash_follows_the_algorithm_of_the_token(algorithm: str, size: int) -> N
 
 def test_rotated_key_is_an_outcome_of_its_own_and_the_new_set_settles_it() -> None:
     text = token(private("RS256", 1, kid="k2"))
-    assert isinstance(refused(text), UnknownKey)
+    assert isinstance(refused(text), JwtKeyUnknown)
     renewed = JwkSet.from_dict({"keys": [published("RS256", kid="k1"), published("RS256", 1, kid="k2")]})
     assert check(text, renewed).subject == "alice"
 
@@ -238,7 +237,7 @@ def test_token_without_key_id_is_read_with_the_only_key_for_it() -> None:
     mixed = JwkSet.from_dict({"keys": [published("ES256"), published("RS256")]})
     assert check(text, mixed).subject == "alice"
     assert refused(text, JwkSet.from_dict({"keys": [published("RS256"), published("RS256", 1)]})).field == "kid"
-    assert isinstance(refused(text, JwkSet(keys=())), UnknownKey)
+    assert isinstance(refused(text, JwkSet(keys=())), JwtKeyUnknown)
 
 
 def test_token_of_another_type_is_refused() -> None:

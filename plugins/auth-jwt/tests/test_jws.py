@@ -17,10 +17,9 @@ from joserfc import jws as jose_jws
 from go_services_auth_jwt import algorithms
 from go_services_auth_jwt.algorithms import ALGORITHMS
 from go_services_auth_jwt.base64url import decode, encode
-from go_services_auth_jwt.errors import JwtInvalid, UnknownKey
 from go_services_auth_jwt.jwk import Jwk, JwkSet
 from go_services_auth_jwt.jws import MOST_BYTES, sign, sign_claims, verify
-from go_services_core.errors import AuthError, BadInput, KeyInvalid
+from go_services_core.errors import AuthError, BadInput, JwtInvalid, JwtKeyUnknown, KeyInvalid
 from go_services_core.secret import SecretStr
 
 from . import vectors
@@ -330,10 +329,10 @@ def test_key_is_found_by_its_id_and_another_key_of_the_set_is_not_tried() -> Non
 
 def test_unknown_key_id_is_an_outcome_of_its_own() -> None:
     keys = JwkSet.from_dict({"keys": [published("ES256", kid="a")]})
-    assert isinstance(refused(sign(b"1", private("ES256", kid="new")), keys), UnknownKey)
-    assert isinstance(refused(sign(b"1", private("EdDSA")), keys), UnknownKey)
-    assert not isinstance(refused(sign(b"1", private("ES256", 1, kid="a")), keys), UnknownKey)
-    assert issubclass(UnknownKey, AuthError)
+    assert isinstance(refused(sign(b"1", private("ES256", kid="new")), keys), JwtKeyUnknown)
+    assert isinstance(refused(sign(b"1", private("EdDSA")), keys), JwtKeyUnknown)
+    assert not isinstance(refused(sign(b"1", private("ES256", 1, kid="a")), keys), JwtKeyUnknown)
+    assert issubclass(JwtKeyUnknown, AuthError)
 
 
 def test_token_without_a_key_id_needs_a_set_with_one_key_for_it() -> None:

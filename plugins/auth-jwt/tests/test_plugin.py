@@ -13,6 +13,7 @@ import pytest
 
 from go_services_auth_jwt import plugin
 from go_services_auth_jwt.dpop import DpopSigner
+from go_services_auth_jwt.jose import JwtJose
 from go_services_auth_jwt.jwt_bearer import JwtBearerFlow
 from go_services_auth_jwt.records import JwtBearer, ServiceAccountJwt
 from go_services_auth_jwt.service_account import ServiceAccountFlow
@@ -36,6 +37,7 @@ def test_entry_point_offers_the_flows_and_the_signer_and_everything_resolves() -
     assert (bearer.kind, account.kind, signer.scheme) == ("jwt_bearer", "service_account_jwt", "dpop")
     assert (bearer.flow.resolve(), account.flow.resolve()) == (JwtBearerFlow, ServiceAccountFlow)
     assert signer.signer.resolve() is DpopSigner
+    assert [spec.jose.resolve() for spec in plugin.gs_jose()] == [JwtJose]
     refs = (bearer.record, bearer.settings, account.record)
     assert [ref.resolve() for ref in refs if isinstance(ref, Ref)] == [JwtBearer, JwtBearerSettings, ServiceAccountJwt]
     assert (JwtBearer.kind, ServiceAccountJwt.kind) == (bearer.kind, account.kind)

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from .http import HttpRequest, InboundRequest
 from .model import (
     Accepted,
+    CallbackResult,
     Connection,
     ConnectStart,
     Decision,
-    DevicePrompt,
+    DeviceStart,
     Disconnected,
     Drained,
     Health,
@@ -214,6 +215,8 @@ class BlockingRuntime:
         grants: Iterable[str] = (),
         auth: str | None = None,
         connection_id: str | None = None,
+        session: SecretStr | str | None = None,
+        return_to: str | None = None,
     ) -> ConnectStart:
         return self._run(
             Runtime.connect,
@@ -223,14 +226,32 @@ class BlockingRuntime:
             grants=grants,
             auth=auth,
             connection_id=connection_id,
+            session=session,
+            return_to=return_to,
         )
+
+    def begin_device(
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        grants: Iterable[str] = (),
+        auth: str | None = None,
+        connection_id: str | None = None,
+    ) -> DeviceStart:
+        return self._run(
+            Runtime.begin_device, provider_id, scope=scope, grants=grants, auth=auth, connection_id=connection_id
+        )
+
+    def poll_device(self, attempt_id: str, *, binding: SecretStr | str) -> Connection:
+        return self._run(Runtime.poll_device, attempt_id, binding=binding)
 
     def connect_device(
         self,
         provider_id: str,
         *,
         scope: Scope,
-        show: Callable[[DevicePrompt], Any],
+        show: Callable[[DeviceStart], Any],
         grants: Iterable[str] = (),
         auth: str | None = None,
         connection_id: str | None = None,
@@ -246,9 +267,22 @@ class BlockingRuntime:
         )
 
     def complete(
-        self, params: str | Mapping[str, str] | Iterable[tuple[str, str]], *, binding: SecretStr | str
+        self,
+        params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        *,
+        binding: SecretStr | str,
+        redirect_uri: str | None = None,
     ) -> Connection:
-        return self._run(Runtime.complete, params, binding=binding)
+        return self._run(Runtime.complete, params, binding=binding, redirect_uri=redirect_uri)
+
+    def callback(
+        self,
+        params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        *,
+        binding: SecretStr | str,
+        redirect_uri: str | None = None,
+    ) -> CallbackResult:
+        return self._run(Runtime.callback, params, binding=binding, redirect_uri=redirect_uri)
 
     def establish(
         self, provider_id: str, *, scope: Scope, fields: Mapping[str, SecretStr | str], auth: str | None = None

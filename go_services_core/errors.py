@@ -5,7 +5,7 @@
     ServicesError
     ├── BadInput
     │   ├── InvalidScope
-    │   └── UnknownParameter
+    │   └── UnknownParameter · DuplicateParameter · ReturnToRefused
     ├── NotFound
     │   ├── ProviderNotFound · ConnectionNotFound · OperationNotFound · PluginNotFound
     │   └── SyncJobNotFound · MetadataNotFound · ProfileNotFound
@@ -15,7 +15,8 @@
     ├── CapabilityUnsupported
     ├── PermissionDenied
     ├── AuthError
-    │   ├── StateInvalid      (StateUnknown, StateUsed, StateExpired, BindingMismatch)
+    │   ├── StateInvalid      (StateUnknown, StateUsed, StateExpired, BindingMismatch, IssuerMismatch,
+    │   │                     RedirectMismatch, ProviderChanged)
     │   ├── CallbackRefused · AuthorizationPending
     │   ├── TokenEndpointError (TokenResponseInvalid, InvalidGrant, PushedRequestRefused, RegistrationRefused)
     │   ├── MetadataInvalid · ReauthRequired · AccountMismatch · RefreshBackingOff
@@ -104,6 +105,18 @@ class InvalidScope(BadInput):
 
 class UnknownParameter(BadInput):
     """The operation does not take a parameter of that name."""
+
+
+class DuplicateParameter(BadInput):
+    """A parameter of the OAuth callback occurs twice (RFC 6749 §3.1); nothing was consumed."""
+
+    code = "SERVICE_OAUTH_DUPLICATE_PARAMETER"
+
+
+class ReturnToRefused(BadInput):
+    """The place to return to after the callback is not one that the configuration allows."""
+
+    code = "SERVICE_RETURN_TO_REFUSED"
 
 
 class NotFound(ServicesError):
@@ -239,21 +252,49 @@ class StateInvalid(AuthError):
 class StateUnknown(StateInvalid):
     """The OAuth callback's state was never issued here, or was removed."""
 
+    code = "SERVICE_OAUTH_STATE_UNKNOWN"
+
 
 class StateUsed(StateInvalid):
     """The OAuth callback's state was used before; a state works once."""
+
+    code = "SERVICE_OAUTH_STATE_USED"
 
 
 class StateExpired(StateInvalid):
     """The OAuth attempt is over its time; start again."""
 
+    code = "SERVICE_OAUTH_STATE_EXPIRED"
+
 
 class BindingMismatch(StateInvalid):
     """The OAuth callback came from another browser than the one that started."""
 
+    code = "SERVICE_OAUTH_BINDING_MISMATCH"
+
+
+class IssuerMismatch(StateInvalid):
+    """The OAuth callback is of another issuer than the attempt, or of none although its issuer says so (RFC 9207)."""
+
+    code = "SERVICE_OAUTH_ISSUER_MISMATCH"
+
+
+class RedirectMismatch(StateInvalid):
+    """The OAuth callback arrived at another URL than the attempt's redirect URI; nothing was consumed."""
+
+    code = "SERVICE_OAUTH_REDIRECT_MISMATCH"
+
+
+class ProviderChanged(StateInvalid):
+    """The provider was configured as another server or client after the OAuth attempt began; start again."""
+
+    code = "SERVICE_OAUTH_PROVIDER_CHANGED"
+
 
 class CallbackRefused(AuthError):
     """The provider, or the person at the consent page, refused."""
+
+    code = "SERVICE_OAUTH_CALLBACK_REFUSED"
 
 
 class JwtInvalid(AuthError):
@@ -262,6 +303,8 @@ class JwtInvalid(AuthError):
     ``field`` names what is wrong with it: a header (``alg``, ``kid``), a claim (``iss``, ``nonce``), or ``signature``.
     The message holds nothing of the token.
     """
+
+    code = "SERVICE_TOKEN_INVALID"
 
 
 class JwtKeyUnknown(JwtInvalid):
@@ -274,6 +317,7 @@ class JwtKeyUnknown(JwtInvalid):
 class AuthorizationPending(AuthError):
     """The person has not consented on the other device yet: ask again later (RFC 8628 §3.5)."""
 
+    code = "SERVICE_AUTHORIZATION_PENDING"
     retryable = True
 
     def __init__(self, message: str | None = None, *, retry_after: float = 5.0, **details: Any) -> None:
@@ -296,6 +340,8 @@ class TokenResponseInvalid(TokenEndpointError):
 
 class InvalidGrant(TokenEndpointError):
     """The provider says that this grant is no longer valid (RFC 6749 §5.2)."""
+
+    code = "SERVICE_INVALID_GRANT"
 
 
 class PushedRequestRefused(TokenEndpointError):
@@ -335,6 +381,8 @@ class RefreshUnknown(AuthError):
 
 class AccountMismatch(AuthError):
     """The person consented with another account than the connection's."""
+
+    code = "SERVICE_ACCOUNT_MISMATCH"
 
 
 class EmbeddedAuthUnsupported(AuthError):

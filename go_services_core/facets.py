@@ -74,6 +74,22 @@ class ConnectionFacet(Protocol):
         """
         ...
 
+    async def read_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
+        """The open attempt of that state, which stays open. A wrong binding counts as in ``consume_attempt``.
+
+        Raises:
+            StateUnknown, StateUsed, StateExpired, BindingMismatch: as ``consume_attempt``.
+        """
+        ...
+
+    async def revise_attempt(self, attempt: Attempt, sealed: Sealed) -> bool:
+        """Let an open attempt remember ``sealed``, in one statement.
+
+        False, and nothing changed, when it does not hold ``attempt.sealed`` any more or is not open: of several who
+        read the same, one gets True.
+        """
+        ...
+
     async def establish(self, change: Establish) -> tuple[Connection, int]:
         """Connection, next credential version, grant snapshot and event in one commit.
 

@@ -519,7 +519,17 @@ class ConnectStart:
     url: str
     attempt_id: str
     binding: SecretStr
+    """What ``complete`` needs: random, for a cookie; or the ``session`` that ``connect`` got, which needs none."""
     expires_at: datetime
+
+
+@frozen(kw_only=True)
+class CallbackResult:
+    """A consent that was finished."""
+
+    connection: Connection
+    return_to: str | None
+    """Where the person shall be sent, as ``connect`` was told; it was checked then."""
 
 
 @frozen(kw_only=True)
@@ -532,6 +542,17 @@ class DevicePrompt:
     """The page as a person types it."""
     user_code: str
     """What it asks for."""
+
+
+@frozen(kw_only=True)
+class DeviceStart(DevicePrompt):
+    """A consent on another device that was begun: show the prompt, and poll with ``attempt_id`` and ``binding``."""
+
+    attempt_id: str
+    binding: SecretStr
+    interval: float
+    """Seconds until the first question, and between two, until the provider says otherwise."""
+    expires_at: datetime
 
 
 @frozen(kw_only=True)

@@ -293,6 +293,10 @@ class PluginManager:
 
         A plugin that fails here is taken out with a warning, and the next one is asked.
         """
+        return self.first_with_owner(hook, provider_id)[1]
+
+    def first_with_owner(self, hook: str, provider_id: str) -> tuple[str, Any | None]:
+        """As ``first``, with the id of the plugin that gives it, or an empty one."""
         if hook not in _HOOKS:
             _unknown_hook(hook)
         self.load()
@@ -303,8 +307,8 @@ class PluginManager:
                 self._fail(plugin, f"{hook} failed for {provider_id!r}: {_said(error)}", error)
                 continue
             if found is not None:
-                return found
-        return None
+                return plugin.info.id, found
+        return "", None
 
     def lifespans(self, runtime: Any) -> list[Any]:
         """The async context managers that plugins want entered while ``runtime`` is open, by plugin id."""

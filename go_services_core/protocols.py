@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
@@ -206,6 +206,8 @@ class AuthStart:
     """The address to show with ``user_code``; ``url`` may have the code in it already."""
     interval: float | None = None
     """Seconds between two questions, of a flow that ``polls``."""
+    expires_at: datetime | None = None
+    """When there is no more use in asking, of a flow that ``polls``."""
 
 
 class AuthFlow(Protocol):
@@ -215,7 +217,8 @@ class AuthFlow(Protocol):
     tokens. Without it, tokens can be renewed where the record is ``refreshable`` and there is a refresh token.
 
     A flow with ``polls = True`` has no callback: ``complete`` is called with ``begin``'s memory until it raises
-    something else than ``AuthorizationPending``, whose ``retry_after`` is the memory's ``interval`` from then on.
+    something else than ``AuthorizationPending``, whose ``retry_after`` is the memory's ``interval`` from then on. Names
+    of the memory that begin with ``runtime.`` are the runtime's.
     """
 
     interactive: bool
@@ -517,15 +520,32 @@ class HealthCheck(Protocol):
 
 @frozen(kw_only=True)
 class CallbackRequest:
-    """Who is about to consent."""
+    """Who is about to consent, and to what."""
 
     provider_id: str
     scope: Scope
-    reconsent: bool = False
+    connection_id: str | None = None
+    """The connection that is consented to again; None for a new one."""
+    requested: tuple[str, ...] = ()
+    """The grants that will be asked for."""
+
+    @property
+    def reconsent(self) -> bool:
+        """Whether it is a consent that is given again."""
+        return self.connection_id is not None
+
+    @property
+    def flow(self) -> Literal["connect", "reconsent"]:
+        """The same in a word."""
+        return "reconsent" if self.reconsent else "connect"
 
 
 class CallbackUrl(Protocol):
-    """Chooses the redirect URI of a provider."""
+    """Chooses the redirect URI of a provider; blank leaves it to the configuration.
+
+    It is asked when the caller of ``connect`` and the provider's table gave none. If it is blank for a ``reconsent``,
+    it is asked once more as for a ``connect``. What it raises ends the call of ``connect``.
+    """
 
     def __call__(self, request: CallbackRequest, /) -> str: ...
 

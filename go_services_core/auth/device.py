@@ -65,6 +65,7 @@ class DeviceCodeFlow:
                 "interval": SecretStr(f"{interval:g}"),
             },
             interval=interval,
+            expires_at=ctx.now + timedelta(seconds=life),
         )
 
     def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:

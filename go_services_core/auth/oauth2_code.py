@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from urllib.parse import urlencode
 
-from ..errors import CallbackRefused, PushedRequestRefused, StateInvalid
+from ..errors import CallbackRefused, IssuerMismatch, PushedRequestRefused
 from ..http import HttpResponse
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
@@ -72,7 +72,7 @@ class OAuth2CodeFlow:
         """Exchange the code (RFC 6749 §4.1.3) after checking ``iss`` (RFC 9207 §2.4).
 
         Raises:
-            StateInvalid: the callback is of another issuer, or of none although its issuer says so.
+            IssuerMismatch: the callback is of another issuer, or of none although its issuer says so.
             CallbackRefused: the provider or the person ended the consent, or there is no code.
             InvalidGrant, TokenEndpointError, RateLimited, ProviderUnavailable: as ``parse_token_response``.
         """
@@ -139,7 +139,7 @@ def _check_issuer(auth: OAuth2Code, params: Mapping[str, str]) -> None:
     if auth.issuer is None or (given is None and not auth.authorization_response_iss):
         return
     if not hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), auth.issuer.encode()):
-        raise StateInvalid("The callback does not come from the provider's issuer (parameter iss).", field="iss")
+        raise IssuerMismatch("The callback does not come from the provider's issuer (parameter iss).", field="iss")
 
 
 def _s256(verifier: str) -> str:

@@ -131,7 +131,7 @@ def _consented(
                 hint=f"Is {listener.redirect_uri} registered at the provider?",
             )
         try:
-            connection = runtime.complete(query, binding=start.binding)
+            connection = runtime.complete(query, binding=start.binding, redirect_uri=listener.redirect_uri)
         except ServicesError as error:
             listener.settle("Not connected", str(error))
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from ..return_to import allowed_places
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
 from .schema import setting, settings
@@ -22,6 +23,15 @@ class RuntimeRoot:
         default=30.0, help="Seconds that a connection is cached in the process; 0 turns it off"
     )
     attempt_lifetime: float = setting(default=600.0, help="Seconds that a person has to consent")
+    require_redirect_uri: bool = setting(
+        default=False, help="Refuse a callback whose arrival is not told, so that it is always compared"
+    )
+    return_to: tuple[str, ...] = setting(
+        default=(),
+        help="Origins, URLs and paths where a person may be sent after a callback",
+        example="/settings",
+        validator=allowed_places,
+    )
     default_timeout: float = setting(default=30.0, help="Seconds that a call of a provider may take")
 
 

@@ -186,8 +186,10 @@ def _settings(config: Config, key: str, settings: Any, resolve: Any) -> Any:
 
 
 def _ownership(manager: PluginManager, provider_id: str) -> Ownership:
+    plugin, callback_url = manager.first_with_owner("gs_callback_url", provider_id)
     return Ownership(
-        callback_url=manager.first("gs_callback_url", provider_id),
+        callback_url=callback_url,
+        callback_url_plugin=plugin,
         error_classifier=manager.first("gs_error_classifier", provider_id),
         rate_limit_policy=manager.first("gs_rate_limit_policy", provider_id),
         connection_policy=manager.first("gs_connection_policy", provider_id),

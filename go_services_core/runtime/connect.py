@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urljoin
+from urllib.parse import urljoin
 
 from ..auth.identity import read_account
 from ..clock import uuid7
-from ..errors import AccountMismatch, AuthError, BadInput, StateUnknown, VersionConflict
+from ..errors import AccountMismatch, AuthError, BadInput, VersionConflict
 from ..http import USER_AGENT, Headers, HttpRequest
 from ..model import (
-    Attempt,
     Connection,
     ConnectStart,
     Credential,
@@ -25,16 +22,16 @@ from ..model import (
     SealedCredential,
     TokenSet,
 )
-from ..protocols import AuthStart, CallbackRequest, SigningKey
+from ..protocols import AuthStart, SigningKey
+from ..return_to import check_return_to
 from ..secret import SecretStr
-from . import bindings
+from . import attempts, bindings
+from .callback_url import choose_redirect_uri
 from .core import Core
 from .outcomes import error_for
 from .payload import (
     CREDENTIAL_FORMAT,
     CREDENTIAL_VERSION,
-    decode_memory,
-    encode_memory,
     encode_tokens,
 )
 from .refresh_rules import renewable
@@ -57,6 +54,8 @@ async def connect(
     grants: Iterable[str],
     auth: str | None,
     connection_id: str | None,
+    session: SecretStr | str | None,
+    return_to: str | None,
 ) -> ConnectStart:
     """Begin a consent; see ``Runtime.connect``."""
     instance, record, requested = await asked(
@@ -68,28 +67,32 @@ async def connect(
             hint="Use Runtime.connect_device.",
             field="auth",
         )
-    redirect_uri = _redirect_uri(core, instance, scope, redirect_uri, reconsent=connection_id is not None)
-    state, binding = (SecretStr(_random_text(core)) for _ in range(2))
+    if return_to is not None:
+        check_return_to(return_to, core.settings.return_to)
+    redirect_uri = choose_redirect_uri(
+        core, instance, scope, redirect_uri, requested=requested, connection_id=connection_id
+    )
+    state, binding = attempts.random_text(core), attempts.bind(core, session)
     ctx = core.auth_context(instance, record, scope, redirect_uri=redirect_uri, state=state, requested=requested)
     start: AuthStart = await drive(core, instance, lambda: core.flow(record.kind).begin(ctx))
-    now = core.clock.now()
-    attempt_id = uuid7(core.clock)
-    attempt = Attempt(
-        id=attempt_id,
-        state_hash=_digest(state.reveal()),
-        binding_hash=_digest(binding.reveal()),
-        provider_id=instance.id,
-        auth_kind=record.kind,
-        scope=scope,
-        redirect_uri=redirect_uri,
+    attempt = await attempts.begin(
+        core,
+        instance,
+        record,
+        scope,
+        attempt_id=uuid7(core.clock),
+        state_hash=attempts.digest(state),
+        binding=binding,
         requested=requested,
+        memory=start.memory,
+        expires_at=core.clock.now() + timedelta(seconds=core.settings.attempt_lifetime),
+        redirect_uri=redirect_uri,
         connection_id=connection_id,
-        sealed=await core.sealer.seal(encode_memory(start.memory), bindings.attempt(attempt_id, instance.id, scope)),
-        created_at=now,
-        expires_at=now + timedelta(seconds=core.settings.attempt_lifetime),
+        return_to=return_to,
     )
-    await core.store.connections.begin_attempt(attempt)
-    return ConnectStart(url=start.url, attempt_id=attempt_id, binding=binding, expires_at=attempt.expires_at)
+    if session is not None:
+        attempts.tell_of_split(core, attempt)
+    return ConnectStart(url=start.url, attempt_id=attempt.id, binding=binding, expires_at=attempt.expires_at)
 
 
 async def asked(
@@ -117,35 +120,6 @@ async def asked(
             raise BadInput("The connection belongs to another provider or scope.", field="connection_id")
     defaults: tuple[str, ...] = getattr(record, "default_grants", ())
     return instance, record, tuple(dict.fromkeys(grants)) or instance.grants or defaults
-
-
-async def complete(
-    core: Core, params: str | Mapping[str, str] | Iterable[tuple[str, str]], binding: SecretStr | str
-) -> Connection:
-    """Finish a consent; see ``Runtime.complete``."""
-    fields = _single(params)
-    state = fields.get("state")
-    if not state:
-        raise StateUnknown("The callback has no state.", field="state")
-    attempt = await core.store.connections.consume_attempt(
-        _digest(state), _digest(binding.reveal() if isinstance(binding, SecretStr) else binding), now=core.clock.now()
-    )
-    instance = core.instance(attempt.provider_id)
-    record = instance.auth(attempt.auth_kind)
-    opened = await core.sealer.open(attempt.sealed, bindings.attempt(attempt.id, instance.id, attempt.scope))
-    ctx = core.auth_context(
-        instance,
-        record,
-        attempt.scope,
-        redirect_uri=attempt.redirect_uri,
-        state=SecretStr(state),
-        requested=attempt.requested,
-        memory=decode_memory(opened),
-    )
-    tokens: TokenSet = await drive(core, instance, lambda: core.flow(record.kind).complete(ctx, fields))
-    return await establish_tokens(
-        core, instance, record, attempt.scope, attempt.requested, tokens, attempt.connection_id
-    )
 
 
 async def establish(
@@ -279,46 +253,9 @@ async def _account(
     return read_account(identity, response)
 
 
-def _redirect_uri(core: Core, instance: ProviderInstance, scope: Scope, given: str | None, *, reconsent: bool) -> str:
-    resolver = core.ownership[instance.id].callback_url
-    redirect_uri = given or instance.redirect_uri
-    if not redirect_uri and resolver is not None:
-        redirect_uri = resolver(CallbackRequest(provider_id=instance.id, scope=scope, reconsent=reconsent))
-    redirect_uri = redirect_uri or core.settings.callback_url
-    if not redirect_uri:
-        raise BadInput(
-            f"There is no redirect URI for provider {instance.id}.",
-            hint=f"Pass redirect_uri, or set runtime.callback_url or providers.{instance.id}.redirect_uri.",
-            field="redirect_uri",
-        )
-    return redirect_uri
-
-
 def _check_scope_type(instance: ProviderInstance, scope: Scope) -> None:
     if scope.type not in instance.spec.scope_types:
         raise BadInput(
             f"Provider {instance.id} connects for {' or '.join(instance.spec.scope_types)}, not for {scope.type}.",
             field="scope.type",
         )
-
-
-def _single(params: str | Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The callback's parameters; one that occurs twice is refused (RFC 6749 §3.1)."""
-    if isinstance(params, str):
-        whole = params.startswith(("http://", "https://", "/", "?"))  # a "?" inside a query is part of a value
-        pairs = parse_qsl(params.partition("?")[2] if whole else params, keep_blank_values=True)
-    else:
-        pairs = list(params.items()) if isinstance(params, Mapping) else list(params)
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        twice = sorted({name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1})
-        raise BadInput(f"The callback has more than one {twice[0]!r}.", field=twice[0])
-    return fields
-
-
-def _random_text(core: Core) -> str:
-    return urlsafe_b64encode(core.clock.random(32)).rstrip(b"=").decode()
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()

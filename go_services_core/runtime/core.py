@@ -47,6 +47,8 @@ class Ownership:
     """The objects that plugins gave for one provider, or None where the core's own way holds."""
 
     callback_url: CallbackUrl | None = None
+    callback_url_plugin: str = ""
+    """Whose ``callback_url`` is."""
     error_classifier: ErrorClassifier | None = None
     rate_limit_policy: RateLimitPolicy | None = None
     connection_policy: ConnectionPolicy | None = None

@@ -14,10 +14,11 @@ from ..errors import ConnectionNotFound
 from ..http import HttpRequest, InboundRequest
 from ..model import (
     Accepted,
+    CallbackResult,
     Connection,
     ConnectStart,
     Decision,
-    DevicePrompt,
+    DeviceStart,
     Disconnected,
     Drained,
     Health,
@@ -33,6 +34,7 @@ from ..model import (
     StoreStatus,
 )
 from ..secret import SecretStr
+from . import callback as _callback
 from . import connect as _connect
 from . import delivery as _delivery
 from . import device as _device
@@ -118,6 +120,8 @@ class Runtime:
         grants: Iterable[str] = (),
         auth: str | None = None,
         connection_id: str | None = None,
+        session: SecretStr | str | None = None,
+        return_to: str | None = None,
     ) -> ConnectStart:
         """Begin a consent: send the person to ``url``, keep ``binding`` in their browser until the callback.
 
@@ -125,14 +129,22 @@ class Runtime:
             provider_id: the configured provider.
             scope: whose connection it will be.
             redirect_uri: where the provider sends the browser back; else the provider's setting, a plugin's answer, or
-                ``[runtime] callback_url``.
+                ``[runtime] callback_url``. It is https, or http on 127.0.0.1, [::1] or localhost, without a fragment
+                (RFC 6749 §3.1.2, RFC 8252 §7.3).
             grants: what to ask for; else the provider's defaults.
             auth: the kind of authentication; else the provider's first.
             connection_id: consent again for this connection; another account is then refused.
+            session: for a front end and a back end on different sites, where the callback's origin has no cookie: a
+                value that the application holds for this person and nobody can guess, at least 16 characters. The
+                attempt is bound to it instead of a random ``binding``; this is logged and observed.
+            return_to: where the person shall be sent after the callback; listed in ``[runtime] return_to``.
 
         Raises:
             ProviderNotFound: with the nearest known id.
-            BadInput: the kind has no consent page, or there is no redirect URI.
+            BadInput: the kind has no consent page, there is no redirect URI or one that cannot be used, or ``session``
+                could be guessed.
+            ReturnToRefused: ``return_to`` is not listed.
+            PluginError: the plugin that chooses the redirect URI failed.
             ConfigError: the provider's settings are incomplete.
         """
         return await _connect.connect(
@@ -143,26 +155,69 @@ class Runtime:
             grants=grants,
             auth=auth,
             connection_id=connection_id,
+            session=session,
+            return_to=return_to,
         )
+
+    async def begin_device(
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        grants: Iterable[str] = (),
+        auth: str | None = None,
+        connection_id: str | None = None,
+    ) -> DeviceStart:
+        """Begin a consent on another device (RFC 8628); :meth:`poll_device` goes on, on any worker.
+
+        Raises:
+            ProviderNotFound: with the nearest known id.
+            BadInput: the kind is not consented to on another device.
+            TokenEndpointError, ProviderError, TransportError: the provider gave no code.
+        """
+        return await _device.begin_device(
+            self._core, provider_id, scope=scope, grants=grants, auth=auth, connection_id=connection_id
+        )
+
+    async def poll_device(self, attempt_id: str, *, binding: SecretStr | str) -> Connection:
+        """Ask the provider once whether the person has consented, and connect if so.
+
+        Any worker may ask. Of several at once one does, and the provider is not asked faster than it wants.
+
+        Args:
+            attempt_id: what ``begin_device`` returned.
+            binding: the same.
+
+        Raises:
+            AuthorizationPending: not yet, or not the time to ask; ask again after ``retry_after`` seconds.
+            StateUnknown, StateUsed, StateExpired, BindingMismatch: there is no open attempt of that id and binding.
+            ProviderChanged: the provider was configured differently after the attempt began.
+            CallbackRefused: the person refused.
+            TransportError, RateLimited, ProviderUnavailable: there was no answer; ask again, more slowly.
+            TokenEndpointError: the provider refused or answered nonsense.
+            AccountMismatch: the person consented with another account than ``connection_id``'s.
+        """
+        return await _device.poll_device(self._core, attempt_id, binding)
 
     async def connect_device(
         self,
         provider_id: str,
         *,
         scope: Scope,
-        show: Callable[[DevicePrompt], Any],
+        show: Callable[[DeviceStart], Any],
         grants: Iterable[str] = (),
         auth: str | None = None,
         connection_id: str | None = None,
     ) -> Connection:
         """Connect by a consent on another device (RFC 8628), asking the provider until the person has decided.
 
-        The attempt lives in this call: when it is cancelled or its process ends, the person starts again.
+        When the call is cancelled or its process ends, :meth:`poll_device` goes on with what ``show`` got.
 
         Args:
             provider_id: the configured provider.
             scope: whose connection it will be.
-            show: called once, with the page and the code that the person needs; it must not block.
+            show: called once, with the page and the code that the person needs, and with what ``poll_device`` needs;
+                it must not block.
             grants: what to ask for; else the provider's defaults.
             auth: the kind of authentication; else the provider's first.
             connection_id: consent again for this connection; another account is then refused.
@@ -186,7 +241,11 @@ class Runtime:
         )
 
     async def complete(
-        self, params: str | Mapping[str, str] | Iterable[tuple[str, str]], *, binding: SecretStr | str
+        self,
+        params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        *,
+        binding: SecretStr | str,
+        redirect_uri: str | None = None,
     ) -> Connection:
         """Finish a consent with the callback's parameters and the binding from the browser that started it.
 
@@ -195,16 +254,36 @@ class Runtime:
 
         Args:
             params: the callback's query string, or its parameters; as pairs, so that duplicates can be refused.
-            binding: what ``connect`` returned.
+            binding: what ``connect`` returned, or the ``session`` that it got.
+            redirect_uri: the URL where the callback arrived, without its parameters. It must be the attempt's, but for
+                the port of a loopback address (RFC 8252 §7.3); ``[runtime] require_redirect_uri`` asks for it.
 
         Raises:
+            DuplicateParameter: a parameter occurs twice; nothing was consumed.
             StateUnknown, StateUsed, StateExpired, BindingMismatch: the callback does not belong to an open attempt.
+            RedirectMismatch: it arrived at another URL; nothing was consumed.
+            ProviderChanged: the provider was configured as another server or client after the attempt began.
+            IssuerMismatch: it is of another issuer.
             CallbackRefused: the provider or the person refused.
             TokenEndpointError, ProviderError, TransportError: the code could not be exchanged.
             ProfileNotFound: the provider does not say whose account it is.
             AccountMismatch: a re-consent was given with another account.
         """
-        return await _connect.complete(self._core, params, binding)
+        return (await self.callback(params, binding=binding, redirect_uri=redirect_uri)).connection
+
+    async def callback(
+        self,
+        params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        *,
+        binding: SecretStr | str,
+        redirect_uri: str | None = None,
+    ) -> CallbackResult:
+        """As :meth:`complete`, with the ``return_to`` of ``connect``.
+
+        An error of a callback whose attempt was found has it in ``metadata["return_to"]``. ``callback_response`` of
+        ``go_services_core.callback`` makes the answer to the browser of either.
+        """
+        return await _callback.callback(self._core, params, binding=binding, redirect_uri=redirect_uri)
 
     async def establish(
         self, provider_id: str, *, scope: Scope, fields: Mapping[str, SecretStr | str], auth: str | None = None

@@ -30,6 +30,7 @@ from ..model import (
     MigrationStep,
     Page,
     Scope,
+    Sealed,
     SealedCredential,
     SecretState,
     StoreStatus,
@@ -50,6 +51,21 @@ class Connections(Refreshes):
         self._tables.attempts[attempt.state_hash] = Consent(attempt)
 
     async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
+        consent = self._open_attempt(state_hash, binding_hash, now)
+        consent.consumed = True
+        return consent.attempt
+
+    async def read_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
+        return self._open_attempt(state_hash, binding_hash, now).attempt
+
+    async def revise_attempt(self, attempt: Attempt, sealed: Sealed) -> bool:
+        consent = self._tables.attempts.get(attempt.state_hash)
+        if consent is None or consent.consumed or consent.attempt.sealed != attempt.sealed:
+            return False
+        consent.attempt = evolve(consent.attempt, sealed=sealed)
+        return True
+
+    def _open_attempt(self, state_hash: bytes, binding_hash: bytes, now: datetime) -> Consent:
         consent = self._tables.attempts.get(state_hash)
         if consent is None:
             raise StateUnknown
@@ -62,8 +78,7 @@ class Connections(Refreshes):
         if consent.attempt.binding_hash != binding_hash:
             consent.mismatches += 1
             raise BindingMismatch
-        consent.consumed = True
-        return consent.attempt
+        return consent
 
     async def establish(self, change: Establish) -> tuple[Connection, int]:
         tables, wanted, new = self._tables, change.connection, change.credential

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -155,6 +158,27 @@ def test_callback_with_another_state_is_refused_and_the_right_one_still_counts(c
     refused.value.close()
     with urllib.request.urlopen(url, timeout=30) as page:
         assert "<h1>Connected</h1>" in page.read().decode()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert json.loads(out)["status"] == "active"
+
+
+def test_port_that_was_chosen_is_in_the_redirect_uri_that_is_sent_and_compared(
+    connected_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 8252 §7.3; the sandbox compares it at its token endpoint, and the runtime where the callback arrived."""
+    monkeypatch.setenv("GO_SERVICES__RUNTIME__REQUIRE_REDIRECT_URI", "true")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process, url = start_connect("--json", "--port", str(port))
+    (sent,) = parse_qs(urlsplit(url).query)["redirect_uri"]
+    assert sent == f"http://127.0.0.1:{port}/callback"
+    with sqlite3.connect(connected_config / "go-services.db") as database:
+        assert database.execute("SELECT redirect_uri FROM service_oauth_attempts").fetchall() == [(sent,)]
+    database.close()
+    with urllib.request.urlopen(url, timeout=30) as page:
+        assert urlsplit(page.url).netloc == f"127.0.0.1:{port}"
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert json.loads(out)["status"] == "active"

@@ -37,7 +37,7 @@ from go_services_core.secret import SecretStr
 from go_services_core.specs import ClientCredentials, OAuth2Client
 
 from .oidc.browser import Browser
-from .oidc.flows import ROBOT_SECRET, page_code
+from .oidc.flows import DEVICE_PAGE, ROBOT_SECRET, page_code
 from .oidc.process import OidcServer
 from .oidc.site import ALICE, REDIRECT, ShiftedClock, Site
 
@@ -181,6 +181,27 @@ async def test_consent_on_another_device_becomes_a_connection_that_renews(
     assert await flow_server.userinfo(token) == 200
     assert (await app.disconnect(connection.id)).revoked
     assert await flow_server.userinfo(token) == 401
+
+
+async def test_device_page_connects_over_two_workers(app: Runtime, flows: Site, clock: ShiftedClock) -> None:
+    """The code of the how-to page: begun on one worker, asked on another."""
+    page: dict[str, Any] = {}
+    exec(page_code(DEVICE_PAGE), page)
+    session: dict[str, str] = {}
+    shown = await page["begin"](app, "u1", session)
+    async with Runtime.open(flows.config, clock=clock) as other:
+        assert 0 < (await page["ask"](other, session))["ask_again_in"] <= shown["ask_again_in"]
+        async with Browser("alice") as browser:
+            assert "Sign-in Success" in await browser.approve(f"{shown['page']}?user_code={shown['code']}")
+        said: dict[str, Any] = {}
+        for _ in range(20):
+            await asyncio.sleep(said.get("ask_again_in", shown["ask_again_in"]))
+            said = await page["ask"](other, session)
+            if "connection" in said:
+                break
+    connection = await app.connection(said["connection"])
+    assert (connection.status, connection.scope) == ("active", Scope("user", "u1"))
+    assert (await page["ask"](app, session))["error"] == "SERVICE_OAUTH_STATE_USED"
 
 
 async def test_refusal_on_the_other_device_is_typed(app: Runtime) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-WORKER = """
+HEAD = """
 import asyncio, json, os, signal, sys, threading
 import go_services_secrets_appkey.plugin as appkey
 import go_services_store_postgres.plugin as postgres
@@ -19,7 +19,7 @@ from go_services_core import Runtime
 from go_services_core.config import Config
 from go_services_core.plugins import PluginManager
 
-settings, connection_id = json.loads(sys.argv[1]), sys.argv[2]
+settings = json.loads(sys.argv[1])
 
 def say(word):
     print(word, flush=True)
@@ -45,6 +45,18 @@ class Beside:
     def __getattr__(self, name):
         return getattr(self.real, name)
 
+def plugins():
+    return PluginManager.of({"appkey": appkey, "sqlite": sqlite, "postgres": postgres, "http": http})
+
+def opened():
+    return Runtime.open(Config.load(None, environ={}, arguments=settings), plugins=plugins())
+"""
+
+WORKER = (
+    HEAD
+    + """
+connection_id = sys.argv[2]
+
 def arm(core, point):
     name, _, delay = point.partition(" ")
     facet = core.store.connections
@@ -62,8 +74,7 @@ def arm(core, point):
         assert name == "after-request", name  # whoever watches the provider kills
 
 async def main():
-    plugins = PluginManager.of({"appkey": appkey, "sqlite": sqlite, "postgres": postgres, "http": http})
-    async with Runtime.open(Config.load(None, environ={}, arguments=settings), plugins=plugins) as runtime:
+    async with opened() as runtime:
         if len(sys.argv) > 3:
             arm(runtime._core, sys.argv[3])
             say("armed")
@@ -78,6 +89,7 @@ async def main():
 
 asyncio.run(main())
 """
+)
 
 
 def declared(app: Any) -> dict[str, Any]:
@@ -107,8 +119,15 @@ def declared(app: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def worker(app: Any, connection_id: str, *more: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async with started(WORKER, declared(app), connection_id, *more) as process:
+        yield process
+
+
+@asynccontextmanager
+async def started(script: str, settings: dict[str, Any], *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that runs ``script`` with the settings and arguments."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WORKER, json.dumps(declared(app)), connection_id, *more,
+        sys.executable, "-c", script, json.dumps(settings), *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -25,7 +25,7 @@ from go_services_core.errors import (
     StateExpired,
     TokenEndpointError,
 )
-from go_services_core.model import Connection, DevicePrompt
+from go_services_core.model import Connection, DeviceStart
 from go_services_core.plugins import PluginManager
 from go_services_core.secret import SecretStr
 from go_services_core.specs import ClientCredentials, DeviceCode, Identity, TokenExchange
@@ -84,7 +84,7 @@ class Site:
     runtime: Runtime
     transport: ScriptedTransport
     clock: FrozenClock
-    prompts: list[DevicePrompt] = field(factory=list)
+    prompts: list[DeviceStart] = field(factory=list)
 
     def token(self, response: HttpResponse | Exception, **fields: str) -> None:
         self.transport.expect("POST", TOKEN_URL, response, where=sends(**fields) if fields else None)
@@ -177,9 +177,10 @@ async def test_provider_is_asked_at_its_own_pace_until_the_person_has_consented(
     connection = await site.connect_device()
     assert site.clock.slept == [7, 7, 12, 12, 17]
     assert connection.status == "active"
-    assert site.prompts == [
-        DevicePrompt(url="https://id.example/go?c=ABCD", verification_uri="https://id.example/go", user_code="ABCD")
-    ]
+    (prompt,) = site.prompts
+    assert (prompt.url, prompt.verification_uri, prompt.user_code) == (
+        "https://id.example/go?c=ABCD", "https://id.example/go", "ABCD",
+    )  # fmt: skip
 
 
 async def test_trouble_on_the_way_slows_the_questions_down_and_ends_nothing(site: Site) -> None:  # RFC 8628 §3.5

@@ -29,6 +29,7 @@ from go_services_core import (
     setting,
     settings,
 )
+from go_services_core.callback import callback_response
 from go_services_core.protocols import AuthContext, Flow, HandlerContext, Work
 
 
@@ -75,6 +76,14 @@ async def use() -> None:
     async with Runtime.open("go-services.toml", arguments={"store.url": "sqlite:///x.db"}) as runtime:
         start = await runtime.connect("acme", scope=Scope("user", "u1"), grants=["things"])
         connection: Connection = await runtime.complete({"state": "s", "code": "c"}, binding=start.binding)
+        here = await runtime.connect(
+            "acme", scope=Scope("user", "u1"), session="of-this-very-person", return_to="/done"
+        )
+        returned = await runtime.callback("state=s&code=c", binding=here.binding, redirect_uri="https://app.example/cb")
+        answer: HttpResponse = callback_response(returned)
+        device = await runtime.begin_device("acme", scope=Scope("user", "u1"))
+        print(answer.status, returned.return_to, device.user_code)
+        connection = await runtime.poll_device(device.attempt_id, binding=device.binding)
         result: OperationResult = await runtime.execute(connection.id, "things.list", {"page": 1}, deadline=5)
         print(result.data, AcmeSettings().region)
         async for thing in runtime.paginate(connection.id, "things.list", limit=10):

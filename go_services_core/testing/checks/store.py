@@ -296,6 +296,41 @@ async def wrong_browser_counts_and_the_fifth_ends_the_attempt(store: Store) -> N
             await refused(StateUsed, consume(wanted.state_hash, wanted.binding_hash, now=now()))
 
 
+@check("STORE-013", "store", needs=("connections",))
+async def attempt_is_read_without_being_consumed(store: Store) -> None:
+    """An open attempt can be read any number of times; what refuses a callback refuses reading, and counts alike."""
+    facet, wrong = store.connections, sha256(b"wrong").digest()
+    wanted = attempt(b"state", b"binding")
+    await facet.begin_attempt(wanted)
+    for _ in range(2):
+        assert await facet.read_attempt(wanted.state_hash, wanted.binding_hash, now=now()) == wanted
+    await refused(StateUnknown, facet.read_attempt(wrong, wanted.binding_hash, now=now()))
+    await refused(StateExpired, facet.read_attempt(wanted.state_hash, wanted.binding_hash, now=wanted.expires_at))
+    assert await facet.consume_attempt(wanted.state_hash, wanted.binding_hash, now=now()) == wanted
+    await refused(StateUsed, facet.read_attempt(wanted.state_hash, wanted.binding_hash, now=now()))
+    ended = attempt(b"other", b"binding")
+    await facet.begin_attempt(ended)
+    for look in (facet.read_attempt, facet.consume_attempt, facet.read_attempt, facet.read_attempt, facet.read_attempt):
+        await refused(BindingMismatch, look(ended.state_hash, wrong, now=now()))
+    await refused(StateUsed, facet.read_attempt(ended.state_hash, ended.binding_hash, now=now()))
+
+
+@check("STORE-014", "store", needs=("connections",))
+async def open_attempt_is_revised_by_one(store: Store) -> None:
+    """Of several who revise what they read of an open attempt one succeeds; a consumed one is not revised."""
+    facet = store.connections
+    wanted = attempt(b"state", b"binding")
+    await facet.begin_attempt(wanted)
+    revised = [Sealed(f"revised {number}".encode(), KeyRef("kit", "key-2", number)) for number in range(4)]
+    answers = await asyncio.gather(*(facet.revise_attempt(wanted, sealed) for sealed in revised))
+    assert sorted(answers) == [False, False, False, True]
+    expected = evolve(wanted, sealed=revised[answers.index(True)])
+    assert await facet.read_attempt(wanted.state_hash, wanted.binding_hash, now=now()) == expected
+    assert await facet.consume_attempt(wanted.state_hash, wanted.binding_hash, now=now()) == expected
+    assert not await facet.revise_attempt(expected, wanted.sealed)
+    assert not await facet.revise_attempt(attempt(b"none", b"binding"), wanted.sealed)
+
+
 @check("STORE-030", "store", needs=("connections", "queues"))
 async def disconnect_ends_everything_once(store: Store) -> None:
     """Disconnecting removes the credential, breaks a running refresh and announces it; a second time does nothing."""

@@ -36,6 +36,25 @@ def _attempt_of(row: Row) -> Attempt:
     )
 
 
+_COLUMNS: Final = (
+    AttemptRow.id,
+    AttemptRow.state_hash,
+    AttemptRow.binding_hash,
+    AttemptRow.provider_id,
+    AttemptRow.auth_kind,
+    AttemptRow.scope_type,
+    AttemptRow.scope_id,
+    AttemptRow.redirect_uri,
+    AttemptRow.requested,
+    AttemptRow.connection_id,
+    AttemptRow.return_to,
+    AttemptRow.payload,
+    AttemptRow.encryption_backend,
+    AttemptRow.encryption_key_id,
+    AttemptRow.encryption_version,
+    AttemptRow.created_at,
+    AttemptRow.expires_at,
+)
 INSERT_ATTEMPT: Statement[Row] = Statement(insert(AttemptRow))
 PRUNE: Statement[Row] = Statement(
     {
@@ -48,10 +67,22 @@ CONSUME: Statement[Attempt] = Statement(
     """UPDATE service_oauth_attempts SET consumed_at = :now
     WHERE state_hash = :state AND binding_hash = :binding AND consumed_at IS NULL AND mismatches < :limit
       AND expires_at > :now
-    RETURNING id, state_hash, binding_hash, provider_id, auth_kind, scope_type, scope_id, redirect_uri, requested,
-      connection_id, return_to, payload, encryption_backend, encryption_key_id, encryption_version, created_at,
-      expires_at""",
+    RETURNING @columns""",
     _attempt_of,
+    columns=_COLUMNS,
+)
+READ: Statement[Attempt] = Statement(
+    """SELECT @columns FROM service_oauth_attempts
+    WHERE state_hash = :state AND binding_hash = :binding AND consumed_at IS NULL AND mismatches < :limit
+      AND expires_at > :now""",
+    _attempt_of,
+    columns=_COLUMNS,
+)
+REVISE: Statement[Row] = Statement(
+    """UPDATE service_oauth_attempts SET payload = :payload, encryption_backend = :backend,
+      encryption_key_id = :key_id, encryption_version = :key_version
+    WHERE id = :id AND payload = :before AND consumed_at IS NULL
+    RETURNING id"""
 )
 # It gives plain columns: in SQLite 3.40 `RETURNING consumed_at IS NOT NULL` is true for NULL.
 EXPLAIN_MISS: Statement[Row] = Statement(
@@ -94,8 +125,29 @@ def consume(state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Steps[A
     The reason of a miss is returned, not raised: raising would undo the count of wrong browsers.
     """
     taken = yield from CONSUME.first(state=state_hash, binding=binding_hash, now=now, limit=LIMIT)
-    if taken is not None:
-        return taken
+    return taken if taken is not None else (yield from _miss(state_hash, binding_hash, now))
+
+
+def read(state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Steps[Attempt | StateInvalid]:
+    """Look at the open attempt; a miss is counted and explained as in ``consume``."""
+    found = yield from READ.first(state=state_hash, binding=binding_hash, now=now, limit=LIMIT)
+    return found if found is not None else (yield from _miss(state_hash, binding_hash, now))
+
+
+def revise(attempt: Attempt, sealed: Sealed) -> Steps[bool]:
+    """Let an open attempt remember something else, if it still remembers what ``attempt`` does."""
+    done = yield from REVISE.first(
+        id=attempt.id,
+        before=attempt.sealed.ciphertext,
+        payload=sealed.ciphertext,
+        backend=sealed.key.backend,
+        key_id=sealed.key.key_id,
+        key_version=sealed.key.key_version,
+    )
+    return done is not None
+
+
+def _miss(state_hash: bytes, binding_hash: bytes, now: datetime) -> Steps[StateInvalid]:
     miss = yield from EXPLAIN_MISS.first(state=state_hash, binding=binding_hash, now=now)
     if miss is None:
         return StateUnknown()

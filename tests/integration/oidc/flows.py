@@ -14,6 +14,7 @@ from .process import PROJECT, OidcServer
 from .site import Site
 
 FLOWS_PAGE: Final = PROJECT / "docs" / "how-to" / "choose-a-flow.md"
+DEVICE_PAGE: Final = FLOWS_PAGE.with_name("consent-on-another-device.md")
 FLOWS_PAGE_SERVER: Final = "https://login.corp.example:8443"
 ROBOT_SECRET: Final = "the robot's secret, 32 bytes or more"
 DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
@@ -37,9 +38,9 @@ FLOW_CLIENTS: Final[tuple[dict[str, Any], ...]] = (
 )
 
 
-def page_code() -> str:
+def page_code(page: Path = FLOWS_PAGE) -> str:
     """The page's Python, all of it."""
-    return "\n\n".join(re.findall(r"^```python\n(.*?)^```$", FLOWS_PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE))
+    return "\n\n".join(re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE))
 
 
 def configure_flows(server: OidcServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Site:

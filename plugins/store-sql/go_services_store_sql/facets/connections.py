@@ -17,6 +17,7 @@ from go_services_core.model import (
     RefreshHistory,
     RefreshOpen,
     Scope,
+    Sealed,
     SealedCredential,
     SecretState,
 )
@@ -45,6 +46,15 @@ class SqlConnections:
         if isinstance(taken, StateInvalid):
             raise taken
         return taken
+
+    async def read_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
+        found = await self._driver.run(lambda: attempts.read(state_hash, binding_hash, now=now), alone=True)
+        if isinstance(found, StateInvalid):
+            raise found
+        return found
+
+    async def revise_attempt(self, attempt: Attempt, sealed: Sealed) -> bool:
+        return await self._driver.run(lambda: attempts.revise(attempt, sealed), alone=True)
 
     async def establish(self, change: Establish) -> tuple[Connection, int]:
         _not_empty(change.credential)

@@ -336,8 +336,8 @@ class BlockingRuntime:
     def token(self, connection_id: str) -> SecretStr:
         return self._run(Runtime.token, connection_id)
 
-    def sign(self, connection_id: str, request: HttpRequest) -> HttpRequest:
-        return self._run(Runtime.sign, connection_id, request)
+    def sign(self, connection_id: str, request: HttpRequest, *, nonce: str | None = None) -> HttpRequest:
+        return self._run(Runtime.sign, connection_id, request, nonce=nonce)
 
     def can(self, connection_id: str, capability: str) -> Decision:
         return self._run(Runtime.can, connection_id, capability)

@@ -137,7 +137,7 @@ class Catalog:
 
     def signer(self, scheme: str) -> s.SignerSpec:
         """The signer of that scheme; raises PluginNotFound."""
-        return _named(self.signers, "signer", scheme)
+        return _named(self.signers, "signer", scheme, install="go-services-auth-jwt" if scheme == "dpop" else None)
 
     def secret_backend(self, id: str) -> s.SecretBackendSpec:
         """The secret backend of that id; raises PluginNotFound."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
+from .auth.dpop_nonces import DpopNonces
 from .clock import Clock
 from .http import HttpRequest, HttpResponse, InboundRequest
 from .model import (
@@ -192,6 +193,8 @@ class AuthContext:
     """What ``begin`` asked to be remembered for ``complete``."""
     jose: Jose | None = None
     """What the plugins offer for signed tokens; None where no plugin does."""
+    nonces: DpopNonces = field(factory=DpopNonces)
+    """What servers offered for DPoP proofs, as far as the process remembers; flows read it and add to it."""
 
 
 @frozen(kw_only=True)

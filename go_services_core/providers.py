@@ -26,6 +26,8 @@ from .secret import SecretStr
 from .specs import ApiSpec, AuthSpec, Capability, Operation, ProviderSpec
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_FILLED: Final = ("_url", "issuer", "region", "assertion_audience")
+"""Endings of the fields of auth records that may have placeholders."""
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -322,7 +324,7 @@ class _Builder:
             changes = {
                 name: fill(text)
                 for name in fields_of(type(auth))
-                if name.endswith(("_url", "issuer", "region")) and isinstance(text := getattr(auth, name), str)
+                if name.endswith(_FILLED) and isinstance(text := getattr(auth, name), str)
             }
             if common.grants is not None and hasattr(auth, "default_grants"):
                 changes["default_grants"] = common.grants  # type: ignore[assignment]

@@ -1,16 +1,16 @@
 """The records that plugins return from their hooks: data only, frozen, comparable.
 
-URL fields, issuers and regions may hold ``{name}``: the setting or property of that name of the provider's settings
-class is put in when a provider instance is built.
+URL fields, issuers, assertion audiences and regions may hold ``{name}``: the setting or property of that name of the
+provider's settings class is put in when a provider instance is built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from attrs import Attribute, field, frozen
-from attrs.validators import and_, deep_mapping, ge, in_, instance_of, le, matches_re
+from attrs.validators import and_, deep_mapping, ge, in_, instance_of, le, matches_re, optional
 
 if TYPE_CHECKING:
     import click
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Rotation = Literal["none", "single-use", "single-use-grace"]
 RevocationScope = Literal["token", "grant"]
-ClientAuth = Literal["basic", "post", "none", "tls"]
+ClientAuth = Literal["basic", "post", "none", "tls", "private_key_jwt", "client_secret_jwt"]
+Dpop = Literal["off", "preferred", "required"]
 FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log", "sealed")
 
 
@@ -43,6 +44,11 @@ def _renames(record: object, attribute: Attribute[Mapping[str, str]], value: Map
     taken = sorted(name for name in names if not name or name in _OWN_NAMES or names.count(name) > 1)
     if taken:
         raise ValueError(f"parameters gives a parameter the name {taken[0]!r}, which is another one's")
+
+
+def _is_bound_once(record: OAuth2Client, attribute: Attribute[str], value: str) -> None:
+    if value != "off" and record.certificate_bound_tokens:
+        raise ValueError("dpop and certificate_bound_tokens exclude each other: a token is bound in one way")
 
 
 # --- how a provider authenticates ----------------------------------------------------------------------------------
@@ -71,10 +77,18 @@ class OAuth2Client:
     """RFC 7662."""
     default_grants: tuple[str, ...] = ()
     scope_separator: str = " "
-    client_auth: ClientAuth = field(default="basic", validator=in_(("basic", "post", "none", "tls")))
-    """How the client authenticates at the token endpoint: RFC 6749 §2.3.1; ``tls`` is ``tls_client_auth`` and
+    client_auth: ClientAuth = field(default="basic", validator=in_(get_args(ClientAuth)))
+    """How the client authenticates at the server's endpoints: RFC 6749 §2.3.1; ``tls`` is ``tls_client_auth`` and
     ``self_signed_tls_client_auth`` (RFC 8705 §2), with the settings ``client_certificate`` and
-    ``client_private_key``."""
+    ``client_private_key``; ``private_key_jwt`` signs an assertion with the setting ``client_key`` and
+    ``client_secret_jwt`` with the client's secret (RFC 7523 §2.2, OpenID Connect Core §9)."""
+    assertion_audience: str | None = None
+    """``aud`` of the client's assertion, where the server wants neither its issuer, which is sent where the record has
+    one, nor the token endpoint."""
+    assertion_algorithm: str | None = field(
+        default=None, validator=optional(matches_re(r"(RS|PS|ES)(256|384|512)|EdDSA|Ed25519"))
+    )
+    """Signature algorithm of ``private_key_jwt``; None goes by the key."""
     certificate_bound_tokens: bool = False
     """Whether tokens are bound to the client's certificate (RFC 8705 §3), so that calls must present it."""
     mtls_endpoints: Mapping[str, str] = field(
@@ -99,6 +113,9 @@ class OAuth2Client:
     refresh_margin: float | None = None
     """Seconds before its end that an access token is renewed; None means a tenth of its life, at most 5 minutes."""
     revocation_scope: RevocationScope = "token"
+    dpop: Dpop = field(default="off", validator=and_(in_(get_args(Dpop)), _is_bound_once))
+    """Whether tokens are bound to a key of their connection (RFC 9449): ``required`` refuses an answer without that,
+    ``preferred`` takes it as it is. Calls with a bound token are signed by ``dpop`` in place of ``bearer``."""
     signer: str = "bearer"
 
 

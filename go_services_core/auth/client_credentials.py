@@ -9,6 +9,7 @@ from attrs import evolve
 from ..errors import BadInput
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
+from ..secret import SecretStr
 from ..specs import AuthSpec, ClientCredentials
 from .revocation import revoke_tokens
 from .token_endpoint import token_request
@@ -42,25 +43,25 @@ class ClientCredentialsFlow:
         if params:
             name = min(params)
             raise BadInput(f"A credential of kind {ctx.auth.kind} takes no fields; {name} is given.", field=name)
-        return (yield from _ask(ctx))
+        return (yield from _ask(ctx, {}))
 
     def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
         """Ask again, as at first."""
-        return (yield from _ask(ctx))
+        return (yield from _ask(ctx, credential.tokens.extra))
 
     def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
         """As ``revoke_tokens``."""
         return (yield from revoke_tokens(ctx, credential))
 
 
-def _ask(ctx: AuthContext) -> Flow[TokenSet]:
+def _ask(ctx: AuthContext, held: Mapping[str, SecretStr]) -> Flow[TokenSet]:
     record = ctx.auth
     assert isinstance(record, ClientCredentials)
     grants = ctx.requested or record.default_grants
     fields = {"grant_type": "client_credentials"}
     if grants:
         fields["scope"] = record.scope_separator.join(grants)
-    tokens = yield from token_request(ctx, fields, audience=record.audience)
+    tokens = yield from token_request(ctx, fields, audience=record.audience, held=held)
     return evolve(
         tokens,
         refresh_token=None,  # RFC 6749 §4.4.3: there should be none

@@ -8,13 +8,13 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from ..errors import AuthorizationPending, CallbackRefused, StateExpired, TokenEndpointError, TokenResponseInvalid
-from ..http import HttpResponse
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
 from ..specs import DeviceCode
+from .dpop import KEY, proof_key
 from .revocation import revoke_tokens
-from .token_endpoint import client_request, refresh_request, token_request
+from .token_endpoint import ask, refresh_request, token_request
 from .token_response import read_answer
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -42,10 +42,9 @@ class DeviceCodeFlow:
         record = _record(ctx)
         fields = {"scope": record.scope_separator.join(ctx.requested)} if ctx.requested else {}
         resources = [("resource", where) for where in record.resource]
-        response: HttpResponse = yield client_request(ctx, record.device_authorization_url, fields, repeated=resources)
-        said = read_answer(
-            response, now=ctx.now, endpoint="device authorization endpoint", sent=(ctx.settings.client_secret,)
-        )
+        key = proof_key(ctx, {})
+        answer = yield from ask(ctx, record.device_authorization_url, fields, repeated=resources)
+        said = read_answer(answer.response, now=ctx.now, endpoint="device authorization endpoint", sent=answer.sent)
         code, user_code = _text(said, "device_code"), _text(said, "user_code")
         address = said.get("verification_uri", said.get("verification_url"))  # Google's name of before the RFC
         plain_http = record.device_authorization_url.startswith("http://")
@@ -63,6 +62,7 @@ class DeviceCodeFlow:
                 "device_code": SecretStr(code),
                 "expires_at": SecretStr((ctx.now + timedelta(seconds=life)).isoformat()),
                 "interval": SecretStr(f"{interval:g}"),
+                **({KEY: key} if key is not None else {}),
             },
             interval=interval,
             expires_at=ctx.now + timedelta(seconds=life),
@@ -84,7 +84,7 @@ class DeviceCodeFlow:
         code = ctx.memory["device_code"]
         try:
             fields = {"grant_type": GRANT_TYPE, "device_code": code.reveal()}
-            return (yield from token_request(ctx, fields, sent=(code,)))
+            return (yield from token_request(ctx, fields, sent=(code,), held=ctx.memory))
         except TokenEndpointError as refused:
             self._answer(refused, float(ctx.memory["interval"].reveal()))
 

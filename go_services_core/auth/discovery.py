@@ -13,14 +13,20 @@ from ..hosts import host_of, is_on_hosts
 from ..http import USER_AGENT, HttpRequest, HttpResponse
 from ..protocols import Flow
 from ..specs import ClientAuth, OAuth2Code
+from .settings import OAuth2Settings
 
 _MOST: Final = 1 << 20
 """Bytes of a metadata document."""
 _METHODS: Final[Mapping[str, ClientAuth]] = {
+    "private_key_jwt": "private_key_jwt",
+    "tls_client_auth": "tls",
+    "self_signed_tls_client_auth": "tls",
     "client_secret_basic": "basic",
     "client_secret_post": "post",
+    "client_secret_jwt": "client_secret_jwt",
     "none": "none",
 }
+"""What records call the methods of authentication; the first that the settings make possible is taken."""
 
 
 @frozen(kw_only=True)
@@ -37,6 +43,8 @@ class ServerMetadata:
     registration_url: str | None = None
     userinfo_url: str | None = None
     jwks_url: str | None = None
+    mtls_endpoints: Mapping[str, str] = field(factory=dict)
+    """``mtls_endpoint_aliases`` (RFC 8705 §5), without those on hosts that are not the server's."""
     grants: tuple[str, ...] = ()
     """``scopes_supported``."""
     client_auth_methods: tuple[str, ...] = ("client_secret_basic",)
@@ -98,11 +106,17 @@ def discover(issuer: str, *, hosts: Iterable[str] = (), plain_http: bool = False
     )
 
 
-def code_record(metadata: ServerMetadata, **changes: Any) -> OAuth2Code:
+def code_record(metadata: ServerMetadata, *, settings: OAuth2Settings | None = None, **changes: Any) -> OAuth2Code:
     """The authorization-code record of a server that was discovered; ``changes`` are fields that it does not decide.
 
     The request is pushed where the server takes pushed requests. PKCE is S256: a server whose metadata leaves S256 out
     gets a weaker method only if ``changes`` has ``pkce``.
+
+    Args:
+        metadata: what the server says.
+        settings: the client, so that it authenticates by its key or its certificate where it has one and the server
+            takes that; without them it is one with a secret or a public one.
+        changes: fields of the record.
 
     Raises:
         MetadataInvalid: it has no authorization or token endpoint, or no way to authenticate that a record can have.
@@ -114,15 +128,16 @@ def code_record(metadata: ServerMetadata, **changes: Any) -> OAuth2Code:
     if "pkce" not in changes and metadata.pkce_methods is not None and "S256" not in metadata.pkce_methods:
         raise MetadataInvalid("The server does not offer PKCE with S256.", hint="Say which pkce to use.", field="pkce")
     if "client_auth" not in changes:
-        known = [_METHODS[name] for name in metadata.client_auth_methods if name in _METHODS]
+        offered = [auth for name, auth in _METHODS.items() if name in metadata.client_auth_methods]
+        known = [auth for auth in offered if auth in _possible(settings)]
         if not known:
             raise MetadataInvalid(
-                "The server authenticates clients in no way that a record can have: "
+                "The server authenticates clients in no way that the settings make possible: "
                 f"{', '.join(metadata.client_auth_methods)[:200]}.",
-                hint="Say which client_auth to use.",
+                hint="Give it settings with a key, a certificate or a secret, or say which client_auth to use.",
                 field="client_auth",
             )
-        changes["client_auth"] = min(known, key=("basic", "post", "none").index)
+        changes["client_auth"] = known[0]
     fields: dict[str, Any] = {
         "issuer": metadata.issuer,
         "authorize_url": metadata.authorize_url,
@@ -131,8 +146,23 @@ def code_record(metadata: ServerMetadata, **changes: Any) -> OAuth2Code:
         "revocation_url": metadata.revocation_url,
         "introspection_url": metadata.introspection_url,
         "authorization_response_iss": metadata.authorization_response_iss,
+        "mtls_endpoints": metadata.mtls_endpoints,
     }
     return OAuth2Code(**{**fields, **changes})
+
+
+def _possible(settings: OAuth2Settings | None) -> tuple[ClientAuth, ...]:
+    """The ways in which a client with these settings can authenticate itself."""
+    if settings is None:
+        return ("basic", "post", "none")
+    ways: list[ClientAuth] = []
+    if settings.client_key is not None:
+        ways.append("private_key_jwt")
+    if settings.client_certificate is not None and settings.client_private_key is not None:
+        ways.append("tls")
+    if settings.client_secret is not None:
+        ways += ["basic", "post", "client_secret_jwt"]
+    return tuple(ways) or ("none",)
 
 
 def _own_host(issuer: str, *, plain_http: bool) -> tuple[str, ...]:
@@ -180,9 +210,16 @@ def _read(response: HttpResponse, issuer: str, hosts: tuple[str, ...], *, plain_
                 metadata={"issuer": issuer},
             )
         urls[name] = url
+    aliases = said.get("mtls_endpoint_aliases")
+    named = aliases if isinstance(aliases, dict) else {}
     return ServerMetadata(
         issuer=issuer,
         **urls,
+        mtls_endpoints={
+            member: url
+            for member in _ENDPOINTS.values()
+            if isinstance(url := named.get(member), str) and is_on_hosts(url, hosts, plain_http=plain_http)
+        },
         grants=_texts(said, "scopes_supported") or (),
         client_auth_methods=_texts(said, "token_endpoint_auth_methods_supported") or ("client_secret_basic",),
         pkce_methods=_texts(said, "code_challenge_methods_supported"),

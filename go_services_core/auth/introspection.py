@@ -9,10 +9,9 @@ from typing import Any
 from attrs import field, frozen
 
 from ..errors import CapabilityUnsupported, TokenEndpointError
-from ..http import HttpResponse
 from ..protocols import AuthContext, Flow
 from ..secret import SecretStr
-from .token_endpoint import client_record, client_request
+from .token_endpoint import ask, client_record
 from .token_response import read_answer
 
 _LATEST = 253_402_300_799
@@ -50,10 +49,8 @@ def introspect(ctx: AuthContext, token: SecretStr, *, hint: str = "access_token"
             f"The provider {ctx.provider_id} has no introspection endpoint.", field="auth.introspection_url"
         )
     fields = {"token": token.reveal(), "token_type_hint": hint}
-    response: HttpResponse = yield client_request(ctx, record.introspection_url, fields)
-    said = read_answer(
-        response, now=ctx.now, endpoint="introspection endpoint", sent=(token, ctx.settings.client_secret)
-    )
+    answer = yield from ask(ctx, record.introspection_url, fields)
+    said = read_answer(answer.response, now=ctx.now, endpoint="introspection endpoint", sent=(token, *answer.sent))
     active = said.get("active")
     if not isinstance(active, bool):
         raise TokenEndpointError("The introspection endpoint does not say whether the token is active.")

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlencode
 
 from ..errors import CallbackRefused, IssuerMismatch, PushedRequestRefused
-from ..http import HttpResponse
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..redaction import scrub
 from ..secret import SecretStr
 from ..specs import OAuth2Code
+from .dpop import KEY, key_thumbprint, proof_key
 from .revocation import revoke_tokens
-from .token_endpoint import client_request, refresh_request, renamed, token_request
+from .token_endpoint import ask, client_request, refresh_request, renamed, token_request
 from .token_response import read_answer
 
 
@@ -36,9 +36,11 @@ class OAuth2CodeFlow:
         Raises:
             PushedRequestRefused: the provider did not take the pushed request; the browser gets no other.
             RateLimited, ProviderUnavailable: the endpoint that it is pushed to asks to wait, or is failing.
+            ConfigError: the client could not authenticate itself afterwards, or not prove a key; nothing was sent.
         """
         auth = _record(ctx)
         assert ctx.state is not None
+        client_request(ctx, auth.token_url, {})  # what is missing for it is told before a person consents
         query = {
             "response_type": "code",
             "client_id": ctx.settings.client_id,
@@ -58,6 +60,10 @@ class OAuth2CodeFlow:
         if "openid" in ctx.requested:
             query["nonce"] = _random_text(ctx)
             memory["nonce"] = SecretStr(query["nonce"])
+        key = proof_key(ctx, {})
+        if key is not None:
+            query["dpop_jkt"] = key_thumbprint(ctx, key)
+            memory[KEY] = key
         query = {**auth.extra_authorize, **query}  # ours win: a record cannot fix the state or the redirect URI
         resources = [("resource", where) for where in auth.resource]
         if auth.par_url is None:
@@ -90,7 +96,7 @@ class OAuth2CodeFlow:
         verifier = ctx.memory.get("code_verifier")
         if verifier is not None:
             fields["code_verifier"] = verifier.reveal()
-        tokens = yield from token_request(ctx, fields, sent=(SecretStr(code), verifier))
+        tokens = yield from token_request(ctx, fields, sent=(SecretStr(code), verifier), held=ctx.memory)
         return (yield from self.accept(ctx, tokens, SecretStr(code)))
 
     def accept(self, ctx: AuthContext, tokens: TokenSet, code: SecretStr) -> Flow[TokenSet]:
@@ -119,12 +125,12 @@ def _push(
     memory: Mapping[str, SecretStr],
 ) -> Flow[str]:
     """Push the request and give its reference (RFC 9126 §2)."""
-    response: HttpResponse = yield client_request(ctx, url, query, repeated=resources)
+    answer = yield from ask(ctx, url, query, repeated=resources)
     said = read_answer(
-        response,
+        answer.response,
         now=ctx.now,
         endpoint="endpoint for pushed authorization requests",
-        sent=(ctx.state, ctx.settings.client_secret, *memory.values()),
+        sent=(ctx.state, *answer.sent, *memory.values()),
         refused=PushedRequestRefused,
         invalid=PushedRequestRefused,
     )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from ..errors import ProviderUnavailable, RateLimited, TokenEndpointError
-from ..http import HttpResponse
 from ..model import Credential
 from ..protocols import AuthContext, Flow
-from .token_endpoint import client_record, client_request
+from .token_endpoint import Answer, ask, client_record
 from .token_response import read_answer
 
 
 def revoke_tokens(ctx: AuthContext, credential: Credential) -> Flow[bool]:
     """Revoke the refresh token, then the access token (RFC 7009 §2.1). False where the record has no endpoint for it.
 
-    Where revoking a token ends the whole grant, the refresh token alone is enough. An invalid token is a success for
+    A bound token needs no proof here: RFC 9449 asks for none, and the client authenticates itself. Where revoking a
+    token ends the whole grant, the refresh token alone is enough. An invalid token is a success for
     the server (§2.2), and so it is here.
 
     Raises:
@@ -29,26 +29,28 @@ def revoke_tokens(ctx: AuthContext, credential: Credential) -> Flow[bool]:
         given = given[:1]
     for hint, token in given:
         fields = {"token": token.reveal(), "token_type_hint": hint}
-        response: HttpResponse = yield client_request(ctx, record.revocation_url, fields)
-        if response.status != 200:
-            raise _refusal(ctx, response, credential)
+        answer = yield from ask(ctx, record.revocation_url, fields)
+        if answer.response.status != 200:
+            raise _refusal(ctx, answer, credential)
     return True
 
 
-def _refusal(ctx: AuthContext, response: HttpResponse, credential: Credential) -> TokenEndpointError:
+def _refusal(ctx: AuthContext, answer: Answer, credential: Credential) -> TokenEndpointError:
     """The error with the endpoint's own code in it, so that a client secret that was changed is read again."""
     tokens = credential.tokens
     said = None
     try:
         read_answer(
-            response,
+            answer.response,
             now=ctx.now,
             endpoint="revocation endpoint",
-            sent=(tokens.refresh_token, tokens.access_token, ctx.settings.client_secret),
+            sent=(tokens.refresh_token, tokens.access_token, *answer.sent),
         )
     except TokenEndpointError as refused:
         said = refused.error
     except (ProviderUnavailable, RateLimited):
         pass
     detail = f" ({said})" if said else ""
-    return TokenEndpointError(f"The revocation endpoint answered with status {response.status}{detail}.", error=said)
+    return TokenEndpointError(
+        f"The revocation endpoint answered with status {answer.response.status}{detail}.", error=said
+    )

@@ -14,6 +14,14 @@ class OAuth2Settings:
     client_secret: SecretStr | None = setting(
         default=None, help="Client secret; a public client has none", secret=True, example="env:GITHUB_CLIENT_SECRET"
     )
+    client_key: SecretStr | None = setting(
+        default=None,
+        help="Private key that signs the client's assertions (private_key_jwt): PEM or JWK",
+        secret=True,
+        example="file:client-key.pem",
+        rare=True,
+    )
+    client_key_id: str | None = setting(default=None, help="The key's id at the provider (kid)", rare=True)
     client_certificate: SecretStr | None = setting(
         default=None,
         help="PEM of the certificate that the client presents to the provider (RFC 8705), with its chain",

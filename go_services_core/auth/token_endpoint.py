@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from urllib.parse import quote_plus
+
+from attrs import frozen
 
 from ..errors import ReauthRequired
 from ..http import HttpRequest, HttpResponse
@@ -12,7 +15,10 @@ from ..model import Credential, TokenSet
 from ..protocols import AuthContext, Flow
 from ..secret import SecretStr
 from ..specs import OAuth2Client
+from .client_assertion import SIGNING_METHODS, client_assertion, client_assertion_fields
 from .client_tls import presenting, with_identity
+from .dpop import proof_key, proven, with_proof_key
+from .dpop_nonces import wanted_nonce
 from .token_response import parse_token_response
 
 
@@ -22,22 +28,65 @@ def client_record(ctx: AuthContext) -> OAuth2Client:
     return ctx.auth
 
 
+@frozen
+class Answer:
+    """What an endpoint said, and the client's own secrets in the request, which no error repeats."""
+
+    response: HttpResponse
+    sent: tuple[SecretStr | None, ...]
+
+
+def ask(
+    ctx: AuthContext,
+    url: str,
+    fields: Mapping[str, str],
+    *,
+    repeated: Iterable[tuple[str, str]] = (),
+    key: SecretStr | None = None,
+) -> Flow[Answer]:
+    """Send a form to an endpoint of the record, as ``client_request`` makes it.
+
+    With a ``key`` it carries a proof of it, and is sent once more where the server asks for a nonce in that: with a new
+    proof and a new assertion, since each works once (RFC 9449 §8).
+
+    Raises:
+        BadInput, ConfigError: as ``client_request``; nothing was sent.
+    """
+    repeated = tuple(repeated)
+    learns = client_record(ctx).dpop != "off"
+    again = False
+    while True:
+        request, sent = client_request(ctx, url, fields, repeated=repeated)
+        response: HttpResponse = yield request if key is None else proven(ctx, request, key)
+        if learns:
+            ctx.nonces.learn("authorization", request.url, response)
+        if key is None or again or wanted_nonce(response) is None:
+            return Answer(response, sent)
+        again = True
+
+
 def client_request(
     ctx: AuthContext, url: str, fields: Mapping[str, str], *, repeated: Iterable[tuple[str, str]] = ()
-) -> HttpRequest:
-    """A form request on which the client has authenticated itself, with the provider's names for its parameters.
+) -> tuple[HttpRequest, tuple[SecretStr | None, ...]]:
+    """A form request on which the client has authenticated itself, and the client's own secrets in it.
 
-    ``repeated`` are further parameters, of which one may occur several times.
+    Its parameters have the provider's names. ``repeated`` are further ones, of which one may occur several times. An
+    assertion in it works once.
 
     Raises:
         BadInput: a field cannot be encoded.
-        ConfigError: the record wants a certificate and the settings have none, or only half of it.
+        ConfigError: the record wants a certificate, a key or a plugin that there is not, or that cannot be used.
     """
     record = client_record(ctx)
     client_id, secret = ctx.settings.client_id, ctx.settings.client_secret
     headers: tuple[tuple[str, str], ...] = ()
     own: dict[str, str] = {}
-    if record.client_auth in ("none", "tls") or secret is None:
+    sent: tuple[SecretStr | None, ...] = (secret,)
+    if record.client_auth in SIGNING_METHODS:
+        assertion = client_assertion(ctx)
+        own = {"client_id": client_id, **client_assertion_fields(assertion.reveal())}
+        sent = (secret, assertion)
+    elif record.client_auth in ("none", "tls") or secret is None:
         own = {"client_id": client_id}
     elif record.client_auth == "post":
         own = {"client_id": client_id, "client_secret": secret.reveal()}
@@ -45,7 +94,7 @@ def client_request(
         pair = f"{quote_plus(client_id)}:{quote_plus(secret.reveal())}".encode()
         headers = (("Authorization", f"Basic {b64encode(pair).decode()}"),)
     pairs = [*{**fields, **own}.items(), *repeated]
-    return presenting(ctx, HttpRequest.form(url, renamed(record, pairs), headers=headers))
+    return presenting(ctx, HttpRequest.form(url, renamed(record, pairs), headers=headers)), sent
 
 
 def renamed(record: OAuth2Client, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -60,29 +109,33 @@ def token_request(
     sent: Iterable[SecretStr | None] = (),
     audience: Iterable[str] = (),
     keep: Iterable[str] = (),
+    held: Mapping[str, SecretStr] = MappingProxyType({}),
     refreshing: bool = False,
 ) -> Flow[TokenSet]:
     """Ask for tokens; ``sent`` are the secrets in ``fields``, which no error repeats.
 
-    ``keep`` are fields of the answer that shall be in ``extra`` besides those that the record maps there.
+    ``keep`` are fields of the answer that shall be in ``extra`` besides those that the record maps there. ``held`` is
+    where the connection has its DPoP key already: the attempt's memory, or ``extra`` of the tokens before.
 
     Raises:
         InvalidGrant, TokenEndpointError, RateLimited, ProviderUnavailable: as ``parse_token_response``.
+        TokenResponseInvalid: the tokens are not bound to the key although the record requires it.
+        ConfigError: as ``client_request``; nothing was sent.
     """
     record = client_record(ctx)
     places = [("resource", where) for where in record.resource] + [("audience", name) for name in audience]
-    request = client_request(ctx, record.token_url, {**record.extra_token, **fields}, repeated=places)
-    response: HttpResponse = yield request
+    key = proof_key(ctx, held)
+    answer = yield from ask(ctx, record.token_url, {**record.extra_token, **fields}, repeated=places, key=key)
     tokens = parse_token_response(
-        response,
+        answer.response,
         now=ctx.now,
         default_lifetime=record.default_lifetime,
         refreshing=refreshing,
-        sent=(*sent, ctx.settings.client_secret),
+        sent=(*sent, *answer.sent),
         paths={**{name: name for name in keep}, **record.token_response},
         scope_separator=record.scope_separator,
     )
-    return with_identity(ctx, tokens)
+    return with_proof_key(ctx, with_identity(ctx, tokens), key)
 
 
 def refresh_request(ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
@@ -97,4 +150,4 @@ def refresh_request(ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
         raise ReauthRequired("The connection has no refresh token.")
     fields = {"grant_type": "refresh_token", "refresh_token": held.reveal()}
     sent = (held, credential.tokens.access_token)
-    return (yield from token_request(ctx, fields, sent=sent, refreshing=True))
+    return (yield from token_request(ctx, fields, sent=sent, held=credential.tokens.extra, refreshing=True))

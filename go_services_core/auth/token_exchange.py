@@ -57,7 +57,7 @@ class TokenExchangeFlow:
             if value != value.strip():
                 raise BadInput(f"The field {name} begins or ends with a space; it was probably pasted so.", field=name)
         kind = params.get("subject_token_type") or _record(ctx).subject_token_type
-        return (yield from _exchange(ctx, SecretStr(params["subject_token"]), kind))
+        return (yield from _exchange(ctx, SecretStr(params["subject_token"]), kind, {}))
 
     def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
         """By the refresh token if there is one, else by exchanging the subject token again.
@@ -76,7 +76,7 @@ class TokenExchangeFlow:
         if subject is None or kind is None:
             raise ReauthRequired("The connection kept no subject token to exchange again; bring another one.")
         try:
-            return (yield from _exchange(ctx, subject, kind.reveal()))
+            return (yield from _exchange(ctx, subject, kind.reveal(), credential.tokens.extra))
         except TokenEndpointError as refused:
             if refused.error != "invalid_request":
                 raise
@@ -87,7 +87,7 @@ class TokenExchangeFlow:
         return (yield from revoke_tokens(ctx, credential))
 
 
-def _exchange(ctx: AuthContext, subject: SecretStr, kind: str) -> Flow[TokenSet]:
+def _exchange(ctx: AuthContext, subject: SecretStr, kind: str, held: Mapping[str, SecretStr]) -> Flow[TokenSet]:
     record = _record(ctx)
     grants = ctx.requested or record.default_grants
     fields = {"grant_type": GRANT_TYPE, "subject_token": subject.reveal(), "subject_token_type": kind}
@@ -96,7 +96,7 @@ def _exchange(ctx: AuthContext, subject: SecretStr, kind: str) -> Flow[TokenSet]
     if grants:
         fields["scope"] = record.scope_separator.join(grants)
     tokens = yield from token_request(
-        ctx, fields, sent=(subject,), audience=record.audience, keep=("issued_token_type",)
+        ctx, fields, sent=(subject,), audience=record.audience, keep=("issued_token_type",), held=held
     )
     extra = dict(tokens.extra)
     issued = extra.pop("issued_token_type", None)

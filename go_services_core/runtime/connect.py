@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from ..auth.dpop import signer_of
 from ..auth.identity import read_account
 from ..clock import uuid7
 from ..errors import AccountMismatch, AuthError, BadInput, VersionConflict
@@ -37,6 +38,7 @@ from .payload import (
 from .refresh_rules import renewable
 from .requests import headers_of
 from .settings_secrets import drive
+from .signed import send_signed
 
 if TYPE_CHECKING:
     from ..providers import ProviderInstance
@@ -241,8 +243,8 @@ async def _account(
     request = HttpRequest("GET", url, headers_of(api, defaults) if api is not None else defaults)
     probe = Credential(connection_id="", version=0, auth_kind=record.kind, tokens=tokens)
     key = SigningKey(secret=tokens.access_token, auth=record, credential=probe)
-    signed = core.signer(record.signer).sign(request, key, core.signing_context())
-    response = await core.transport.send(signed, provider_id=instance.id)
+    signer = core.signer(signer_of(record, tokens))
+    response = await send_signed(core, signer, key, request, provider_id=instance.id)
     if response.status in (401, 403):
         raise AuthError(
             f"The provider {instance.id} does not accept the new credential (status {response.status}).",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, define, frozen
 
+from ..auth.dpop_nonces import DpopNonces
 from ..errors import ProviderNotFound, ServicesError
 from ..model import Connection, Credential, Decision, Observation, Scope
 from ..protocols import AuthContext, AuthFlow, Flow, ProviderAdapter, SigningContext, SigningKey
@@ -63,6 +64,8 @@ class Loaded:
     instance: ProviderInstance
     signer: Signer
     key: SigningKey
+    bound: bool
+    """Whether its token is bound to a DPoP key."""
     renew_at: datetime | None
     until: float
     decisions: dict[str, Decision] = Factory(dict)
@@ -100,6 +103,7 @@ class Core:
     """Provider → secrets of its settings that are kept elsewhere."""
     next_reading: dict[str, float] = Factory(dict)
     """Provider → when a refused secret may be read again, by the monotonic clock."""
+    nonces: DpopNonces = Factory(DpopNonces)
 
     def instance(self, provider_id: str) -> ProviderInstance:
         """The configured provider of that id."""
@@ -162,6 +166,7 @@ class Core:
             requested=requested,
             memory=memory or {},
             jose=self.jose,
+            nonces=self.nonces,
         )
 
     async def drive(self, flow: Flow[Any], *, provider_id: str, timeout: float | None = None) -> Any:
@@ -190,9 +195,9 @@ class Core:
             return await self.transport.send(step, provider_id=provider_id)
         return await self.store.once.claim(step.key, ttl=step.ttl)
 
-    def signing_context(self) -> SigningContext:
-        """This moment, for a signer."""
-        return SigningContext(self.clock.now(), self.clock.random)
+    def signing_context(self, nonce: str | None = None) -> SigningContext:
+        """This moment, for a signer; ``nonce`` is what the server offered."""
+        return SigningContext(self.clock.now(), self.clock.random, nonce)
 
     def observe(self, observation: Observation) -> None:
         """Tell every observer; what one raises is logged and does not reach the caller."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..auth.dpop import is_bound, signer_of
 from ..errors import ReauthRequired
 from ..model import Connection, Credential, SealedCredential
 from ..protocols import SigningKey
@@ -85,8 +86,9 @@ def remember(
         connection=connection,
         credential=credential,
         instance=instance,
-        signer=core.signer(auth.signer),
+        signer=core.signer(signer_of(auth, credential.tokens)),
         key=SigningKey(secret=credential.tokens.access_token, auth=auth, credential=credential),
+        bound=is_bound(credential.tokens),
         renew_at=renew_at(auth, row, expires_at) if credential.refreshable and expires_at is not None else None,
         until=now + core.settings.cache_seconds,
     )

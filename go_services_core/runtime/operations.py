@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urljoin
 
+from ..auth.dpop_nonces import wanted_nonce
 from ..auth.identity import pick
 from ..errors import (
     BadInput,
@@ -29,6 +30,7 @@ from .load import load
 from .outcomes import error_for
 from .refresh import ensure_fresh, refresh
 from .requests import Plan, build, compile_plan
+from .signed import send_signed
 
 
 async def execute(
@@ -100,11 +102,16 @@ async def paginate(
         request = request.with_url(following)
 
 
-async def sign(core: Core, connection_id: str, request: HttpRequest) -> HttpRequest:
+async def sign(core: Core, connection_id: str, request: HttpRequest, *, nonce: str | None) -> HttpRequest:
     """A signed copy of the caller's own request; see ``Runtime.sign``."""
     loaded = await ensure_fresh(core, await load(core, connection_id))
     _require_host(loaded, request.url)
-    return loaded.signer.sign(request, loaded.key, core.signing_context())
+    if nonce is not None:
+        if not loaded.bound:
+            raise BadInput("The connection's token is not bound to a DPoP key and takes no nonce.", field="nonce")
+        core.nonces.give("resource", request.url, nonce)
+    remembered = core.nonces.get("resource", request.url) if loaded.bound else None
+    return loaded.signer.sign(request, loaded.key, core.signing_context(remembered))
 
 
 async def token(core: Core, connection_id: str) -> SecretStr:
@@ -183,11 +190,18 @@ async def _observed(core: Core, loaded: Loaded, operation: Operation, request: H
 
 
 async def _call(core: Core, loaded: Loaded, operation: Operation, request: HttpRequest) -> OperationResult:
-    """Send; after a 401 renew once and send once more, unless the credential did not change."""
+    """Send; after a 401 renew once and send once more, unless the credential did not change.
+
+    A 401 that only asks for a nonce says nothing of the credential.
+    """
     loaded = await ensure_fresh(core, loaded)
     response = await _send(core, loaded, operation, request)
     attempts = 1
-    if response.status == 401 and loaded.credential.refreshable:
+    if (
+        response.status == 401
+        and loaded.credential.refreshable
+        and not (loaded.bound and wanted_nonce(response) is not None)
+    ):
         core.forget(loaded.connection.id)
         renewed = await refresh(core, loaded.connection.id, used=loaded.credential.version, refused=True)
         if renewed.credential.version != loaded.credential.version:
@@ -215,8 +229,11 @@ async def _send(core: Core, loaded: Loaded, operation: Operation, request: HttpR
         wait = policy.before(bucket)
         if wait > 0:
             await core.clock.sleep(wait)
-    signed = loaded.signer.sign(request, loaded.key, core.signing_context())
-    response = await core.transport.send(signed, provider_id=loaded.instance.id)
+    if loaded.bound:
+        response = await send_signed(core, loaded.signer, loaded.key, request, provider_id=loaded.instance.id)
+    else:
+        signed = loaded.signer.sign(request, loaded.key, core.signing_context())
+        response = await core.transport.send(signed, provider_id=loaded.instance.id)
     if policy is not None:
         policy.after(bucket, response)
     return response

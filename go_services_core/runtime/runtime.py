@@ -377,13 +377,14 @@ class Runtime:
         """An access token that is valid now, for people who use a vendor's SDK."""
         return await _operations.token(self._core, connection_id)
 
-    async def sign(self, connection_id: str, request: HttpRequest) -> HttpRequest:
-        """A signed copy of ``request``, for people who send it themselves.
+    async def sign(self, connection_id: str, request: HttpRequest, *, nonce: str | None = None) -> HttpRequest:
+        """A signed copy of ``request``, to be sent once; ``nonce`` is the ``DPoP-Nonce`` of an answer that wants one.
 
         Raises:
             EgressDenied: the request's host is not one of the provider's.
+            BadInput: ``nonce`` cannot be one, or the connection's token is not bound to a key.
         """
-        return await _operations.sign(self._core, connection_id, request)
+        return await _operations.sign(self._core, connection_id, request, nonce=nonce)
 
     async def can(self, connection_id: str, capability: str) -> Decision:
         """Whether the connection may use a capability, without calling.

@@ -96,9 +96,9 @@ def test_aliases_are_used_where_the_record_has_them_and_the_client_a_certificate
 def test_every_endpoint_of_the_client_has_its_alias(field: str, name: str) -> None:
     plain = f"https://id.example/{field}"
     record = evolve(RECORD, **{field: plain}, mtls_endpoints={name: "https://mtls.id.example/it"})
-    request = client_request(context(record), plain, {})
+    request, _ = client_request(context(record), plain, {})
     assert (request.url, request.client_certificate) == ("https://mtls.id.example/it", IDENTITY)
-    elsewhere = client_request(context(record), "https://id.example/other", {})
+    elsewhere, _ = client_request(context(record), "https://id.example/other", {})
     assert elsewhere.url == "https://id.example/other"
 
 

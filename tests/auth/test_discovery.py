@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from go_services_core.auth.discovery import ServerMetadata, code_record, discover
+from go_services_core.auth.settings import OAuth2Settings
 from go_services_core.errors import (
     BadInput,
     MetadataInvalid,
@@ -20,6 +21,7 @@ from go_services_core.errors import (
     ServicesError,
 )
 from go_services_core.http import HttpResponse
+from go_services_core.secret import SecretStr
 from go_services_core.specs import OAuth2Code
 
 from .driving import json_answer, run
@@ -242,6 +244,51 @@ def test_server_that_knows_only_other_ways_is_refused_unless_told() -> None:
     with pytest.raises(MetadataInvalid, match="tls_client_auth"):
         code_record(found)
     assert code_record(found, client_auth="none").client_auth == "none"
+
+
+KEY = {"client_key": SecretStr("k")}
+CERTIFICATE = {"client_certificate": SecretStr("c"), "client_private_key": SecretStr("k")}
+SECRET = {"client_secret": SecretStr("s")}
+
+
+@pytest.mark.parametrize(
+    ("methods", "has", "expected"),
+    [
+        (["client_secret_basic", "private_key_jwt"], {**KEY, **SECRET}, "private_key_jwt"),
+        (["client_secret_basic", "private_key_jwt"], SECRET, "basic"),
+        (["client_secret_basic"], {**KEY, **SECRET}, "basic"),
+        (["client_secret_jwt", "private_key_jwt"], SECRET, "client_secret_jwt"),
+        (["tls_client_auth", "client_secret_post"], {**CERTIFICATE, **SECRET}, "tls"),
+        (["self_signed_tls_client_auth", "none"], CERTIFICATE, "tls"),
+        (["private_key_jwt", "none", "client_secret_post"], {}, "none"),
+    ],
+)
+def test_client_takes_the_best_way_that_its_settings_make_possible(
+    methods: list[str], has: dict[str, Any], expected: str
+) -> None:
+    found = read({**SAID, "token_endpoint_auth_methods_supported": methods})
+    assert code_record(found, settings=OAuth2Settings(client_id="c", **has)).client_auth == expected
+
+
+@pytest.mark.parametrize("has", [{}, {"client_certificate": SecretStr("c")}, SECRET])
+def test_client_without_what_the_server_wants_is_told(has: dict[str, Any]) -> None:
+    found = read({**SAID, "token_endpoint_auth_methods_supported": ["private_key_jwt", "tls_client_auth"]})
+    with pytest.raises(MetadataInvalid, match="private_key_jwt, tls_client_auth") as caught:
+        code_record(found, settings=OAuth2Settings(client_id="c", **has))
+    assert caught.value.field == "client_auth"
+
+
+def test_aliases_for_clients_with_a_certificate_are_taken_from_the_servers_own_hosts() -> None:  # RFC 8705 §5
+    aliases = {
+        "token_endpoint": "https://mtls.id.example/token",
+        "revocation_endpoint": "https://evil.example/revoke",
+        "introspection_endpoint": 7,
+        "made_up": "https://mtls.id.example/other",
+    }
+    found = read({**SAID, "mtls_endpoint_aliases": aliases}, hosts=("mtls.id.example",))
+    assert code_record(found).mtls_endpoints == {"token_endpoint": "https://mtls.id.example/token"}
+    assert read({**SAID, "mtls_endpoint_aliases": aliases}).mtls_endpoints == {}
+    assert read({**SAID, "mtls_endpoint_aliases": ["x"]}).mtls_endpoints == {}
 
 
 def test_server_without_s256_gets_a_weaker_challenge_only_when_told() -> None:  # P06, RFC 9700 §4.8.2

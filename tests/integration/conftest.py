@@ -11,6 +11,7 @@ import pytest
 
 from go_services_core import Runtime
 
+from .oidc.bound_clients import BOUND_CLIENTS
 from .oidc.clients import KEY_CLIENTS
 from .oidc.flows import FLOW_CLIENTS, configure_flows
 from .oidc.process import OidcServer, Unavailable, run_server
@@ -21,24 +22,27 @@ REQUIRED = "GO_SERVICES_REQUIRE_INTEGRATION"
 
 @pytest.fixture(scope="session")
 def oidc_server() -> Iterator[OidcServer]:
-    yield from _server(access_token_seconds=300)
+    yield from served(access_token_seconds=300)
 
 
 @pytest.fixture
 def short_lived_server() -> Iterator[OidcServer]:
     """A server whose access tokens live for three seconds."""
-    yield from _server(access_token_seconds=3)
+    yield from served(access_token_seconds=3)
 
 
 @pytest.fixture(scope="session")
 def key_server() -> Iterator[OidcServer]:
     """A server at which clients are registered that authenticate with keys; see ``oidc.clients``."""
-    yield from _server(access_token_seconds=300, clients=[client.metadata() for client in KEY_CLIENTS])
+    yield from served(access_token_seconds=300, clients=[client.metadata() for client in KEY_CLIENTS])
 
 
-def _server(*, access_token_seconds: int, clients: Sequence[Mapping[str, Any]] = ()) -> Iterator[OidcServer]:
+def served(
+    *, access_token_seconds: int, clients: Sequence[Mapping[str, Any]] = (), tls: Mapping[str, str] | None = None
+) -> Iterator[OidcServer]:
+    """A running server, or the reason why this machine cannot have one."""
     try:
-        with run_server(access_token_seconds=access_token_seconds, clients=clients) as server:
+        with run_server(access_token_seconds=access_token_seconds, clients=clients, tls=tls) as server:
             yield server
     except Unavailable as reason:
         if os.environ.get(REQUIRED) == "1":
@@ -47,9 +51,15 @@ def _server(*, access_token_seconds: int, clients: Sequence[Mapping[str, Any]] =
 
 
 @pytest.fixture(scope="session")
+def bound_server() -> Iterator[OidcServer]:
+    """A server at which the clients of ``oidc.bound_clients`` are registered."""
+    yield from served(access_token_seconds=300, clients=[client.registered() for client in BOUND_CLIENTS])
+
+
+@pytest.fixture(scope="session")
 def flow_server() -> Iterator[OidcServer]:
     """A server at which the clients of ``oidc.flows`` are registered."""
-    yield from _server(access_token_seconds=300, clients=FLOW_CLIENTS)
+    yield from served(access_token_seconds=300, clients=FLOW_CLIENTS)
 
 
 @pytest.fixture

@@ -6,22 +6,25 @@ import hashlib
 import time
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import aiohttp
 import pytest
 
-from go_services_auth_jwt.assertion import client_assertion, client_assertion_fields
+from go_services_auth_jwt.assertion import client_assertion
 from go_services_auth_jwt.base64url import encode
-from go_services_auth_jwt.dpop import KEY, DpopSigner, generate_key, offered_nonce, proof, send_with_proof, wanted_nonce
+from go_services_auth_jwt.dpop import DpopSigner, generate_key, proof
 from go_services_auth_jwt.id_token import verify_id_token
 from go_services_auth_jwt.jwk import JwkSet
+from go_services_core.auth.client_assertion import client_assertion_fields
+from go_services_core.auth.dpop import KEY
+from go_services_core.auth.dpop_nonces import wanted_nonce
 from go_services_core.clock import SystemClock
 from go_services_core.errors import JwtInvalid
 from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import Credential, TokenSet
-from go_services_core.protocols import Flow, SigningContext, SigningKey
+from go_services_core.protocols import SigningContext, SigningKey
 from go_services_core.secret import SecretStr
 from go_services_core.specs import PersonalToken
 
@@ -30,7 +33,6 @@ from .oidc.clients import KEY_CLIENTS, REDIRECT, KeyClient
 from .oidc.process import OidcServer
 
 pytestmark = pytest.mark.integration
-T = TypeVar("T")
 CLOCK = SystemClock()
 ES256 = KEY_CLIENTS[2]
 each_client = pytest.mark.parametrize("client", KEY_CLIENTS, ids=[client.algorithm for client in KEY_CLIENTS])
@@ -45,17 +47,6 @@ async def send(request: HttpRequest) -> HttpResponse:
         ) as answer,
     ):
         return HttpResponse(answer.status, tuple(answer.headers.items()), await answer.read(), str(answer.url))
-
-
-async def drive(flow: Flow[T]) -> T:
-    step = next(flow)
-    while True:
-        assert isinstance(step, HttpRequest)
-        try:
-            step = flow.send(await send(step))
-        except StopIteration as done:
-            result: T = done.value
-            return result
 
 
 def authenticated(server: OidcServer, client: KeyClient, form: dict[str, str], **changes: Any) -> HttpRequest:
@@ -112,41 +103,31 @@ async def test_assertion_works_once(key_server: OidcServer) -> None:
 # --- DPoP ----------------------------------------------------------------------------------------------------------
 
 
-def bound(
+async def bound(
     server: OidcServer, key: SecretStr, form: dict[str, str] = CREDENTIALS, *, nonce: str | None = None
-) -> Flow[HttpResponse]:
-    """A token request of the client with a proof; an assertion of its own each time it is sent."""
-    return send_with_proof(
-        lambda: authenticated(server, ES256, form), key, now=CLOCK.now(), random=CLOCK.random, nonce=nonce
-    )
+) -> HttpResponse:
+    """The answer to a token request of the client with a proof."""
+    request = authenticated(server, ES256, form)
+    made = proof(key, request.method, request.url, now=CLOCK.now(), random=CLOCK.random, nonce=nonce)
+    return await send(request.with_header("DPoP", made))
 
 
-async def demanded(server: OidcServer, key: SecretStr) -> HttpResponse:
-    """The answer to a proof without a nonce."""
-    first = next(bound(server, key))
-    assert isinstance(first, HttpRequest)
-    return await send(first)
-
-
-async def test_token_is_bound_to_a_key_after_the_servers_demand_for_a_nonce(key_server: OidcServer) -> None:
-    key = generate_key(CLOCK.random)
-    demand = await demanded(key_server, key)
+async def demanded(server: OidcServer, key: SecretStr) -> str:
+    """The nonce that the server wants in a proof without one."""
+    demand = await bound(server, key)
     assert (demand.status, demand.json()["error"]) == (400, "use_dpop_nonce")
-    assert wanted_nonce(demand) is not None
-    before = len(await key_server.requests("token"))
-    answer = await drive(bound(key_server, key))
+    nonce = wanted_nonce(demand)
+    assert nonce is not None
+    return nonce
+
+
+async def test_token_is_bound_to_the_key_of_a_proof_with_the_nonce_that_the_server_wants(
+    key_server: OidcServer,
+) -> None:
+    key = generate_key(CLOCK.random)
+    answer = await bound(key_server, key, nonce=await demanded(key_server, key))
     assert answer.status == 200, answer.body
     assert answer.json()["token_type"] == "DPoP"
-    assert len(await key_server.requests("token")) == before + 2
-
-
-async def test_nonce_of_one_answer_serves_the_next_request(key_server: OidcServer) -> None:
-    key = generate_key(CLOCK.random)
-    nonce = offered_nonce(await demanded(key_server, key))
-    before = len(await key_server.requests("token"))
-    answer = await drive(bound(key_server, key, nonce=nonce))
-    assert answer.json()["token_type"] == "DPoP"
-    assert len(await key_server.requests("token")) == before + 1
 
 
 @pytest.mark.parametrize("change", ["method", "url", "nonce", "key"])
@@ -154,7 +135,7 @@ async def test_server_refuses_a_wrong_proof(key_server: OidcServer, change: str)
     """The server looks at what the proof says, so that the tests above prove something."""
     key = generate_key(CLOCK.random)
     request = authenticated(key_server, ES256, CREDENTIALS)
-    nonce = offered_nonce(await demanded(key_server, key))
+    nonce = await demanded(key_server, key)
     given: dict[str, Any] = {"now": CLOCK.now(), "random": CLOCK.random, "nonce": nonce}
     method = "GET" if change == "method" else request.method
     url = f"{key_server.url}/elsewhere" if change == "url" else request.url
@@ -235,8 +216,8 @@ async def test_id_token_of_the_server_is_verified_against_its_published_keys(key
 
 async def test_bound_token_opens_a_resource_only_with_a_proof_of_its_key(key_server: OidcServer) -> None:
     key = generate_key(CLOCK.random)
-    nonce = offered_nonce(await demanded(key_server, key))  # a code works once, so no refusal may come between
-    answer = await drive(bound(key_server, key, await consent(key_server, ES256, "n"), nonce=nonce))
+    form = await consent(key_server, ES256, "n")
+    answer = await bound(key_server, key, form, nonce=await demanded(key_server, key))
     assert answer.json()["token_type"] == "DPoP", answer.body
     token = SecretStr(answer.json()["access_token"])
     resource = HttpRequest("GET", f"{key_server.url}/me?x=1")

@@ -299,7 +299,7 @@ def test_region_of_signed_requests_is_filled_like_a_url():
     assert "providers.mail.region" in problems("[providers.mail]\nregion = ''\n", plugin=Plugin())[0]
 
 
-def test_endpoints_for_clients_with_a_certificate_are_filled_and_named_as_in_metadata():
+def test_endpoints_for_clients_with_a_certificate_and_audience_are_filled_and_named_as_in_metadata():
     @settings
     class Own:
         host: str = setting(default="bank.example", help="Host of the bank")
@@ -311,6 +311,7 @@ def test_endpoints_for_clients_with_a_certificate_are_filled_and_named_as_in_met
                 authorize_url="https://{host}/authorize",
                 token_url="https://{host}/token",
                 mtls_endpoints={"token_endpoint": "https://mtls.{host}/token"},
+                assertion_audience="https://{host}/audience",
             )
             return [ProviderSpec(id="bank", name="Bank", auth=auth, settings=Own)]
 
@@ -318,6 +319,7 @@ def test_endpoints_for_clients_with_a_certificate_are_filled_and_named_as_in_met
     for host in ("bank.example", "test.bank.example"):
         auth = instances(f"{text}host = '{host}'\n", plugin=Plugin())["bank"].auth()
         assert auth.mtls_endpoints == {"token_endpoint": f"https://mtls.{host}/token"}
+        assert auth.assertion_audience == f"https://{host}/audience"
     with pytest.raises(ValueError):
         OAuth2Code(authorize_url="", token_url="", mtls_endpoints={"token_url": "https://x.example"})
 

@@ -318,6 +318,13 @@ async def test_request_to_a_foreign_host_is_not_signed(app, runtime, url):
         await runtime.sign(connection.id, HttpRequest("GET", url))
 
 
+async def test_nonce_for_a_token_that_is_bound_to_no_key_is_refused(app, runtime):
+    connection = await app.connect(runtime)
+    with pytest.raises(BadInput) as refused:
+        await runtime.sign(connection.id, HttpRequest("GET", f"{app.sandbox.url}/userinfo"), nonce="n-1")
+    assert refused.value.field == "nonce"
+
+
 async def test_sign_and_token_renew_what_has_expired(app, runtime, counted):
     connection = await app.connect(runtime)
     old = await runtime.token(connection.id)

@@ -139,6 +139,20 @@ async def test_mistake_in_the_record_fails_its_check(check: str, changes: Mappin
     assert found[check].startswith("AssertionError: "), found[check]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_auth": "private_key_jwt"},
+        {"client_auth": "client_secret_jwt"},
+        {"client_auth": "tls", "certificate_bound_tokens": True},
+        {"dpop": "required"},
+    ],
+    ids=str,
+)
+async def test_client_with_a_key_is_checked_as_one_with_a_secret(changes: Mapping[str, Any]) -> None:
+    assert not await failures(attrs.evolve(GOOD, auth=attrs.evolve(AUTH, **changes)))
+
+
 async def test_http_is_right_for_127_0_0_1_only() -> None:
     auth = attrs.evolve(AUTH, authorize_url="http://127.0.0.1:8400/authorize", token_url="http://127.0.0.1:8400/token")
     assert await failures(attrs.evolve(GOOD, auth=auth)) == {}

@@ -47,7 +47,8 @@ def drive(flow: Flow[T], answer: Callable[[HttpRequest], HttpResponse]) -> T:
 
 def _context(spec: ProviderSpec) -> AuthContext:
     """The record's flow, in the standard's own terms: without a pushed request, renamed parameters and fields that the
-    answers have elsewhere, which only the vendor's documentation can confirm."""
+    answers have elsewhere, which only the vendor's documentation can confirm. A client that authenticates with a key is
+    checked as one with a secret."""
     auth = next((auth for auth in spec.auth if isinstance(auth, OAuth2Code)), None)
     if auth is None:
         raise Skipped("the provider has no OAuth 2.0 authorization code record")
@@ -57,9 +58,19 @@ def _context(spec: ProviderSpec) -> AuthContext:
         for name in ("authorize_url", "token_url", "revocation_url", "issuer")
         if (value := getattr(auth, name)) is not None
     }
+    keyless: dict[str, Any] = {} if auth.client_auth in ("basic", "post", "none") else {"client_auth": "basic"}
     return AuthContext(
         provider_id=spec.id,
-        auth=attrs.evolve(auth, **urls, par_url=None, parameters={}, token_response={}),
+        auth=attrs.evolve(
+            auth,
+            **urls,
+            **keyless,
+            par_url=None,
+            parameters={},
+            token_response={},
+            certificate_bound_tokens=False,
+            dpop="off",
+        ),
         settings=OAuth2Settings(client_id="kit-client", client_secret=SecretStr(_SECRET)),
         scope=Scope("user", "kit"),
         now=_NOW,

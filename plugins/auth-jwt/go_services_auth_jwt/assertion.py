@@ -12,8 +12,6 @@ from .base64url import encode
 from .jwk import Jwk, certificate_thumbprint
 from .jws import sign_claims
 
-ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-"""``client_assertion_type`` (RFC 7523 §2.2)."""
 GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 """``grant_type`` (RFC 7523 §2.1)."""
 LONGEST: Final = 3600.0
@@ -54,11 +52,6 @@ def client_assertion(
     if certificate is not None:
         header["x5t#S256"] = certificate_thumbprint(certificate, key)
     return sign_claims({**claims, "jti": encode(random(16))}, key, header=header)
-
-
-def client_assertion_fields(assertion: str) -> dict[str, str]:
-    """What a token request carries of the assertion (RFC 7523 §2.2)."""
-    return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
 
 
 def grant_assertion(

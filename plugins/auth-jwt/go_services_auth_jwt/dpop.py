@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
-from go_services_core.errors import KeyInvalid, ResponseInvalid, SigningError
-from go_services_core.http import HttpRequest, HttpResponse
-from go_services_core.protocols import Flow, SigningContext, SigningKey
+from go_services_core.auth.dpop import KEY
+from go_services_core.errors import KeyInvalid, SigningError
+from go_services_core.http import HttpRequest
+from go_services_core.protocols import SigningContext, SigningKey
 from go_services_core.secret import SecretStr
 
 from .base64url import encode
 from .jwk import Jwk, generate_ec_key
 from .jws import sign_claims
-
-KEY: Final = "dpop_key"
-"""Where ``TokenSet.extra`` holds the private key of a bound token, as PEM."""
-_NONCE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,512}")
-"""RFC 9449 §8.1."""
-_NONCE_ERROR: Final = "use_dpop_nonce"
 
 
 def generate_key(random: Callable[[int], bytes]) -> SecretStr:
@@ -76,63 +70,6 @@ def proof(
     if nonce is not None:
         claims["nonce"] = nonce
     return sign_claims(claims, jwk, header={"typ": "dpop+jwt", "jwk": jwk.public_members()})
-
-
-def send_with_proof(
-    build: Callable[[], HttpRequest],
-    key: SecretStr,
-    *,
-    now: datetime,
-    random: Callable[[int], bytes],
-    nonce: str | None = None,
-) -> Flow[HttpResponse]:
-    """Part of a flow: send a request to the authorization server with a proof, once more if it asks for a nonce (§8).
-
-    Args:
-        build: makes the request; called anew for the second one, since a client assertion in it works once.
-        key: the private key.
-        now: time of both proofs.
-        random: source of their ids.
-        nonce: the last one that the server offered, if any.
-
-    Raises:
-        SigningError, KeyInvalid: as :func:`proof`.
-    """
-
-    def proven(asked: str | None) -> HttpRequest:
-        request = build()
-        made = proof(key, request.method, request.url, now=now, random=random, nonce=asked)
-        return request.with_header("DPoP", made)
-
-    response: HttpResponse = yield proven(nonce)
-    asked = wanted_nonce(response)
-    if asked is not None:
-        response = yield proven(asked)
-    return response
-
-
-def wanted_nonce(response: HttpResponse) -> str | None:
-    """The nonce without which the server refused the request: try again with it, once.
-
-    The authorization server says so with 400 (or 401) and the error ``use_dpop_nonce`` (RFC 9449 §8), a resource with
-    401 and a ``DPoP`` challenge of that error (§9). None when the answer is anything else.
-    """
-    nonce = offered_nonce(response)
-    if nonce is None or response.status not in (400, 401):
-        return None
-    if any(name.lower() == "www-authenticate" and _NONCE_ERROR in value for name, value in response.headers):
-        return nonce
-    try:
-        said = response.json()
-    except ResponseInvalid:
-        return None
-    return nonce if isinstance(said, dict) and said.get("error") == _NONCE_ERROR else None
-
-
-def offered_nonce(response: HttpResponse) -> str | None:
-    """The nonce for the next request to the same server, which any answer may bring (RFC 9449 §8.2)."""
-    nonce = response.header("DPoP-Nonce")
-    return nonce if nonce is not None and _NONCE.fullmatch(nonce) else None
 
 
 class DpopSigner:

@@ -12,9 +12,7 @@ from joserfc import jwk as jose_jwk
 from joserfc import jwt as jose_jwt
 
 from go_services_auth_jwt.assertion import (
-    ASSERTION_TYPE,
     client_assertion,
-    client_assertion_fields,
     grant_assertion,
 )
 from go_services_core.errors import BadInput, KeyInvalid
@@ -70,11 +68,6 @@ def test_certificate_of_the_key_is_named_in_the_header() -> None:
     other = certificate("ES256", 1).public_bytes(Encoding.PEM).decode()
     with pytest.raises(KeyInvalid, match="another key"):
         client(certificate=other)
-
-
-def test_fields_are_those_of_rfc_7523() -> None:
-    assert client_assertion_fields("a.b.c") == {"client_assertion_type": ASSERTION_TYPE, "client_assertion": "a.b.c"}
-    assert ASSERTION_TYPE == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 def test_grant_assertion_has_scopes_and_leaves_an_absent_subject_out() -> None:

@@ -18,18 +18,10 @@ from joserfc import jwk as jose_jwk
 from joserfc import jws as jose_jws
 
 from go_services_auth_jwt.base64url import decode, encode
-from go_services_auth_jwt.dpop import (
-    KEY,
-    DpopSigner,
-    generate_key,
-    offered_nonce,
-    proof,
-    send_with_proof,
-    thumbprint,
-    wanted_nonce,
-)
+from go_services_auth_jwt.dpop import DpopSigner, generate_key, proof, thumbprint
+from go_services_core.auth.dpop import KEY
 from go_services_core.errors import KeyInvalid, SigningError
-from go_services_core.http import HttpRequest, HttpResponse
+from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import SigningContext, SigningKey
 from go_services_core.secret import SecretStr
@@ -155,91 +147,6 @@ def test_proof_is_never_the_same_and_never_holds_the_private_key() -> None:
 def test_shared_secret_cannot_prove() -> None:
     with pytest.raises(KeyInvalid):
         thumbprint(SecretStr('{"kty":"oct","k":"AAAA"}'))
-
-
-# --- nonces --------------------------------------------------------------------------------------------------------
-
-ASKS = HttpResponse(
-    400,
-    (("Content-Type", "application/json"), ("DPoP-Nonce", "n-1")),
-    b'{"error":"use_dpop_nonce","error_description":"required"}',
-)
-CHALLENGES = HttpResponse(
-    401,
-    (
-        ("WWW-Authenticate", 'Bearer realm="x"'),
-        ("WWW-Authenticate", 'DPoP error="use_dpop_nonce", error_description="required"'),
-        ("DPoP-Nonce", "n-2"),
-    ),
-)
-
-
-def test_challenges_of_both_servers_are_read() -> None:
-    assert wanted_nonce(ASKS) == "n-1"
-    assert wanted_nonce(CHALLENGES) == "n-2"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        HttpResponse(200, ASKS.headers, ASKS.body),
-        HttpResponse(400, (), ASKS.body),
-        HttpResponse(400, ASKS.headers, b'{"error":"invalid_dpop_proof"}'),
-        HttpResponse(400, ASKS.headers, b"<html>"),
-        HttpResponse(400, ASKS.headers, b"[]"),
-        HttpResponse(401, (("WWW-Authenticate", 'DPoP error="invalid_token"'), ("DPoP-Nonce", "n"))),
-        HttpResponse(400, (("DPoP-Nonce", 'a"b'),), ASKS.body),
-        HttpResponse(400, (("DPoP-Nonce", "n" * 513),), ASKS.body),
-        HttpResponse(400, (("DPoP-Nonce", ""),), ASKS.body),
-    ],
-)
-def test_other_answers_ask_for_no_nonce(answer: HttpResponse) -> None:
-    assert wanted_nonce(answer) is None
-
-
-def test_any_answer_may_bring_the_next_nonce() -> None:
-    assert offered_nonce(HttpResponse(200, (("dpop-nonce", "n-3"),))) == "n-3"
-    assert offered_nonce(HttpResponse(200)) is None
-
-
-def drive(*answers: HttpResponse, nonce: str | None = None) -> tuple[HttpResponse, list[HttpRequest]]:
-    built = iter("12")
-
-    def build() -> HttpRequest:
-        return HttpRequest.form("https://as.example/token?x=1", {"client_assertion": next(built)})
-
-    flow = send_with_proof(build, PRIVATE, now=NOW, random=Random(3).randbytes, nonce=nonce)
-    waiting, sent = list(answers), []
-    step: Any = next(flow)
-    while True:
-        sent.append(step)
-        try:
-            step = flow.send(waiting.pop(0))
-        except StopIteration as done:
-            assert not waiting
-            return done.value, sent
-
-
-def test_request_is_built_and_sent_again_once_with_the_nonce_that_was_asked_for() -> None:
-    """Built again: the assertion in it works once."""
-    answer, (first, second) = drive(ASKS, HttpResponse(200))
-    assert answer.status == 200
-    assert (first.body, second.body) == (b"client_assertion=1", b"client_assertion=2")
-    assert first.url == second.url
-    proofs = [request.header("DPoP") or "" for request in (first, second)]
-    ids = {accept(made, "POST", "https://as.example/token", nonce=nonce)["jti"]
-           for made, nonce in zip(proofs, (None, "n-1"), strict=True)}  # fmt: skip
-    assert len(ids) == 2
-
-
-def test_second_demand_for_a_nonce_is_an_answer_and_no_loop() -> None:
-    answer, sent = drive(ASKS, ASKS)
-    assert (answer, len(sent)) == (ASKS, 2)
-
-
-def test_known_nonce_is_sent_at_once() -> None:
-    _, (only,) = drive(HttpResponse(200), nonce="known")
-    accept(only.header("DPoP") or "", "POST", "https://as.example/token", nonce="known")
 
 
 # --- the signer ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from html.parser import HTMLParser
 from types import TracebackType
 from typing import Self
@@ -13,14 +14,17 @@ MOST_HOPS = 20
 
 
 class Browser:
-    """One browser with its own cookies. ``login`` is who sits before it."""
+    """One browser with its own cookies. ``login`` is who sits before it, ``trusted`` whom it believes in TLS."""
 
-    def __init__(self, login: str = "alice") -> None:
+    def __init__(self, login: str = "alice", *, trusted: ssl.SSLContext | None = None) -> None:
         self.login = login
+        self._trusted = trusted
 
     async def __aenter__(self) -> Self:
         # unsafe: the jar keeps cookies of IP addresses as well
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+        self._session = aiohttp.ClientSession(
+            cookie_jar=aiohttp.CookieJar(unsafe=True), connector=aiohttp.TCPConnector(ssl=self._trusted or True)
+        )
         return self
 
     async def __aexit__(

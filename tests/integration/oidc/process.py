@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import tempfile
 from base64 import b64encode
@@ -16,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote_plus
 
 import aiohttp
-from attrs import frozen
+from attrs import field, frozen
 
 SOURCE: Final = Path(__file__).parent
 PROJECT: Final = SOURCE.parents[2]
@@ -31,22 +32,24 @@ class Unavailable(Exception):
 
 @frozen
 class OidcServer:
-    """The running server and the one client that is registered at it."""
+    """The running server and the one client that is always registered at it."""
 
     url: str
     client_id: str
     client_secret: str
+    trusted: ssl.SSLContext | None = field(default=None, repr=False)
+    """What a client needs to believe a server that speaks TLS."""
 
     @property
     def address(self) -> str:
         """``host:port``, as the egress guard's allowance is written."""
-        return self.url.removeprefix("http://")
+        return self.url.partition("://")[2]
 
-    async def requests(self, route: str, grant_type: str | None = None) -> list[dict[str, Any]]:
-        """What arrived at one endpoint of the back channel since the start, oldest first."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/requests") as answer:
+    async def requests(self, route: str | None, grant_type: str | None = None) -> list[dict[str, Any]]:
+        """What arrived at one endpoint of the back channel, or at any, since the start, oldest first."""
+        async with self._session() as session, session.get(f"{self.url}/requests") as answer:
             seen: list[dict[str, Any]] = await answer.json()
-        return [one for one in seen if one["route"] == route and grant_type in (None, one.get("grant_type"))]
+        return [one for one in seen if route in (None, one["route"]) and grant_type in (None, one.get("grant_type"))]
 
     async def refreshes(self) -> list[dict[str, Any]]:
         """The token requests with a refresh token, oldest first."""
@@ -55,7 +58,7 @@ class OidcServer:
     async def userinfo(self, access_token: str) -> int:
         """The status of userinfo for a token that is presented by hand."""
         headers = {"Authorization": f"Bearer {access_token}"}
-        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/me", headers=headers) as answer:
+        async with self._session() as session, session.get(f"{self.url}/me", headers=headers) as answer:
             return answer.status
 
     async def replay(self, refresh_token: str) -> tuple[int, dict[str, Any]]:
@@ -68,23 +71,33 @@ class OidcServer:
         assert status == 200
         return answer["active"] is True
 
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.trusted or True))
+
     async def _post(self, path: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
         headers = {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
         async with (
-            aiohttp.ClientSession() as session,
+            self._session() as session,
             session.post(f"{self.url}/{path}", data=form, headers=headers) as answer,
         ):
             return answer.status, await answer.json()
 
 
 @contextlib.contextmanager
-def run_server(*, access_token_seconds: int = 300, clients: Sequence[Mapping[str, Any]] = ()) -> Iterator[OidcServer]:
+def run_server(
+    *,
+    access_token_seconds: int = 300,
+    clients: Sequence[Mapping[str, Any]] = (),
+    tls: Mapping[str, str] | None = None,
+) -> Iterator[OidcServer]:
     """Start the server, wait until it listens, end it.
 
     Args:
         access_token_seconds: life of its access tokens.
         clients: metadata of further clients (RFC 7591 §2).
+        tls: ``key`` and ``cert`` of a server that speaks TLS as ``localhost``, and the ``ca`` of it and of its clients;
+            all in PEM form.
 
     Raises:
         Unavailable: the machine cannot have it.
@@ -95,6 +108,7 @@ def run_server(*, access_token_seconds: int = 300, clients: Sequence[Mapping[str
         **os.environ,
         "ACCESS_TOKEN_SECONDS": str(access_token_seconds),
         "CLIENTS": json.dumps(list(clients)),
+        "TLS": json.dumps(tls) if tls else "",
     }
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -113,7 +127,8 @@ def run_server(*, access_token_seconds: int = 300, clients: Sequence[Mapping[str
                 if not line:
                     errors.seek(0)
                     raise AssertionError(f"the server ended before it was ready:\n{errors.read()}")
-                yield OidcServer(**json.loads(line))
+                trusted = ssl.create_default_context(cadata=tls["ca"]) if tls else None
+                yield OidcServer(**json.loads(line), trusted=trusted)
             finally:
                 process.terminate()
 

@@ -1,13 +1,15 @@
 // An OAuth 2.0 and OpenID Connect server that go_services did not write: npm's certified oidc-provider.
 //
 // It listens on a free port of 127.0.0.1, prints one JSON line when it is ready, and ends when its standard input does.
-// The environment variable ACCESS_TOKEN_SECONDS sets how long access tokens live, CLIENTS adds clients (JSON). A DPoP
-// proof needs a nonce of the server's. Whoever has the initial access token "may-register" may register one. GET /requests
+// The environment variable ACCESS_TOKEN_SECONDS sets how long access tokens live, CLIENTS adds clients (JSON). TLS (JSON: key,
+// cert and ca in PEM form) has it speak TLS as "localhost" and ask for client certificates. A DPoP proof needs a nonce of the
+// server's. Whoever has the initial access token "may-register" may register one. GET /requests
 // lists what arrived at the endpoints of the back channel, with the tokens, so that a test sees what a client sent and got.
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 
 import Provider, { errors } from "oidc-provider";
 
@@ -34,10 +36,25 @@ const client = {
   response_types: ["code"],
 };
 
-const server = createServer();
+const tls = process.env.TLS && JSON.parse(process.env.TLS);
+// A certificate of no known authority is let in too: whether it will do is for the client's own method to say.
+const server = tls ? createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: false }) : createServer();
 server.listen(0, "127.0.0.1");
 await once(server, "listening");
-const url = `http://127.0.0.1:${server.address().port}`;
+const url = `${tls ? "https://localhost" : "http://127.0.0.1"}:${server.address().port}`;
+
+const certificateOf = (ctx) => ctx.socket.getPeerX509Certificate();
+const mTLS = {
+  enabled: true,
+  certificateBoundAccessTokens: true,
+  selfSignedTlsClientAuth: true,
+  tlsClientAuth: true,
+  getCertificate: certificateOf,
+  certificateAuthorized: (ctx) => ctx.socket.authorized,
+  certificateSubjectMatches: (ctx, property, expected) =>
+    property === "tls_client_auth_san_email" &&
+    certificateOf(ctx).subjectAltName.split(", ").includes(`email:${expected}`),
+};
 
 const provider = new Provider(url, {
   clients: [client, ...JSON.parse(process.env.CLIENTS ?? "[]")],
@@ -47,6 +64,14 @@ const provider = new Provider(url, {
     accountId: id,
     claims: () => ({ sub: id, name: `The person ${id}`, email: `${id}@example.com`, email_verified: true }),
   }),
+  clientAuthMethods: [
+    "client_secret_basic",
+    "client_secret_post",
+    "client_secret_jwt",
+    "private_key_jwt",
+    "none",
+    ...(tls ? ["tls_client_auth", "self_signed_tls_client_auth"] : []),
+  ],
   clockTolerance: 0, // tokens end when they say so
   pkce: { required: () => true },
   rotateRefreshToken: true,
@@ -57,6 +82,7 @@ const provider = new Provider(url, {
     devInteractions: { enabled: true }, // its own sign-in and consent pages
     dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
     introspection: { enabled: true },
+    ...(tls && { mTLS }),
     registration: { enabled: true, initialAccessToken: "may-register" },
     resourceIndicators: {
       enabled: true,
@@ -88,6 +114,11 @@ provider.use(async (ctx, next) => {
     route: ctx.oidc.route,
     grant_type,
     refresh_token,
+    client_id: ctx.oidc.client?.clientId,
+    client_auth: ctx.oidc.client?.clientAuthMethod,
+    assertion: ctx.oidc.body?.client_assertion,
+    proof: ctx.get("DPoP") || undefined,
+    token_type: ctx.body?.token_type,
     status: ctx.status,
     error: ctx.body?.error,
     issued: ctx.body?.access_token && { access: ctx.body.access_token, refresh: ctx.body.refresh_token },

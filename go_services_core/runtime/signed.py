@@ -1,0 +1,32 @@
+"""Sending signed requests to resources that may ask for a nonce in them (RFC 9449 §9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..auth.dpop_nonces import wanted_nonce
+from ..http import HttpRequest, HttpResponse
+from .core import Core
+
+if TYPE_CHECKING:
+    from ..protocols import Signer, SigningKey
+
+
+async def send_signed(
+    core: Core, signer: Signer, key: SigningKey, request: HttpRequest, *, provider_id: str
+) -> HttpResponse:
+    """The answer to ``request``, signed with what its server offered last, and once more with what it then asks for.
+
+    The second answer counts, whatever it is.
+    """
+    response = await _send(core, signer, key, request, provider_id)
+    if wanted_nonce(response) is not None:
+        response = await _send(core, signer, key, request, provider_id)
+    return response
+
+
+async def _send(core: Core, signer: Signer, key: SigningKey, request: HttpRequest, provider_id: str) -> HttpResponse:
+    signed = signer.sign(request, key, core.signing_context(core.nonces.get("resource", request.url)))
+    response = await core.transport.send(signed, provider_id=provider_id)
+    core.nonces.learn("resource", request.url, response)
+    return response

@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from .grants import GrantEvent, GrantReport
 from .http import HttpRequest, InboundRequest
 from .model import (
     Accepted,
@@ -29,6 +30,7 @@ from .model import (
     DeviceStart,
     Disconnected,
     Drained,
+    GrantSnapshot,
     Health,
     KeyInfo,
     KeyRef,
@@ -36,6 +38,7 @@ from .model import (
     MigrationStep,
     OperationResult,
     Page,
+    Resolution,
     RotationReport,
     Scope,
     SecretState,
@@ -289,6 +292,27 @@ class BlockingRuntime:
     ) -> Connection:
         return self._run(Runtime.establish, provider_id, scope=scope, fields=fields, auth=auth)
 
+    def reconsent(
+        self,
+        connection_id: str,
+        *,
+        grants: Iterable[str] = (),
+        redirect_uri: str | None = None,
+        session: SecretStr | str | None = None,
+        return_to: str | None = None,
+    ) -> ConnectStart:
+        return self._run(
+            Runtime.reconsent,
+            connection_id,
+            grants=grants,
+            redirect_uri=redirect_uri,
+            session=session,
+            return_to=return_to,
+        )
+
+    def require_reconsent(self, connection_id: str, *, reason: str) -> Connection:
+        return self._run(Runtime.require_reconsent, connection_id, reason=reason)
+
     def refresh(self, connection_id: str) -> Connection:
         return self._run(Runtime.refresh, connection_id)
 
@@ -371,8 +395,20 @@ class BlockingRuntime:
             limit=limit,
         )
 
-    def find(self, provider_id: str, scope: Scope) -> Connection:
-        return self._run(Runtime.find, provider_id, scope)
+    def grants(self, connection_id: str) -> GrantReport:
+        return self._run(Runtime.grants, connection_id)
+
+    def grant_events(self, connection_id: str, *, after: str | None = None, limit: int = 100) -> Page[GrantEvent]:
+        return self._run(Runtime.grant_events, connection_id, after=after, limit=limit)
+
+    def grant_snapshots(self, connection_id: str, *, after: str | None = None, limit: int = 100) -> Page[GrantSnapshot]:
+        return self._run(Runtime.grant_snapshots, connection_id, after=after, limit=limit)
+
+    def resolve(self, provider_id: str, scope: Scope, *, parents: Iterable[Scope] = ()) -> Resolution:
+        return self._run(Runtime.resolve, provider_id, scope, parents=parents)
+
+    def find(self, provider_id: str, scope: Scope, *, parents: Iterable[Scope] = ()) -> Connection:
+        return self._run(Runtime.find, provider_id, scope, parents=parents)
 
     def providers(self) -> Mapping[str, ProviderInstance]:
         with self._in_use() as loop:

@@ -52,5 +52,14 @@ def uuid7(clock: Clock) -> str:
     value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(clock.random(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
+    return _text(value)
+
+
+def uuid_after(id: str, steps: int) -> str:
+    """The id that many steps behind ``id``: what comes of something is made again alike, and sorts right behind it."""
+    return _text(int(id.replace("-", ""), 16) + steps)
+
+
+def _text(value: int) -> str:
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

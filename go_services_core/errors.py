@@ -7,7 +7,8 @@
     │   ├── InvalidScope
     │   └── UnknownParameter · DuplicateParameter · ReturnToRefused
     ├── NotFound
-    │   ├── ProviderNotFound · ConnectionNotFound · OperationNotFound · PluginNotFound
+    │   ├── ProviderNotFound · ConnectionNotFound (ConnectionAmbiguous) · OperationNotFound
+    │   ├── PluginNotFound
     │   └── SyncJobNotFound · MetadataNotFound · ProfileNotFound
     ├── Conflict
     │   ├── VersionConflict · LeaseLost · InvalidTransition · ReplayDetected
@@ -19,7 +20,7 @@
     │   │                     RedirectMismatch, ProviderChanged)
     │   ├── CallbackRefused · AuthorizationPending
     │   ├── TokenEndpointError (TokenResponseInvalid, InvalidGrant, PushedRequestRefused, RegistrationRefused)
-    │   ├── MetadataInvalid · ReauthRequired · AccountMismatch · RefreshBackingOff
+    │   ├── MetadataInvalid · ReauthRequired (ReconsentRequired) · AccountMismatch · RefreshBackingOff
     │   ├── RefreshUnknown · JwtInvalid (JwtKeyUnknown)
     │   └── EmbeddedAuthUnsupported · EmbeddedSessionInvalid · EmbeddedExchangeFailed
     ├── ConfigError
@@ -148,6 +149,12 @@ class ProviderNotFound(NotFound):
 
 class ConnectionNotFound(NotFound):
     """There is no connection of that id."""
+
+
+class ConnectionAmbiguous(ConnectionNotFound):
+    """Several active connections could serve the scope; `metadata["candidates"]` has their ids."""
+
+    code = "SERVICE_CONNECTION_AMBIGUOUS"
 
 
 class OperationNotFound(NotFound):
@@ -362,6 +369,12 @@ class MetadataInvalid(AuthError):
 
 class ReauthRequired(AuthError):
     """The connection must be consented to again before it can be used."""
+
+
+class ReconsentRequired(ReauthRequired):
+    """The person must consent again before the connection can be used; `Runtime.reconsent` begins that."""
+
+    code = "SERVICE_RECONSENT_REQUIRED"
 
 
 class RefreshBackingOff(AuthError):

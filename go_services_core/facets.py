@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from .grants import GrantEvent
 from .model import (
     Accepted,
     Attempt,
@@ -60,8 +61,12 @@ if TYPE_CHECKING:
 class ConnectionFacet(Protocol):
     """Connections with their credentials, grants, attempts and refreshes."""
 
-    async def begin_attempt(self, attempt: Attempt) -> None:
-        """Keep an open consent."""
+    async def begin_attempt(self, attempt: Attempt, *, reconsent: GrantEvent | None = None) -> None:
+        """Keep an open consent; with ``reconsent`` in the history of its connection's grants, and announced.
+
+        Raises:
+            ConnectionNotFound: the connection of ``reconsent`` does not exist; nothing was kept.
+        """
         ...
 
     async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
@@ -91,11 +96,12 @@ class ConnectionFacet(Protocol):
         ...
 
     async def establish(self, change: Establish) -> tuple[Connection, int]:
-        """Connection, next credential version, grant snapshot and event in one commit.
+        """Connection, next credential version, grants and events in one commit.
 
         The account (provider, scope, external account) that is connected already keeps its row and gets a new
         version; its status becomes active and its old credential is superseded. Gives the connection and the
-        credential's version, which is that of ``change.credential`` when it is new.
+        credential's version, which is that of ``change.credential`` when it is new. A grant snapshot is written where
+        grants differ from the newest one's, and what ``go_services_core.grants.recorded`` makes of the change.
 
         Raises:
             AccountMismatch: ``expected_connection_id`` is set and the account's connection is another; nothing changed.
@@ -142,6 +148,20 @@ class ConnectionFacet(Protocol):
 
     async def grants(self, connection_id: str) -> GrantSnapshot | None:
         """The newest grant snapshot."""
+        ...
+
+    async def grant_snapshots(
+        self, connection_id: str, *, after: str | None = None, limit: int = 100
+    ) -> Page[GrantSnapshot]:
+        """The connection's grant snapshots by version, a page at a time.
+
+        Raises:
+            BadInput: ``after`` is not the ``next`` of a page.
+        """
+        ...
+
+    async def grant_events(self, connection_id: str, *, after: str | None = None, limit: int = 100) -> Page[GrantEvent]:
+        """The history of the connection's grants by id, a page at a time."""
         ...
 
     async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
@@ -196,11 +216,14 @@ class ConnectionFacet(Protocol):
         active_version: int,
         event: Event,
         adopted: str | None = None,
+        also: Sequence[Event] = (),
     ) -> None:
-        """Save ``new`` if ``lease`` still holds, ``active_version`` is still active and the connection is active.
+        """Save ``new`` if ``lease`` still holds, ``active_version`` is still active and the connection is active, or
+        needs a re-consent since.
 
-        Supersedes, inserts, settles the intent, writes grants and event and releases the lease in one commit.
-        ``adopted`` is the id of the intent that kept ``new``; it keeps it no longer.
+        Supersedes, inserts, settles the intent, writes grants as ``establish`` and the events and releases the lease in
+        one commit. ``adopted`` is the id of the intent that kept ``new``; it keeps it no longer. The status changes
+        only where an active connection lost every grant: it is ``needs_reconsent`` then, with an event of its own.
 
         Raises:
             LeaseLost, VersionConflict, InvalidTransition: and nothing changed.
@@ -226,8 +249,8 @@ class ConnectionFacet(Protocol):
         retry_in: float = 0.0,
     ) -> None:
         """Settle the intent and release the lease. ``terminal`` moves the connection to ``pending_reauth`` with
-        ``event``; otherwise it stays active with ``refresh_state`` as ``state``, which is ``backing_off``, with
-        ``retry_in`` seconds to wait, or ``unknown``.
+        ``event``, from where ``states.CONNECTION_MOVES`` allows it; otherwise an active one stays so with
+        ``refresh_state`` as ``state``, which is ``backing_off``, with ``retry_in`` seconds to wait, or ``unknown``.
 
         Raises:
             LeaseLost: and nothing changed.
@@ -239,6 +262,16 @@ class ConnectionFacet(Protocol):
 
         Raises:
             LeaseLost: and nothing changed.
+        """
+        ...
+
+    async def require_reconsent(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+        """Status ``needs_reconsent``, ``reason`` as its ``last_error`` and ``event`` in one commit. Where that is its
+        status already, nothing changes.
+
+        Raises:
+            InvalidTransition: its status may not become that; nothing changed.
+            ConnectionNotFound: there is none.
         """
         ...
 

@@ -333,6 +333,8 @@ class Establish:
     event: Event
     expected_connection_id: str | None = None
     """For a re-consent: the connection that must be the one found."""
+    also: tuple[Event, ...] = ()
+    """Further events that commit with it."""
 
 
 @frozen(kw_only=True)
@@ -574,6 +576,20 @@ class Decision:
     capability: str
     mode: Literal["full", "degraded", "blocked"]
     missing: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@frozen(kw_only=True)
+class Resolution:
+    """Which active connection serves a scope."""
+
+    outcome: Literal["direct", "inherited", "ambiguous", "not_found"]
+    connection: Connection | None = None
+    """Set for ``direct`` and ``inherited``."""
+    parent: Scope | None = None
+    """For ``inherited``: whose connection it is."""
+    candidates: tuple[str, ...] = ()
+    """For ``ambiguous``: the ids of the connections that one would have to be chosen of."""
     reason: str = ""
 
 

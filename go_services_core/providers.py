@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import attrs
@@ -45,6 +45,8 @@ class ProviderInstance:
     redirect_uri: str | None = None
     grants: tuple[str, ...] | None = None
     """Grants to ask for instead of the provider's own; the auth records of ``spec`` have them already."""
+    inheritance: Literal["strict", "org"] = "strict"
+    """Whether a user may be served by the connection of an organisation that the call names."""
     webhook_secrets: tuple[SecretStr, ...] = field(default=(), repr=False)
     default_auth: str
     hosts: tuple[str, ...] = ()
@@ -281,6 +283,7 @@ class _Builder:
             settings=settings,
             redirect_uri=common.redirect_uri,
             grants=common.grants,
+            inheritance=common.inheritance,
             webhook_secrets=common.webhook_secrets,
             default_auth=default_auth,
             hosts=_hosts(spec.api) if spec.api is not None and not unset else (),

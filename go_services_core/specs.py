@@ -76,6 +76,9 @@ class OAuth2Client:
     introspection_url: str | None = None
     """RFC 7662."""
     default_grants: tuple[str, ...] = ()
+    tells_grants: bool = True
+    """Whether the token answer says what was granted where that is not what was asked for (RFC 6749 §5.1). False only
+    for a server without scopes: where it says nothing, capabilities are then left to its own answer to the call."""
     scope_separator: str = " "
     client_auth: ClientAuth = field(default="basic", validator=in_(get_args(ClientAuth)))
     """How the client authenticates at the server's endpoints: RFC 6749 §2.3.1; ``tls`` is ``tls_client_auth`` and

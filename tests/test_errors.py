@@ -32,6 +32,8 @@ CODES = {
     "SERVICE_FORBIDDEN",
     "SERVICE_NOT_FOUND",
     "SERVICE_CONFLICT",
+    "SERVICE_CONNECTION_AMBIGUOUS",
+    "SERVICE_RECONSENT_REQUIRED",
     "SERVICE_RATE_LIMITED",
     "SERVICE_OPERATION_FAILED",
     "SERVICE_EXTERNAL_FAILURE",
@@ -128,7 +130,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 38
+    assert len(CODES) == 40
 
 
 @each_class

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,9 +14,34 @@ from .session import Session, pass_session
 
 if TYPE_CHECKING:
     from ..blocking import BlockingRuntime
-    from ..model import Connection, DevicePrompt, Scope
+    from ..model import Connection, ConnectStart, DevicePrompt, Scope
     from ..providers import ProviderInstance
     from ..secret import SecretStr
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def in_browser(command: F) -> F:
+    """The options of a command that opens a consent page."""
+    for option in (
+        click.option("--no-browser", is_flag=True, help="Print the consent page's address and open nothing."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=1),
+            default=300.0,
+            show_default=True,
+            help="Seconds to wait for the consent.",
+        ),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=0,
+            help="Port of the callback on 127.0.0.1; any by default.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -25,13 +51,7 @@ if TYPE_CHECKING:
     "--auth", metavar="KIND", help="How to authenticate, where the provider knows several ways: pat, api_key …"
 )
 @click.option("--grant", "grants", multiple=True, help="Grant to ask for, instead of the defaults. May be repeated.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port of the callback on 127.0.0.1; any by default."
-)
-@click.option(
-    "--timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds to wait for the consent."
-)
-@click.option("--no-browser", is_flag=True, help="Print the consent page's address and open nothing.")
+@in_browser
 @dry_run
 @as_json
 @pass_session
@@ -73,7 +93,8 @@ def connect(
                 provider, scope=scope, show=partial(_show, no_browser=no_browser), grants=grants, auth=kind
             )
         elif flow.interactive:
-            connection = _consented(runtime, provider, scope, kind, grants, port, timeout, no_browser)
+            begin = partial(runtime.connect, provider, scope=scope, grants=grants, auth=kind)
+            connection = consented(runtime, begin, port=port, timeout=timeout, no_browser=no_browser)
         else:
             connection = runtime.establish(provider, scope=scope, fields=_typed(flow.fields), auth=kind)
     if not as_json:
@@ -105,21 +126,15 @@ def _typed(fields: tuple[str, ...]) -> dict[str, SecretStr]:
     return {name: SecretStr(ask(name)) if name == "username" else ask_secret(name) for name in fields}
 
 
-def _consented(
-    runtime: BlockingRuntime,
-    provider: str,
-    scope: Scope,
-    kind: str,
-    grants: tuple[str, ...],
-    port: int,
-    timeout: float,
-    no_browser: bool,
+def consented(
+    runtime: BlockingRuntime, begin: Callable[..., ConnectStart], *, port: int, timeout: float, no_browser: bool
 ) -> Connection:
+    """Open the page of the consent that ``begin`` gives for a ``redirect_uri``, and wait for its callback."""
     from ..errors import AuthError, ServicesError
     from .callback import CallbackListener
 
     with CallbackListener(port) as listener:
-        start = runtime.connect(provider, scope=scope, redirect_uri=listener.redirect_uri, grants=grants, auth=kind)
+        start = begin(redirect_uri=listener.redirect_uri)
         listener.expect(start.url)
         click.echo(f"Consent here: {start.url}", err=True)
         if not no_browser:
@@ -135,5 +150,6 @@ def _consented(
         except ServicesError as error:
             listener.settle("Not connected", str(error))
             raise
-        listener.settle("Connected", f"{provider} is connected for {scope}. You may close this page.")
+        done = f"{connection.provider_id} is connected for {connection.scope}. You may close this page."
+        listener.settle("Connected", done)
         return connection

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import options
+from .connect import consented, in_browser
 from .exits import FAILED, OK
 from .lazy import Group
 from .options import as_json, dry_run
@@ -14,7 +16,8 @@ from .output import fields, show_json, table
 from .session import Session, pass_session
 
 if TYPE_CHECKING:
-    from ..model import Connection, Scope, SecretState
+    from ..grants import GrantReport
+    from ..model import Connection, Decision, Scope, SecretState
 
 _SECRET_STATES = ("ok", "unreadable")
 _STATUSES = ("active", "disconnected", "errored", "pending_reauth", "needs_reconsent")
@@ -22,7 +25,7 @@ _STATUSES = ("active", "disconnected", "errored", "pending_reauth", "needs_recon
 
 @click.group(cls=Group)
 def connections() -> None:
-    """List, show, refresh and disconnect connections.
+    """List, show, refresh and disconnect connections, and ask their people again.
 
     \b
     go-services connections list --provider github --scope user:1
@@ -70,9 +73,56 @@ def list_connections(
 @as_json
 @pass_session
 def show(session: Session, connection: str, as_json: bool) -> None:
-    """Show one connection; never its credential."""
+    """Show one connection and its grants; never its credential."""
     with session.runtime() as runtime:
-        found = runtime.connection(connection)
+        found, held = runtime.connection(connection), runtime.grants(connection)
+    if as_json:
+        show_json({**as_fields(found), "grants": _grants(held)})
+        return
+    print_connection(found, as_json)
+    fields(
+        [
+            ("requested", held.requested),
+            ("granted", "unknown: the provider does not tell" if held.granted is None else held.granted),
+            ("missing", held.missing),
+            *((one.capability, _verdict(one)) for one in held.capabilities),
+        ]
+    )
+
+
+@connections.command()
+@click.argument("connection")
+@click.option("--grant", "grants", multiple=True, help="Grant to ask for in addition. May be repeated.")
+@in_browser
+@dry_run
+@as_json
+@pass_session
+def reconsent(
+    session: Session,
+    connection: str,
+    grants: tuple[str, ...],
+    port: int,
+    timeout: float,
+    no_browser: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Have the person of CONNECTION consent again, to what was asked for before and to more.
+
+    Opens the consent page and receives the callback on 127.0.0.1. The connection stays as it is until that succeeds;
+    the consent must be given with the same account.
+
+    \b
+    go-services connections reconsent 0197… --grant issues.write
+    """
+    with session.runtime() as runtime:
+        if dry_run:
+            found, held = runtime.connection(connection), runtime.grants(connection)
+            asked = ", ".join(dict.fromkeys((*held.requested, *grants))) or "the default grants"
+            click.echo(f"Would open the consent page for {asked} of {found.provider_id} {found.id} ({state(found)}).")
+            return
+        begin = partial(runtime.reconsent, connection, grants=grants)
+        found = consented(runtime, begin, port=port, timeout=timeout, no_browser=no_browser)
     print_connection(found, as_json)
 
 
@@ -117,6 +167,24 @@ def disconnect(session: Session, connection: str, reason: str, yes: bool, dry_ru
         click.echo(f"Disconnected {what}.")
         click.echo(f"{'Revoked' if ended.revoked else 'Not revoked'} at the provider: {ended.detail}")
     return OK
+
+
+def _verdict(decision: Decision) -> str:
+    return f"{decision.mode}: {decision.reason}" if decision.reason else decision.mode
+
+
+def _grants(held: GrantReport) -> dict[str, Any]:
+    return {
+        "version": held.version,
+        "requested": held.requested,
+        "granted": held.granted,
+        "missing": held.missing,
+        "captured_at": held.captured_at,
+        "capabilities": {
+            one.capability: {"allowed": one.allowed, "mode": one.mode, "missing": one.missing, "reason": one.reason}
+            for one in held.capabilities
+        },
+    }
 
 
 def state(connection: Connection) -> str:

@@ -97,6 +97,10 @@ class ProviderCommon:
         default=None, help="Redirect URI registered at the provider, sent exactly as it is written"
     )
     grants: tuple[str, ...] | None = setting(default=None, help="Grants to ask for, instead of the provider's defaults")
+    inheritance: Literal["strict", "org"] = setting(
+        default="strict",
+        help="Whether a user without a connection is served by that of an organisation",
+    )
     webhook_secrets: tuple[SecretStr, ...] = setting(
         default=(), help="Secrets that inbound webhooks are signed with; the first is the newest", secret=True
     )

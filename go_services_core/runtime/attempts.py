@@ -14,6 +14,7 @@ from ..model import Attempt, Observation, Scope, Sealed
 from ..secret import SecretStr
 from . import bindings
 from .core import Core, logger
+from .grants import asked_again
 from .payload import decode_memory, encode_memory
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ async def begin(
         created_at=core.clock.now(),
         expires_at=expires_at,
     )
-    await core.store.connections.begin_attempt(attempt)
+    again = None if connection_id is None else await asked_again(core, connection_id, requested)
+    await core.store.connections.begin_attempt(attempt, reconsent=again)
     return attempt
 
 

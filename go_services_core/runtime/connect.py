@@ -11,6 +11,7 @@ from ..auth.dpop import signer_of
 from ..auth.identity import read_account
 from ..clock import uuid7
 from ..errors import AccountMismatch, AuthError, BadInput, VersionConflict
+from ..grants import normalised
 from ..http import USER_AGENT, Headers, HttpRequest
 from ..model import (
     Connection,
@@ -29,6 +30,7 @@ from ..secret import SecretStr
 from . import attempts, bindings
 from .callback_url import choose_redirect_uri
 from .core import Core
+from .grants import drifted
 from .outcomes import error_for
 from .payload import (
     CREDENTIAL_FORMAT,
@@ -120,8 +122,13 @@ async def asked(
         known = await core.store.connections.get(connection_id)
         if (known.provider_id, known.scope) != (instance.id, scope):
             raise BadInput("The connection belongs to another provider or scope.", field="connection_id")
+    return instance, record, normalised(grants) or default_grants(instance, record)
+
+
+def default_grants(instance: ProviderInstance, record: AuthSpec) -> tuple[str, ...]:
+    """What is asked for where nobody says."""
     defaults: tuple[str, ...] = getattr(record, "default_grants", ())
-    return instance, record, tuple(dict.fromkeys(grants)) or instance.grants or defaults
+    return instance.grants or defaults
 
 
 async def establish(
@@ -139,9 +146,10 @@ async def establish(
             field="auth",
         )
     typed = {name: value.reveal() if isinstance(value, SecretStr) else value for name, value in fields.items()}
-    ctx = core.auth_context(instance, record, scope)
+    requested: tuple[str, ...] = getattr(record, "default_grants", ())
+    ctx = core.auth_context(instance, record, scope, requested=requested)
     tokens: TokenSet = await drive(core, instance, lambda: flow.complete(ctx, typed))
-    return await establish_tokens(core, instance, record, scope, (), tokens, None)
+    return await establish_tokens(core, instance, record, scope, requested, tokens, None)
 
 
 async def establish_tokens(
@@ -213,6 +221,7 @@ async def establish_tokens(
                 payload={"external_account_id": account, "auth_kind": record.kind, "version": version},
             ),
             expected_connection_id=expected,
+            also=drifted(core, instance, scope, connection_id, requested, granted),
         )
         try:
             connection, _ = await facet.establish(change)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..auth.dpop import is_bound, signer_of
-from ..errors import ReauthRequired
+from ..errors import ReauthRequired, ReconsentRequired
 from ..model import Connection, Credential, SealedCredential
 from ..protocols import SigningKey
 from . import bindings
@@ -37,13 +37,15 @@ def require_active(connection: Connection) -> None:
     """Refuse a connection that may not be used.
 
     Raises:
-        ReauthRequired: its status is not ``active``.
+        ReconsentRequired: its status is ``needs_reconsent``.
+        ReauthRequired: its status is another than ``active``.
     """
     if connection.status != "active":
         why = f": {connection.last_error}" if connection.last_error else ""
-        raise ReauthRequired(
+        again = connection.status == "needs_reconsent"
+        raise (ReconsentRequired if again else ReauthRequired)(
             f"Connection {connection.id} is {connection.status}{why}.",
-            hint="Connect it again to use it.",
+            hint=f"{'Begin a consent with Runtime.reconsent, or connect' if again else 'Connect'} it again to use it.",
             metadata={"connection_id": connection.id, "status": connection.status},
         )
 

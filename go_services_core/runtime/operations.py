@@ -24,7 +24,7 @@ from ..model import Decision, Observation, OperationResult
 from ..secret import SecretStr
 from ..specs import Operation
 from .core import Core, Loaded
-from .grants import decide
+from .grants import decide, tells_grants
 from .links import next_link
 from .load import load
 from .outcomes import error_for
@@ -137,7 +137,12 @@ def _decision(loaded: Loaded, name: str) -> Decision:
     decision = loaded.decisions.get(name)
     if decision is None:
         capability = loaded.instance.capability(name)
-        decision = decide(capability, loaded.credential.granted, loaded.instance.spec.implies)
+        decision = decide(
+            capability,
+            loaded.credential.granted,
+            loaded.instance.spec.implies,
+            tells=tells_grants(loaded.key.auth),
+        )
         loaded.decisions[name] = decision
     return decision
 
@@ -149,7 +154,7 @@ def _permit(loaded: Loaded, operation: Operation) -> None:
     if not decision.allowed:
         raise PermissionDenied(
             f"Operation {operation.id} needs the capability {decision.capability}: {decision.reason}.",
-            hint="Connect again and ask for it.",
+            hint="Ask for it with Runtime.reconsent, or connect with a credential that has it.",
             plugin=loaded.instance.id,
             metadata={"missing": list(decision.missing), "connection_id": loaded.connection.id},
         )

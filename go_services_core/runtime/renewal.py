@@ -29,6 +29,7 @@ from ..model import Connection, Credential, Event, LateToken, RefreshHistory, Re
 from . import bindings, refresh_rules
 from .core import Core, Loaded, logger
 from .disconnect import revoke
+from .grants import drifted
 from .load import load, open_credential, remember, require_active
 from .payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSION, carry_over, encode_tokens
 from .settings_secrets import drive, prepared
@@ -328,12 +329,16 @@ async def _close(core: Core, attempt: _Attempt, new: SealedCredential, *, adopte
     """
     opened, facet = attempt.opened, core.store.connections
     event = _event(core, opened.connection, "credential.refreshed", {"version": new.version})
+    connection, old = opened.connection, opened.credential
+    drift = drifted(
+        core, attempt.instance, connection.scope, connection.id, new.requested, new.granted, before=old.granted
+    )
     try:
         await _persistently(
             core,
             opened,
             lambda: facet.close_refresh(
-                new, lease=opened.lease, active_version=opened.credential.version, event=event, adopted=adopted
+                new, lease=opened.lease, active_version=old.version, event=event, adopted=adopted, also=drift
             ),
         )
     except LeaseLost:

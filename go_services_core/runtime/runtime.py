@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConnectionNotFound
+from ..grants import GrantEvent, GrantReport
 from ..http import HttpRequest, InboundRequest
 from ..model import (
     Accepted,
@@ -21,6 +21,7 @@ from ..model import (
     DeviceStart,
     Disconnected,
     Drained,
+    GrantSnapshot,
     Health,
     KeyInfo,
     KeyRef,
@@ -28,6 +29,7 @@ from ..model import (
     MigrationStep,
     OperationResult,
     Page,
+    Resolution,
     RotationReport,
     Scope,
     SecretState,
@@ -40,11 +42,14 @@ from . import delivery as _delivery
 from . import device as _device
 from . import disconnect as _disconnect
 from . import due as _due
+from . import grants as _grants
 from . import inbound as _inbound
 from . import keys as _keys
 from . import load as _load
 from . import operations as _operations
+from . import reconsent as _reconsent
 from . import refresh as _refresh
+from . import resolve as _resolve
 from . import rotation as _rotation
 from . import settings_secrets as _settings_secrets
 from .core import Core
@@ -298,6 +303,55 @@ class Runtime:
         """
         return await _connect.establish(self._core, provider_id, scope=scope, fields=fields, auth=auth)
 
+    async def reconsent(
+        self,
+        connection_id: str,
+        *,
+        grants: Iterable[str] = (),
+        redirect_uri: str | None = None,
+        session: SecretStr | str | None = None,
+        return_to: str | None = None,
+    ) -> ConnectStart:
+        """Begin another consent for a connection: for more grants, or because it may not be used without one.
+
+        It asks for what was requested before, and for ``grants``. An active connection stays as it is until
+        ``complete`` commits the new credential; a consent that fails or is abandoned changes nothing.
+
+        Args:
+            connection_id: the connection; whose account it is may not change.
+            grants: what to ask for in addition.
+            redirect_uri, session, return_to: as in :meth:`connect`.
+
+        Raises:
+            ConnectionNotFound: there is none of that id.
+            InvalidTransition: it was disconnected.
+            BadInput: its kind has no consent page, or there is no redirect URI.
+        """
+        return await _reconsent.reconsent(
+            self._core,
+            connection_id,
+            grants=grants,
+            redirect_uri=redirect_uri,
+            session=session,
+            return_to=return_to,
+        )
+
+    async def require_reconsent(self, connection_id: str, *, reason: str) -> Connection:
+        """Stop the use of a connection until its person has consented again; a second time changes nothing.
+
+        Other processes may use what they have cached for ``[runtime] cache_seconds``.
+
+        Args:
+            connection_id: the connection.
+            reason: what people are told; it is kept as ``last_error`` and goes into the event.
+
+        Raises:
+            ConnectionNotFound: there is none of that id.
+            InvalidTransition: it is not active.
+            BadInput: the reason is blank.
+        """
+        return await _reconsent.require_reconsent(self._core, connection_id, reason=reason)
+
     async def refresh(self, connection_id: str) -> Connection:
         """Renew the credential now, or wait for whoever is renewing it.
 
@@ -345,7 +399,7 @@ class Runtime:
 
         Raises:
             ConnectionNotFound, OperationNotFound, UnknownParameter, BadInput: the call is wrong; nothing was sent.
-            ReauthRequired: the connection is not active.
+            ReauthRequired: the connection is not active; ReconsentRequired where a consent is due.
             PermissionDenied: the connection lacks grants; nothing was sent.
             ProviderUnauthorized, ProviderForbidden, ProviderNotFoundAnswer, RateLimited, ProviderUnavailable,
             ProviderError: the provider's answer, with its status, code, request id and a scrubbed excerpt.
@@ -427,24 +481,49 @@ class Runtime:
             limit=limit,
         )
 
-    async def find(self, provider_id: str, scope: Scope) -> Connection:
-        """The active connection that serves a scope; a plugin's connection policy may choose, else there must be one.
+    async def grants(self, connection_id: str) -> GrantReport:
+        """What was requested, what was granted, what is missing, and what that means for each capability.
 
         Raises:
-            ConnectionNotFound: none is active, or several are and no policy chooses.
+            ConnectionNotFound: there is none of that id.
         """
-        page = await self._core.store.connections.list(provider_id=provider_id, scope=scope, status="active")
-        policy = self._core.ownership[self._core.instance(provider_id).id].connection_policy
-        chosen = policy(scope, page.items) if policy is not None else None
-        if chosen is not None:
-            return chosen
-        if len(page.items) != 1:
-            how_many = "no" if not page.items else "more than one"
-            raise ConnectionNotFound(
-                f"There is {how_many} active connection of {provider_id} for {scope}.",
-                hint="Connect it first." if not page.items else "Name the connection by its id.",
-            )
-        return page.items[0]
+        return await _grants.report(self._core, connection_id)
+
+    async def grant_events(self, connection_id: str, *, after: str | None = None, limit: int = 100) -> Page[GrantEvent]:
+        """The history of a connection's grants by id, a page at a time."""
+        return await self._core.store.connections.grant_events(connection_id, after=after, limit=limit)
+
+    async def grant_snapshots(
+        self, connection_id: str, *, after: str | None = None, limit: int = 100
+    ) -> Page[GrantSnapshot]:
+        """What was requested and granted over time, by version, a page at a time."""
+        return await self._core.store.connections.grant_snapshots(connection_id, after=after, limit=limit)
+
+    async def resolve(self, provider_id: str, scope: Scope, *, parents: Iterable[Scope] = ()) -> Resolution:
+        """Which active connection serves a scope: its own, or that of the first of ``parents`` that has one.
+
+        A plugin's connection policy may choose among them; else a level with several is ambiguous.
+
+        Args:
+            provider_id: the configured provider.
+            scope: who wants to use it.
+            parents: the user's organisations, nearest first; they count where ``[providers.<id>] inheritance`` is
+                ``"org"``.
+
+        Raises:
+            ProviderNotFound: with the nearest known id.
+            BadInput: ``parents`` are given for an organisation, or have a user among them.
+        """
+        return await _resolve.resolve(self._core, provider_id, scope, parents=parents)
+
+    async def find(self, provider_id: str, scope: Scope, *, parents: Iterable[Scope] = ()) -> Connection:
+        """The connection that :meth:`resolve` gives.
+
+        Raises:
+            ConnectionAmbiguous: several are active and no policy chooses.
+            ConnectionNotFound: none is active.
+        """
+        return await _resolve.find(self._core, provider_id, scope, parents=parents)
 
     def providers(self) -> Mapping[str, ProviderInstance]:
         """The configured providers by id."""

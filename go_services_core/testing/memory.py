@@ -14,13 +14,16 @@ from attrs import evolve
 from ..clock import Clock, SystemClock, uuid7
 from ..errors import (
     AccountMismatch,
+    BadInput,
     BindingMismatch,
     Conflict,
+    InvalidTransition,
     StateExpired,
     StateUnknown,
     StateUsed,
     VersionConflict,
 )
+from ..grants import GrantEvent
 from ..model import (
     Attempt,
     Connection,
@@ -35,6 +38,7 @@ from ..model import (
     SecretState,
     StoreStatus,
 )
+from ..states import may_become
 from .memory_history import prune
 from .memory_ledgers import Budgets, Leases, Log, Once
 from .memory_queues import Queues
@@ -45,9 +49,15 @@ from .memory_tables import Consent, Tables, page
 
 
 class Connections(Refreshes):
-    async def begin_attempt(self, attempt: Attempt) -> None:
+    async def begin_attempt(self, attempt: Attempt, *, reconsent: GrantEvent | None = None) -> None:
         if attempt.state_hash in self._tables.attempts:
             raise Conflict("There is an attempt of that state already.")
+        if reconsent is not None:
+            connection = self._tables.connection(reconsent.connection_id)
+            announced = reconsent.announced(connection.provider_id, connection.scope)
+            self._tables.check_new(announced)
+            self._tables.enqueue(announced)
+            self._tables.grant_events.setdefault(connection.id, []).append(reconsent)
         self._tables.attempts[attempt.state_hash] = Consent(attempt)
 
     async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
@@ -91,14 +101,15 @@ class Connections(Refreshes):
             raise VersionConflict(metadata={"connection_id": connection_id, "next_version": version})
         if known is None and wanted.id in tables.connections:
             raise Conflict(f"There is a connection {wanted.id!r} already, for another account.")
-        tables.check_new(change.event)
+        tables.check_new(change.event, *change.also)
         connection = evolve(wanted, status="active", refresh_state="ok", secret_state="ok", last_error="")
         if known is not None:
             old = tables.connections[known]
             connection = evolve(connection, id=old.id, created_at=old.created_at, inherits_from=old.inherits_from)
         tables.connections[connection_id] = connection
-        tables.save(new)
-        tables.enqueue(evolve(change.event, connection_id=connection_id))
+        tables.save(new, cause=change.event, completes=change.expected_connection_id is not None)
+        for event in (change.event, *change.also):
+            tables.enqueue(evolve(event, connection_id=connection_id))
         return connection, version
 
     async def next_version(self, provider_id: str, scope: Scope, external_account_id: str) -> tuple[str | None, int]:
@@ -147,6 +158,32 @@ class Connections(Refreshes):
     async def grants(self, connection_id: str) -> GrantSnapshot | None:
         snapshots = self._tables.snapshots.get(connection_id)
         return snapshots[-1] if snapshots else None
+
+    async def grant_snapshots(
+        self, connection_id: str, *, after: str | None = None, limit: int = 100
+    ) -> Page[GrantSnapshot]:
+        if after is not None and not after.isdecimal():
+            raise BadInput(f"{after!r} is not the `next` of a page.", field="after")
+        kept = self._tables.snapshots.get(connection_id, [])
+        found = page([(f"{one.version:09}", one) for one in kept], f"{int(after or 0):09}", limit)
+        return Page(found.items, None if found.next is None else str(int(found.next)))
+
+    async def grant_events(self, connection_id: str, *, after: str | None = None, limit: int = 100) -> Page[GrantEvent]:
+        return page([(one.id, one) for one in self._tables.grant_events.get(connection_id, [])], after, limit)
+
+    async def require_reconsent(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+        tables = self._tables
+        connection = tables.connection(connection_id)
+        if connection.status == "needs_reconsent":
+            return connection
+        if connection.status not in may_become("needs_reconsent"):
+            raise InvalidTransition(
+                f"This connection is {connection.status} and does not become needs_reconsent now.",
+                metadata={"id": connection_id, "status": connection.status},
+            )
+        tables.check_new(event)
+        tables.enqueue(event)
+        return tables.change(connection, status="needs_reconsent", refresh_state="ok", last_error=reason)
 
     async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
         tables = self._tables

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any
 
+from ..model import T
 from ..resources import check_policy
 from .memory_tables import Slot, Tables
 
@@ -19,7 +20,9 @@ def prune(tables: Tables, policy: Mapping[str, float], *, batch: int, dry_run: b
         if table == "service_credentials":
             counts[table] = _destroy(tables, cutoff, dry_run=dry_run)
         elif table == "service_grant_snapshots":
-            counts[table] = _forget_snapshots(tables, cutoff, dry_run=dry_run)
+            counts[table] = _forget_all_but_newest(tables.snapshots, "captured_at", cutoff, dry_run=dry_run)
+        elif table == "service_grant_events":
+            counts[table] = _forget_all_but_newest(tables.grant_events, "occurred_at", cutoff, dry_run=dry_run)
         else:
             rows, old = _history(tables).get(table, ({}, ()))
             keys = [key for key, at in old if at < cutoff]
@@ -89,11 +92,11 @@ def _destroy(tables: Tables, cutoff: datetime, *, dry_run: bool) -> int:
     return destroyed
 
 
-def _forget_snapshots(tables: Tables, cutoff: datetime, *, dry_run: bool) -> int:
+def _forget_all_but_newest(rows: Mapping[str, list[T]], time: str, cutoff: datetime, *, dry_run: bool) -> int:
     forgotten = 0
-    for snapshots in tables.snapshots.values():
-        old = [snapshot for snapshot in snapshots[:-1] if snapshot.captured_at < cutoff]
+    for kept in rows.values():
+        old = [one for one in kept[:-1] if getattr(one, time) < cutoff]
         forgotten += len(old)
         if not dry_run:
-            snapshots[:] = [snapshot for snapshot in snapshots if snapshot not in old]
+            kept[:] = [one for one in kept if one not in old]
     return forgotten

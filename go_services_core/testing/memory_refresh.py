@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from ..errors import BadInput, InvalidTransition, LeaseLost, ReauthRequired, RefreshLocked, VersionConflict
+from ..grants import ALL_TAKEN_BACK, needs_reconsent
 from ..model import (
     AbandonedRefresh,
     Event,
@@ -15,6 +17,7 @@ from ..model import (
     RefreshOpen,
     SealedCredential,
 )
+from ..states import RENEWED, may_become
 from .memory_tables import Hold, Intent, Tables
 
 
@@ -144,6 +147,7 @@ class Refreshes:
         active_version: int,
         event: Event,
         adopted: str | None = None,
+        also: Sequence[Event] = (),
     ) -> None:
         not_empty(new)
         tables = self._tables
@@ -151,7 +155,7 @@ class Refreshes:
             raise BadInput("The lease is for another connection than the credential.", field="lease")
         hold = tables.held(lease)
         connection = tables.connection(new.connection_id)
-        if connection.status != "active":
+        if connection.status not in RENEWED:
             raise InvalidTransition(
                 f"A connection that is {connection.status} takes no refreshed credential.",
                 metadata={"connection_id": connection.id},
@@ -159,16 +163,21 @@ class Refreshes:
         active = tables.active.get(connection.id)
         if active != active_version or new.version != len(tables.credentials[connection.id]) + 1:
             raise VersionConflict(metadata={"connection_id": connection.id, "active_version": active})
-        tables.check_new(event)
-        tables.save(new)
-        if connection.refresh_state != "ok" or connection.last_error:
-            tables.change(connection, refresh_state="ok", last_error="")
+        tables.check_new(event, *also)
+        changes = tables.save(new, cause=event)
+        if connection.status == "active" and (connection.refresh_state != "ok" or connection.last_error):
+            connection = tables.change(connection, refresh_state="ok", last_error="")
+        lost = needs_reconsent(changes, cause=event)
+        if lost is not None and connection.status == "active":
+            tables.change(connection, status="needs_reconsent", refresh_state="ok", last_error=ALL_TAKEN_BACK)
+            tables.enqueue(lost)
         if adopted is not None and adopted in tables.intents:
             kept = tables.intents[adopted]
             kept.outcome, kept.late = "adopted", None
             kept.settled_at = tables.clock.now()
         _settle(tables, self._intent(lease), "saved")
-        tables.enqueue(event)
+        for announced in (event, *also):
+            tables.enqueue(announced)
         hold.owner = hold.expires_at = None
 
     async def keep_late(self, lease: Lease, new: SealedCredential) -> bool:
@@ -205,7 +214,9 @@ class Refreshes:
         _settle(tables, intent, outcome, error)
         intent.retry_at = tables.later(retry_in)
         if terminal:
-            if connection.status != "active" or tables.active.get(connection.id) != intent.version:
+            if connection.status not in may_become("pending_reauth"):
+                return
+            if tables.active.get(connection.id) != intent.version:
                 return
             tables.change(connection, status="pending_reauth", refresh_state="ok", last_error=error)
         elif connection.status == "active":

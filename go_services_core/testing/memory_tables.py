@@ -15,6 +15,7 @@ from ..errors import (
     ConnectionNotFound,
     LeaseLost,
 )
+from ..grants import GrantEvent, recorded
 from ..model import (
     Attempt,
     Connection,
@@ -121,6 +122,7 @@ class Tables:
     superseded: dict[str, datetime] = Factory(dict)
     """When a credential stopped being active, by its id."""
     snapshots: dict[str, list[GrantSnapshot]] = Factory(dict)
+    grant_events: dict[str, list[GrantEvent]] = Factory(dict)
     attempts: dict[bytes, Consent] = Factory(dict)
     holds: dict[str, Hold] = Factory(dict)
     intents: dict[str, Intent] = Factory(dict)
@@ -166,23 +168,22 @@ class Tables:
         if event is not None:
             self.events[event.id] = event
 
-    def save(self, new: SealedCredential) -> None:
+    def save(self, new: SealedCredential, *, cause: Event, completes: bool = False) -> list[GrantEvent]:
+        """Make ``new`` the active credential, with what that says of the grants."""
         old = self.credential(new.connection_id)
         if old is not None:
             self.superseded[old.id] = self.clock.now()
         self.credentials.setdefault(new.connection_id, []).append(new)
         self.active[new.connection_id] = new.version
         snapshots = self.snapshots.setdefault(new.connection_id, [])
-        if not snapshots or (snapshots[-1].requested, snapshots[-1].granted) != (new.requested, new.granted):
-            snapshots.append(
-                GrantSnapshot(
-                    connection_id=new.connection_id,
-                    version=snapshots[-1].version + 1 if snapshots else 1,
-                    requested=new.requested,
-                    granted=new.granted,
-                    captured_at=new.created_at,
-                )
-            )
+        snapshot, events = recorded(snapshots[-1] if snapshots else None, new, cause=cause, completes=completes)
+        if snapshot is not None:
+            snapshots.append(snapshot)
+        connection = self.connections[new.connection_id]
+        for event in events:
+            self.grant_events.setdefault(connection.id, []).append(event)
+            self.enqueue(event.announced(connection.provider_id, connection.scope))
+        return events
 
     def change(self, connection: Connection, **fields: Any) -> Connection:
         changed = evolve(connection, updated_at=self.clock.now(), **fields)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Collection, Sequence
 from itertools import cycle
 
-from ..errors import SyncCursorConflict
+from ..errors import ReauthRequired, SyncCursorConflict
 from ..model import Resealed, Sealed
 from ..protocols import Store
 from .checks.store import KEY, credential, event, new_id
@@ -132,4 +133,48 @@ async def rewrap(store: Store, name: str) -> None:
             return
 
 
-RACES = {"jobs": jobs, "budget": budget, "cursors": cursors, "begin": begin, "refresh": refresh, "rewrap": rewrap}
+async def reconsent(store: Store, name: str) -> None:
+    """Require a re-consent of all connections, or renew them meanwhile: the id of each one that was renewed."""
+    await together()
+    facet = store.connections
+
+    async def caller(connection_id: str) -> None:
+        if name != "renew":
+            told = event("connection.needs_reconsent", connection_id)
+            await facet.require_reconsent(connection_id, reason=name, event=told)
+            return
+        try:
+            while True:
+                opened = await facet.open_refresh(connection_id, owner=name, lease=30, intent_id=new_id())
+                version = opened.credential.version
+                new = credential(connection_id, version + 1)
+                await facet.close_refresh(new, lease=opened.lease, active_version=version, event=event())
+                acknowledged(connection_id)
+        except ReauthRequired:
+            return
+
+    ids = [one.id for one in (await facet.list(limit=500)).items]
+    await asyncio.gather(*map(caller, ids))
+
+
+async def all_stopped(store: Store, ids: Collection[str], renewed: Sequence[str]) -> None:
+    """What has to be after :func:`reconsent`: each connection is stopped, by one event, and no renewal was lost."""
+    assert set(renewed) <= set(ids)
+    listed = (await store.queues.list("outbox", name="connection.needs_reconsent", limit=500)).items
+    assert len(listed) == len(ids)
+    for connection_id in ids:
+        stopped, active = await store.connections.load(connection_id)
+        assert stopped.status == "needs_reconsent"
+        assert active is not None
+        assert active.version == 1 + renewed.count(connection_id)
+
+
+RACES = {
+    "jobs": jobs,
+    "budget": budget,
+    "cursors": cursors,
+    "begin": begin,
+    "refresh": refresh,
+    "rewrap": rewrap,
+    "reconsent": reconsent,
+}

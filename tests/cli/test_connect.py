@@ -219,3 +219,58 @@ def test_unknown_provider_and_wrong_scope_are_told(connected_config: Path, run: 
     assert "Did you mean 'sandbox'?" in run("connect", "sandbx", "--scope", "user:1", code=1).stderr
     assert "'user' or 'org', not 'team'" in run("connect", "sandbox", "--scope", "team:1", code=2).stderr
     assert "'user:ID' or 'org:ID'" in run("connect", "sandbox", "--scope", "1", code=2).stderr
+
+
+def test_reconsent_asks_for_more_and_show_tells_what_is_granted_and_missing(
+    connected_config: Path, sandbox: SandboxProcess, run: Run
+) -> None:
+    made = connect("--grant", "items.write")
+    before = json.loads(run("connections", "show", made["id"], "--json").stdout)["grants"]
+    assert (before["requested"], before["granted"], before["missing"]) == (["items.write"], ["items.write"], [])
+    assert before["capabilities"]["items.read"]["missing"] == ["items.read"]
+
+    would = run("connections", "reconsent", made["id"], "--grant", "items.read", "--dry-run").stdout
+    assert would.startswith("Would open the consent page for items.write, items.read of sandbox")
+    assert json.loads(run("connections", "show", made["id"], "--json").stdout)["grants"] == before
+
+    sandbox.set(approve_scopes=["items.write"])
+    try:
+        again = reconsent(made["id"], "--grant", "items.read", "--json")
+    finally:
+        sandbox.set(approve_scopes=None)
+    assert (again["id"], again["status"]) == (made["id"], "active")
+    shown = run("connections", "show", made["id"]).stdout
+    assert re.search(r"^requested +items\.write, items\.read$", shown, re.MULTILINE)
+    assert re.search(r"^granted +items\.write$", shown, re.MULTILINE)
+    assert re.search(r"^missing +items\.read$", shown, re.MULTILINE)
+    assert re.search(r"^items\.read +blocked: the connection was not granted items\.read$", shown, re.MULTILINE)
+
+    reconsent(made["id"], "--json")
+    after = json.loads(run("connections", "show", made["id"], "--json").stdout)["grants"]
+    assert (after["granted"], after["missing"]) == (["items.write", "items.read"], [])
+
+
+def test_reconsent_of_what_was_disconnected_is_refused(connected_config: Path, run: Run) -> None:
+    made = connect()
+    run("connections", "disconnect", made["id"], "--yes")
+    refused = run("connections", "reconsent", made["id"], "--no-browser", code=1)
+    assert refused.stderr.startswith("error: ")
+    assert "Runtime.connect" in refused.stderr
+
+
+def reconsent(*args: str) -> dict[str, str]:
+    process = subprocess.Popen(
+        [COMMAND, "connections", "reconsent", "--no-browser", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("Consent here: "), line + process.stderr.read()
+    with urllib.request.urlopen(line.removeprefix("Consent here: ").strip(), timeout=30) as page:
+        assert page.status == 200
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    made: dict[str, str] = json.loads(out)
+    return made

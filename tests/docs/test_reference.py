@@ -133,7 +133,11 @@ def test_every_event_and_observation_is_in_the_reference() -> None:
         "webhook.duplicate",
         "webhook.rejected",
     } <= names.keys()
-    assert [name for name in names if f"`{name}`" not in page("events.md")] == []
+    assert {"connection.needs_reconsent", "grant.drift"} <= names.keys()
+    grants = ("expanded", "downgraded", "revoked", "reconsent_requested", "reconsent_completed")
+    assert [
+        name for name in (*names, *(f"grant.{type}" for type in grants)) if f"`{name}`" not in page("events.md")
+    ] == []
 
 
 def test_every_conformance_check_is_in_the_reference() -> None:

@@ -160,7 +160,16 @@ class App:
                 self.rows(f"UPDATE {table} SET {column} = {past} WHERE {column} IS NOT NULL")
 
     async def events(self, runtime: Runtime) -> list[str]:
-        """The names of all committed events, in alphabetical order: ids made while time stands still have none."""
+        """The names of all committed events, in alphabetical order: ids made while time stands still have none.
+
+        Those of grants, which accompany others, are left to :meth:`grant_events`.
+        """
+        return [name for name in await self.all_events(runtime) if not name.startswith("grant.")]
+
+    async def grant_events(self, runtime: Runtime) -> list[str]:
+        return [name for name in await self.all_events(runtime) if name.startswith("grant.")]
+
+    async def all_events(self, runtime: Runtime) -> list[str]:
         listed = await runtime._core.store.queues.list("outbox")
         return sorted(item.name for item in listed.items)
 

@@ -77,7 +77,7 @@ def _whole(app: App, who: str, named: str) -> int:
     """How many credentials the scope's one connection has got; each came with its event, and the first with grants."""
     of_scope = f"WHERE scope_id = '{who}'"
     ids = app.rows(f"SELECT id FROM service_connections {of_scope}")
-    events = app.rows(f"SELECT connection_id FROM service_lifecycle_outbox {of_scope}")
+    events = app.rows(f"SELECT connection_id, event_name FROM service_lifecycle_outbox {of_scope} ORDER BY event_name")
     if not ids:
         assert events == [], named
         return 0
@@ -87,6 +87,7 @@ def _whole(app: App, who: str, named: str) -> int:
     )
     count = len(versions)
     expected = [(number, "active" if number == count else "revoked") for number in range(1, count + 1)]
-    assert (versions, events) == (expected, [(id,)] * count), named
+    told = [(id, "connection.established")] * count + [(id, "grant.expanded")]  # only the first brought grants
+    assert (versions, events) == (expected, told), named
     assert app.rows(f"SELECT count(*) FROM service_grant_snapshots WHERE connection_id = '{id}'") != [(0,)], named
     return count

@@ -55,8 +55,13 @@ async def test_every_change_writes_its_event_and_handlers_get_them(either):
         await runtime.refresh(connection.id)
         await runtime.disconnect(connection.id)
         assert seen == []  # nothing runs before drain
-        assert await runtime.drain() == Drained(events=3)
-        assert sorted(seen) == ["connection.disconnected", "connection.established", "credential.refreshed"]
+        assert await runtime.drain() == Drained(events=4)
+        assert sorted(seen) == [
+            "connection.disconnected",
+            "connection.established",
+            "credential.refreshed",
+            "grant.expanded",
+        ]
         assert await runtime.drain() == Drained()
 
 
@@ -104,7 +109,7 @@ async def test_events_from_before_a_handler_do_not_reach_it(either):
         await either.connect(runtime)
         either.clock.advance(1)
         seen, handler = collector()
-        await runtime.on("*", handler, name="late")
+        await runtime.on("c*", handler, name="late")
         await runtime.drain()
         assert seen == []
 
@@ -112,12 +117,12 @@ async def test_events_from_before_a_handler_do_not_reach_it(either):
 async def test_events_while_nobody_ran_reach_a_known_handler_after_a_restart(app):
     async with app.open() as runtime:
         _, handler = collector()
-        await runtime.on("*", handler, name="known")
+        await runtime.on("c*", handler, name="known")
         await app.connect(runtime)
     app.clock.advance(3600)
     async with app.open() as runtime:
         seen, handler = collector()
-        await runtime.on("*", handler, name="known")
+        await runtime.on("c*", handler, name="known")
         await runtime.drain()
         await runtime.drain()
     assert seen == ["connection.established"]
@@ -133,8 +138,8 @@ async def test_failing_handler_is_tried_again_later_and_others_are_not(either):
             if len(tries) < 3:
                 raise RuntimeError("secret detail")
 
-        await runtime.on("*", failing, name="failing")
-        await runtime.on("*", on_good, name="good")
+        await runtime.on("c*", failing, name="failing")
+        await runtime.on("c*", on_good, name="good")
         await either.connect(runtime)
         assert await runtime.drain() == Drained(events=1, failed=1)
         assert await runtime.drain() == Drained()  # not due yet
@@ -156,7 +161,7 @@ async def test_handler_that_never_succeeds_is_set_aside_and_can_be_requeued(eith
             tries.append(event.id)
             raise BadInput("This event cannot be handled.")
 
-        await runtime.on("*", failing, name="failing")
+        await runtime.on("c*", failing, name="failing")
         await either.connect(runtime)
         for _ in range(12):
             await runtime.drain()
@@ -181,7 +186,7 @@ async def test_cancelled_handler_is_tried_again(live):
                 await asyncio.sleep(60)
             seen.append(event.name)
 
-        await runtime.on("*", slow, name="slow")
+        await runtime.on("c*", slow, name="slow")
         await live.connect(runtime)
         draining = asyncio.create_task(runtime.drain())
         await began.wait()
@@ -206,7 +211,7 @@ async def test_two_runtimes_that_drain_at_once_handle_each_event_once(live):
 
     async with live.open() as one, live.open() as two:
         for runtime in (one, two):
-            await runtime.on("*", handler, name="shared")
+            await runtime.on("c*", handler, name="shared")
         connection = await live.connect(one)
         for _ in range(10):
             await one.refresh(connection.id)
@@ -219,7 +224,7 @@ async def test_dead_worker_is_taken_over_when_its_lease_ends(app):
     """P66, P90."""
     async with app.open() as runtime:
         seen, handler = collector()
-        await runtime.on("*", handler, name="h")
+        await runtime.on("c*", handler, name="h")
         await app.connect(runtime)
         queues = runtime._core.store.queues
         (held,) = await queues.claim("outbox", owner="dead", lease=60, limit=5, handlers=["h"])
@@ -243,7 +248,7 @@ async def test_work_runs_when_its_event_is_settled_and_not_before(either):
             order.append("handler")
             return work
 
-        await runtime.on("*", handler, name="h")
+        await runtime.on("c*", handler, name="h")
         await either.connect(runtime)
         assert await runtime.drain() == Drained(events=1)
         assert await runtime.drain() == Drained()
@@ -264,7 +269,7 @@ async def test_work_of_a_handler_commits_with_its_settlement(app, runtime):
     async def handler(event, context):
         return partial(effect, event.id)
 
-    await runtime.on("*", handler, name="h")
+    await runtime.on("c*", handler, name="h")
     await app.connect(runtime)
     await runtime.drain()
     await runtime.drain()
@@ -283,7 +288,7 @@ async def test_work_that_fails_leaves_neither_effect_nor_settlement(app, runtime
 
         return work
 
-    await runtime.on("*", handler, name="h")
+    await runtime.on("c*", handler, name="h")
     await app.connect(runtime)
     assert await runtime.drain() == Drained(failed=1)
     assert app.rows("SELECT count(*) FROM app_effects") == [(0,)]
@@ -300,7 +305,7 @@ async def test_work_of_a_holder_that_lost_its_lease_has_no_effect(app, runtime):
         await queues.claim("outbox", owner="successor", lease=60, limit=5, handlers=["h"])
         return partial(effect, event.id)
 
-    await runtime.on("*", handler, name="h")
+    await runtime.on("c*", handler, name="h")
     await app.connect(runtime)
     assert await runtime.drain() == Drained(failed=1)
     assert app.rows("SELECT count(*) FROM app_effects") == [(0,)]
@@ -318,7 +323,7 @@ async def test_handler_that_is_slower_than_its_lease_does_not_run_twice(live):
     short = {"worker.lease": 0.4}
     async with live.open(settings=short) as one, live.open(settings=short) as two:
         for runtime in (one, two):
-            await runtime.on("*", slow, name="slow")
+            await runtime.on("c*", slow, name="slow")
         await live.connect(one)
         draining = asyncio.create_task(one.drain())
         await asyncio.sleep(0.5)
@@ -329,7 +334,7 @@ async def test_handler_that_is_slower_than_its_lease_does_not_run_twice(live):
 
 async def test_work_of_one_kind_can_be_run_alone(app, runtime):
     seen, handler = collector()
-    await runtime.on("*", handler, name="h")
+    await runtime.on("c*", handler, name="h")
     connection = await app.connect(runtime)
     for _ in range(4):
         await runtime.refresh(connection.id)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go_services_core.runtime.grants import decide, with_implied
-from go_services_core.specs import Capability
+from go_services_core.runtime.grants import decide, tells_grants, with_implied
+from go_services_core.specs import ApiKey, Capability, ClientCredentials
 
 IMPLIES = {"admin": ("write",), "write": ("read", "list"), "a": ("b",), "b": ("a",), "self": ("self",)}
 
@@ -54,22 +55,38 @@ DEGRADE = Capability("items.edit", grants=("read", "write"), optional=("list", "
 def test_required_grants_block_and_optional_ones_degrade(
     capability: Capability, granted: Any, allowed: bool, mode: str, missing: Any
 ) -> None:
-    decision = decide(capability, granted, {})
+    decision = decide(capability, granted, {}, tells=True)
     assert (decision.allowed, decision.mode, decision.missing) == (allowed, mode, missing)
     assert decision.capability == capability.name
     assert all(grant in decision.reason for grant in missing)
 
 
 def test_implied_grants_count() -> None:
-    assert decide(BLOCK, ("admin",), IMPLIES).mode == "full"
-    assert decide(DEGRADE, ("write",), IMPLIES).missing == ("notify",)
-    assert decide(BLOCK, ("read",), IMPLIES).missing == ("write",)
+    assert decide(BLOCK, ("admin",), IMPLIES, tells=True).mode == "full"
+    assert decide(DEGRADE, ("write",), IMPLIES, tells=True).missing == ("notify",)
+    assert decide(BLOCK, ("read",), IMPLIES, tells=True).missing == ("write",)
 
 
-def test_a_provider_that_does_not_tell_grants_is_left_to_decide_itself() -> None:
-    decision = decide(BLOCK, None, {})
+def test_a_record_that_has_no_way_to_tell_grants_leaves_the_decision_to_the_provider() -> None:
+    decision = decide(BLOCK, None, {}, tells=False)
     assert (decision.allowed, decision.mode, decision.missing) == (True, "full", ())
     assert "does not tell" in decision.reason
+
+
+def test_grants_that_a_record_tells_and_that_are_not_known_block() -> None:
+    """Fail closed: an answer that ought to have said what was granted, and did not, grants nothing."""
+    decision = decide(BLOCK, None, {}, tells=True)
+    assert (decision.allowed, decision.mode, decision.missing) == (False, "blocked", ("read", "write"))
+    assert "did not say" in decision.reason
+    assert decide(Capability("items.list"), None, {}, tells=True).mode == "full"
+
+
+def test_oauth_records_tell_grants_unless_they_say_that_they_do_not_and_keys_have_no_way_to() -> None:
+    oauth = ClientCredentials(token_url="https://provider.example/token")
+    assert tells_grants(oauth)
+    assert not tells_grants(evolve(oauth, tells_grants=False))
+    assert not tells_grants(ApiKey())
+    assert not tells_grants(None)
 
 
 NAMES = st.sampled_from("abcdef")
@@ -91,8 +108,8 @@ def test_more_grants_never_allow_less(
     granted: list[str], more: list[str], implies: Any, capability: Capability
 ) -> None:
     rank = {"blocked": 0, "degraded": 1, "full": 2}
-    before = decide(capability, tuple(granted), implies)
-    after = decide(capability, (*granted, *more), implies)
+    before = decide(capability, tuple(granted), implies, tells=True)
+    after = decide(capability, (*granted, *more), implies, tells=True)
     assert rank[after.mode] >= rank[before.mode]
     assert set(after.missing) <= set(before.missing) or before.mode == "blocked"
     assert before.allowed == (before.mode != "blocked")

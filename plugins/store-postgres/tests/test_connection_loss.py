@@ -53,7 +53,7 @@ async def counts(url: str) -> tuple[Any, ...] | None:
                 break
         cursor = await connection.execute(
             """SELECT (SELECT count(*) FROM service_connections), (SELECT count(*) FROM service_credentials),
-              (SELECT count(*) FROM service_lifecycle_outbox)"""
+              (SELECT count(*) FROM service_lifecycle_outbox WHERE event_name NOT LIKE 'grant.%')"""
         )
         return await cursor.fetchone()
 

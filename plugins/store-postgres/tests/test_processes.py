@@ -82,11 +82,15 @@ def test_killed_writer_loses_nothing_that_it_acknowledged_and_leaves_no_half(url
 
 
 def halves(url: str) -> list[tuple[Any, ...]]:
-    """How many there are of each thing that establishing a connection writes; four equal numbers."""
+    """How many there are of each thing that establishing a connection writes; equal numbers."""
     return rows(
         url,
         """SELECT (SELECT count(*) FROM service_connections),
           (SELECT count(*) FROM service_credentials c JOIN service_connections n ON n.id = c.connection_id),
           (SELECT count(*) FROM service_grant_snapshots s JOIN service_connections n ON n.id = s.connection_id),
-          (SELECT count(*) FROM service_lifecycle_outbox e JOIN service_connections n ON n.id = e.connection_id)""",
+          (SELECT count(*) FROM service_grant_events g JOIN service_connections n ON n.id = g.connection_id),
+          (SELECT count(*) FROM service_lifecycle_outbox e JOIN service_connections n ON n.id = e.connection_id
+            WHERE e.event_name = 'connection.established'),
+          (SELECT count(*) FROM service_lifecycle_outbox e JOIN service_connections n ON n.id = e.connection_id
+            WHERE e.event_name = 'grant.expanded')""",
     )

@@ -16,7 +16,7 @@ from go_services_core.testing.checks.store_budgets import REST
 from go_services_core.testing.checks.store_jobs import job
 from go_services_core.testing.checks.store_leases import dispatch
 from go_services_core.testing.checks.store_sealed import counted, listed
-from go_services_core.testing.races import STEPS, TURNS, UNITS
+from go_services_core.testing.races import STEPS, TURNS, UNITS, all_stopped
 from go_services_store_postgres.store import PostgresStore
 
 WORKER = Path(__file__).with_name("race_worker.py")
@@ -84,6 +84,12 @@ async def test_rewrapping_processes_lose_nothing_that_is_refreshed_or_disconnect
     with psycopg.connect(url) as connection:
         seen = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         assert seen.fetchone() == (0,)
+
+
+async def test_processes_that_stop_and_renew_connections_agree_on_one_event(url: str, store: PostgresStore) -> None:
+    made = [(await established(store, f"a{number}")).id for number in range(40)]
+    said = await finish([start(url, "reconsent", name) for name in ("renew", "w1", "w2")])
+    await all_stopped(store, made, said)
 
 
 async def test_what_a_killed_process_began_is_taken_over_after_its_time(url: str, store: PostgresStore) -> None:

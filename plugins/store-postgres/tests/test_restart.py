@@ -99,7 +99,8 @@ async def test_crash_under_load_loses_nothing_that_was_acknowledged(
         cursor = await connection.execute(
             """SELECT n.id FROM service_connections n JOIN service_credentials c ON c.connection_id = n.id
             JOIN service_grant_snapshots s ON s.connection_id = n.id
-            JOIN service_lifecycle_outbox e ON e.connection_id = n.id"""
+            JOIN service_lifecycle_outbox e ON e.connection_id = n.id AND e.event_name = 'connection.established'
+            JOIN service_lifecycle_outbox g ON g.connection_id = n.id AND g.event_name = 'grant.expanded'"""
         )
         whole = [id for (id,) in await cursor.fetchall()]
         assert len(whole) == len(set(whole))

@@ -6,9 +6,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from go_services_core.errors import BindingMismatch, StateExpired, StateInvalid, StateUnknown, StateUsed
+from go_services_core.grants import GrantEvent
 from go_services_core.model import Attempt, KeyRef, Scope, Sealed
 
+from . import connections
 from .dialect import Json, read_json, read_time
+from .grants import record_event
 from .models import AttemptRow
 from .statement import Row, Statement, Steps, insert
 
@@ -93,8 +96,10 @@ EXPLAIN_MISS: Statement[Row] = Statement(
 )
 
 
-def begin(attempt: Attempt) -> Steps[None]:
-    """Keep an open consent, and drop those that are long over."""
+def begin(attempt: Attempt, *, reconsent: GrantEvent | None = None) -> Steps[None]:
+    """Keep an open consent, and drop those that are long over. Raises ConnectionNotFound for a re-consent."""
+    if reconsent is not None:
+        yield from record_event((yield from connections.get(reconsent.connection_id)), reconsent)
     yield from PRUNE(before=attempt.created_at - KEPT)
     yield from INSERT_ATTEMPT(
         id=attempt.id,

@@ -20,6 +20,7 @@ from go_services_core.model import (
     SealedCredential,
     SecretState,
 )
+from go_services_core.states import may_become
 
 from . import credentials, late, leases
 from .credentials import credential_of, insert_credential
@@ -28,6 +29,7 @@ from .events import enqueue
 from .grants import NEWEST_SNAPSHOT, record_grants
 from .models import ConnectionRow, CredentialRow
 from .statement import Param, Row, Statement, Steps, insert
+from .transitions import among, not_allowed
 
 COLUMNS = (
     ConnectionRow.id,
@@ -110,9 +112,22 @@ LOCK: Statement[Row] = Statement(
 )
 """What changes a connection and its credentials takes this lock first, or the same one by updating the connection."""
 DISCONNECT: Statement[Connection] = Statement(
-    """UPDATE service_connections SET status = 'disconnected', refresh_state = 'ok', last_error = '',
+    among(
+        may_become("disconnected"),
+        """UPDATE service_connections SET status = 'disconnected', refresh_state = 'ok', last_error = '',
       updated_at = @now
-    WHERE id = :id AND deleted_at IS NULL AND status <> 'disconnected' RETURNING @columns""",
+    WHERE id = :id AND deleted_at IS NULL AND status @before RETURNING @columns""",
+    ),
+    connection_of,
+    columns=COLUMNS,
+)
+REQUIRE_RECONSENT: Statement[Connection] = Statement(
+    among(
+        may_become("needs_reconsent"),
+        """UPDATE service_connections SET status = 'needs_reconsent', refresh_state = 'ok', last_error = :reason,
+      updated_at = @now
+    WHERE id = :id AND deleted_at IS NULL AND status @before RETURNING @columns""",
+    ),
     connection_of,
     columns=COLUMNS,
 )
@@ -181,9 +196,10 @@ def establish(change: Establish) -> Steps[tuple[Connection, int]]:
     yield from credentials.SUPERSEDE(connection_id=connection_id)
     if not (yield from insert_credential(new, updated_at=wanted.updated_at)):
         raise (yield from _overtaken(wanted))
-    grants = (new.requested, new.granted)
-    yield from record_grants(connection, grants, event_id=change.event.id, at=new.created_at)
-    yield from enqueue(evolve(change.event, connection_id=connection_id))
+    completes = change.expected_connection_id is not None
+    yield from record_grants(connection, new, cause=change.event, completes=completes)
+    for event in (change.event, *change.also):
+        yield from enqueue(evolve(event, connection_id=connection_id))
     return connection, version
 
 
@@ -207,6 +223,18 @@ def disconnect(connection_id: str, *, reason: str, event: Event) -> Steps[Connec
     yield from leases.break_lease(leases.refresh_of(connection_id))
     yield from enqueue(event)
     return ended
+
+
+def require_reconsent(connection_id: str, *, reason: str, event: Event) -> Steps[Connection]:
+    """Status and event together; a second time nothing. Raises InvalidTransition or ConnectionNotFound."""
+    changed = yield from REQUIRE_RECONSENT.first(id=connection_id, reason=reason)
+    if changed is not None:
+        yield from enqueue(event)
+        return changed
+    connection = yield from get(connection_id)
+    if connection.status != "needs_reconsent":
+        raise not_allowed("connection", connection_id, connection.status, "needs_reconsent")
+    return connection
 
 
 def grants(connection_id: str) -> Steps[GrantSnapshot | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from go_services_core.errors import (
     BadInput,
     InvalidTransition,
@@ -11,13 +13,16 @@ from go_services_core.errors import (
     ServicesError,
     VersionConflict,
 )
+from go_services_core.grants import ALL_TAKEN_BACK, needs_reconsent
 from go_services_core.model import AbandonedRefresh, Event, Lease, RefreshHistory, RefreshOpen, SealedCredential
+from go_services_core.states import RENEWED, may_become
 
 from . import connections, late, leases
 from .credentials import grants_of, insert_credential
 from .events import enqueue
 from .grants import record_grants
 from .statement import Row, Statement, Steps
+from .transitions import among
 
 INSERT_INTENT: Statement[Row] = Statement(
     """INSERT INTO service_refresh_intents (id, connection_id, version, resource, fence, sent_at)
@@ -55,24 +60,31 @@ HISTORY: Statement[Row] = Statement(
 )
 SUPERSEDE_UNDER_LEASE: Statement[Row] = Statement(
     {
-        "sqlite": """UPDATE service_credentials SET status = 'revoked', revocation_reason = 'rotated', updated_at = @now
+        "sqlite": among(
+            RENEWED,
+            """UPDATE service_credentials SET status = 'revoked', revocation_reason = 'rotated', updated_at = @now
         WHERE connection_id = :connection_id AND version = :version AND status = 'active'
           AND EXISTS (SELECT 1 FROM service_leases
                       WHERE resource = :resource AND owner = :owner AND fence = :fence)
           AND EXISTS (SELECT 1 FROM service_connections
-                      WHERE id = :connection_id AND status = 'active' AND deleted_at IS NULL)
+                      WHERE id = :connection_id AND status @before AND deleted_at IS NULL)
         RETURNING requested_scopes, granted_scopes,
-          (SELECT refresh_state <> 'ok' OR last_error <> '' FROM service_connections WHERE id = :connection_id)""",
+          (SELECT status = 'active' AND (refresh_state <> 'ok' OR last_error <> '')
+           FROM service_connections WHERE id = :connection_id)""",
+        ),
         # With connections.LOCK in the same statement: a disconnect in between would not see the new version.
-        "postgres": """WITH connection AS MATERIALIZED (
-          SELECT refresh_state <> 'ok' OR last_error <> '' AS troubled FROM service_connections
-          WHERE id = :connection_id AND status = 'active' AND deleted_at IS NULL FOR NO KEY UPDATE)
+        "postgres": among(
+            RENEWED,
+            """WITH connection AS MATERIALIZED (
+          SELECT status = 'active' AND (refresh_state <> 'ok' OR last_error <> '') AS troubled FROM service_connections
+          WHERE id = :connection_id AND status @before AND deleted_at IS NULL FOR NO KEY UPDATE)
         UPDATE service_credentials SET status = 'revoked', revocation_reason = 'rotated', updated_at = @now
         FROM connection
         WHERE connection_id = :connection_id AND version = :version AND status = 'active'
           AND EXISTS (SELECT 1 FROM service_leases
                       WHERE resource = :resource AND owner = :owner AND fence = :fence)
         RETURNING requested_scopes, granted_scopes, troubled""",
+        ),
     }
 )
 RECOVERED: Statement[Row] = Statement(
@@ -80,12 +92,15 @@ RECOVERED: Statement[Row] = Statement(
     WHERE id = :connection_id"""
 )
 REAUTH: Statement[Row] = Statement(
-    """UPDATE service_connections SET status = 'pending_reauth', refresh_state = 'ok', last_error = :error,
+    among(
+        may_become("pending_reauth"),
+        """UPDATE service_connections SET status = 'pending_reauth', refresh_state = 'ok', last_error = :error,
       updated_at = @now
-    WHERE id = :connection_id AND status = 'active'
+    WHERE id = :connection_id AND status @before
       AND EXISTS (SELECT 1 FROM service_credentials
                   WHERE connection_id = :connection_id AND version = :version AND status = 'active')
-    RETURNING id"""
+    RETURNING id""",
+    )
 )
 BACK_OFF: Statement[Row] = Statement(
     """UPDATE service_connections SET refresh_state = :state, last_error = :error, updated_at = @now
@@ -165,7 +180,13 @@ def drop_refresh(lease: Lease) -> Steps[None]:
 
 
 def close_refresh(
-    new: SealedCredential, *, lease: Lease, active_version: int, event: Event, adopted: str | None
+    new: SealedCredential,
+    *,
+    lease: Lease,
+    active_version: int,
+    event: Event,
+    adopted: str | None,
+    also: Sequence[Event] = (),
 ) -> Steps[None]:
     """Save ``new``: 5 statements, more only when grants changed, an earlier failure is cleared or it came late.
 
@@ -185,16 +206,19 @@ def close_refresh(
     if not (yield from insert_credential(new, updated_at=new.created_at)):
         raise VersionConflict(metadata={"connection_id": new.connection_id, "version": new.version})
     requested, granted, troubled = superseded
-    if grants_of(requested, granted) != (new.requested, new.granted):
-        connection = yield from connections.get(new.connection_id)
-        grants = (new.requested, new.granted)
-        yield from record_grants(connection, grants, event_id=event.id, at=new.created_at)
     if troubled:
         yield from RECOVERED(connection_id=new.connection_id)
+    if grants_of(requested, granted) != (new.requested, new.granted):
+        connection = yield from connections.get(new.connection_id)
+        changes = yield from record_grants(connection, new, cause=event)
+        lost = needs_reconsent(changes, cause=event)
+        if lost is not None and connection.status == "active":
+            yield from connections.require_reconsent(connection.id, reason=ALL_TAKEN_BACK, event=lost)
     if adopted is not None:
         yield from late.ADOPTED(id=adopted)
     yield from SETTLE_INTENT(outcome="saved", error="", resource=lease.resource, fence=lease.fence)
-    yield from enqueue(event)
+    for announced in (event, *also):
+        yield from enqueue(announced)
     yield from leases.release(lease)
 
 

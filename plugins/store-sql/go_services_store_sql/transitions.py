@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from go_services_core.errors import InvalidTransition, NotFound
@@ -16,6 +16,11 @@ AMONG: Final = {
 def from_any(text: str) -> Mapping[str, str]:
     """The text for each dialect, where ``status @before`` means: one of the JSON array ``:before``."""
     return {dialect: text.replace("@before", among) for dialect, among in AMONG.items()}
+
+
+def among(statuses: Iterable[str], text: str) -> str:
+    """The text where ``status @before`` means: one of these, which are the same at every call."""
+    return text.replace("@before", f"IN ({', '.join(map(repr, statuses))})")
 
 
 def missing(what: str, id: str) -> NotFound:

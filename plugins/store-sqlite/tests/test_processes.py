@@ -19,7 +19,7 @@ from go_services_core.testing.checks.store_jobs import job
 from go_services_core.testing.checks.store_leases import dispatch
 from go_services_core.testing.checks.store_queues import delivery
 from go_services_core.testing.checks.store_sealed import counted, listed
-from go_services_core.testing.races import STEPS, TURNS, UNITS
+from go_services_core.testing.races import STEPS, TURNS, UNITS, all_stopped
 from go_services_store_sqlite.store import SqliteStore
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -77,6 +77,12 @@ async def test_each_step_of_a_cursor_is_won_by_one_process(path: Path, store: Sq
     steps = sorted(int(step) for step in chain(*won))
     assert steps == list(range(1, len(steps) + 1))
     assert len(steps) >= STEPS
+
+
+async def test_processes_that_stop_and_renew_connections_agree_on_one_event(path: Path, store: SqliteStore) -> None:
+    made = [(await established(store, f"a{number}")).id for number in range(40)]
+    said = finish([start(path, "reconsent", name) for name in ("renew", "w1", "w2")])
+    await all_stopped(store, made, list(chain(*said)))
 
 
 async def test_what_a_killed_process_began_is_taken_over_after_its_time(path: Path, store: SqliteStore) -> None:

@@ -120,7 +120,10 @@ async def test_change_of_grants_is_an_event_with_what_was_added_and_removed(path
     new = credential(made.id, 2, granted=("write",))
     await store.connections.establish(evolve(change(), credential=new))
     select = "SELECT event_type, added_grants, removed_grants FROM service_grant_events ORDER BY rowid"
-    assert rows(path, select) == [("granted", '["read"]', "[]"), ("changed", '["write"]', '["read"]')]
+    assert rows(path, select) == [
+        ("expanded", '["read"]', "[]"),
+        ("downgraded", '["write"]', '["read"]'),
+    ]
 
 
 async def test_refresh_leaves_a_settled_intent(path: Path, store: SqliteStore) -> None:

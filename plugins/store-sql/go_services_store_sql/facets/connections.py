@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from go_services_core.errors import BadInput, StateInvalid
+from go_services_core.grants import GrantEvent
 from go_services_core.model import (
     Attempt,
     Connection,
@@ -22,7 +24,7 @@ from go_services_core.model import (
     SecretState,
 )
 
-from .. import attempts, connections, refresh
+from .. import attempts, connections, grants, refresh
 from ..driver import Driver
 from .limits import at_least_one
 
@@ -38,8 +40,8 @@ class SqlConnections:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
-    async def begin_attempt(self, attempt: Attempt) -> None:
-        await self._driver.run(lambda: attempts.begin(attempt))
+    async def begin_attempt(self, attempt: Attempt, *, reconsent: GrantEvent | None = None) -> None:
+        await self._driver.run(lambda: attempts.begin(attempt, reconsent=reconsent))
 
     async def consume_attempt(self, state_hash: bytes, binding_hash: bytes, *, now: datetime) -> Attempt:
         taken = await self._driver.run(lambda: attempts.consume(state_hash, binding_hash, now=now), alone=True)
@@ -100,6 +102,16 @@ class SqlConnections:
     async def grants(self, connection_id: str) -> GrantSnapshot | None:
         return await self._driver.read(lambda: connections.grants(connection_id))
 
+    async def grant_snapshots(
+        self, connection_id: str, *, after: str | None = None, limit: int = 100
+    ) -> Page[GrantSnapshot]:
+        at_least_one(limit)
+        return await self._driver.read(lambda: grants.snapshots(connection_id, after=after, limit=limit))
+
+    async def grant_events(self, connection_id: str, *, after: str | None = None, limit: int = 100) -> Page[GrantEvent]:
+        at_least_one(limit)
+        return await self._driver.read(lambda: grants.history(connection_id, after=after, limit=limit))
+
     async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
         return await self._driver.run(
             lambda: refresh.open_refresh(connection_id, owner=owner, seconds=lease, intent_id=intent_id)
@@ -137,10 +149,13 @@ class SqlConnections:
         active_version: int,
         event: Event,
         adopted: str | None = None,
+        also: Sequence[Event] = (),
     ) -> None:
         _not_empty(new)
         await self._driver.run(
-            lambda: refresh.close_refresh(new, lease=lease, active_version=active_version, event=event, adopted=adopted)
+            lambda: refresh.close_refresh(
+                new, lease=lease, active_version=active_version, event=event, adopted=adopted, also=also
+            )
         )
 
     async def keep_late(self, lease: Lease, new: SealedCredential) -> bool:
@@ -167,6 +182,9 @@ class SqlConnections:
 
     async def drop_refresh(self, lease: Lease) -> None:
         await self._driver.run(lambda: refresh.drop_refresh(lease))
+
+    async def require_reconsent(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+        return await self._driver.run(lambda: connections.require_reconsent(connection_id, reason=reason, event=event))
 
     async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
         return await self._driver.run(

@@ -13,7 +13,7 @@ import concurrent.futures.thread  # noqa: F401  registers its fork hook: see the
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from .model import (
     Drained,
     GrantSnapshot,
     Health,
+    Job,
     KeyInfo,
     KeyRef,
     KeyStatus,
@@ -47,6 +48,7 @@ from .model import (
 from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
 from .secret import SecretStr
+from .transfer import Exported, Imported, TokenImport
 
 if TYPE_CHECKING:
     from .catalog import Catalog
@@ -313,11 +315,42 @@ class BlockingRuntime:
     def require_reconsent(self, connection_id: str, *, reason: str) -> Connection:
         return self._run(Runtime.require_reconsent, connection_id, reason=reason)
 
+    def import_connection(
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        tokens: TokenImport,
+        auth: str | None = None,
+        account: str | None = None,
+        verify: bool = True,
+        dry_run: bool = False,
+    ) -> Imported:
+        return self._run(
+            Runtime.import_connection,
+            provider_id,
+            scope=scope,
+            tokens=tokens,
+            auth=auth,
+            account=account,
+            verify=verify,
+            dry_run=dry_run,
+        )
+
+    def export_scope(self, scope: Scope, *, key: SecretStr) -> Exported:
+        return self._run(Runtime.export_scope, scope, key=key)
+
+    def import_bundle(self, bundle: bytes, *, key: SecretStr, dry_run: bool = False) -> tuple[Imported, ...]:
+        return self._run(Runtime.import_bundle, bundle, key=key, dry_run=dry_run)
+
     def refresh(self, connection_id: str) -> Connection:
         return self._run(Runtime.refresh, connection_id)
 
     def disconnect(self, connection_id: str, *, reason: str = "") -> Disconnected:
         return self._run(Runtime.disconnect, connection_id, reason=reason)
+
+    def pending_revocations(self, connection_id: str) -> Sequence[Job]:
+        return self._run(Runtime.pending_revocations, connection_id)
 
     # --- using -----------------------------------------------------------------------------------------------------
 

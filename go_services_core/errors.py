@@ -4,8 +4,8 @@
 
     ServicesError
     ├── BadInput
-    │   ├── InvalidScope
-    │   └── UnknownParameter · DuplicateParameter · ReturnToRefused
+    │   ├── InvalidScope · UnknownParameter · DuplicateParameter · ReturnToRefused
+    │   └── BundleInvalid    (BundleKeyWrong, BundleTruncated, BundleReordered, BundleChanged)
     ├── NotFound
     │   ├── ProviderNotFound · ConnectionNotFound (ConnectionAmbiguous) · OperationNotFound
     │   ├── PluginNotFound
@@ -118,6 +118,28 @@ class ReturnToRefused(BadInput):
     """The place to return to after the callback is not one that the configuration allows."""
 
     code = "SERVICE_RETURN_TO_REFUSED"
+
+
+class BundleInvalid(BadInput):
+    """This is no export bundle that this release can read."""
+
+    code = "SERVICE_BUNDLE_INVALID"
+
+
+class BundleKeyWrong(BundleInvalid):
+    """The export bundle was made with another key or passphrase, or its first line was changed."""
+
+
+class BundleTruncated(BundleInvalid):
+    """The end of the export bundle is missing, or records before it."""
+
+
+class BundleReordered(BundleInvalid):
+    """The records of the export bundle are not in their order."""
+
+
+class BundleChanged(BundleInvalid):
+    """A record of the export bundle was changed, or is another bundle's."""
 
 
 class NotFound(ServicesError):

@@ -275,14 +275,52 @@ class ConnectionFacet(Protocol):
         """
         ...
 
-    async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+    async def disconnect(
+        self,
+        connection_id: str,
+        *,
+        reason: str,
+        event: Event,
+        version: int | None = None,
+        job: NewJob | None = None,
+    ) -> Connection:
         """Status ``disconnected``, the active credential revoked, every ciphertext of the connection destroyed, late
-        tokens included, event written, any refresh lease broken: one commit. Disconnecting twice changes nothing and
-        writes no event.
+        tokens included, its subscriptions cancelled and their verification tokens destroyed, event written, any refresh
+        lease broken: one commit. Disconnecting twice changes nothing and writes no event.
+
+        ``version`` is what the provider was told about. With ``job``, of kind ``REVOKE_JOB`` and with the id of the
+        active credential, that is kept as well, and the credential's ciphertext until :meth:`destroy_credential`. What
+        an earlier job has still to revoke is kept, too.
 
         Raises:
+            VersionConflict: another version than ``version`` is active, or a token came late for it; nothing changed.
+            BadInput: the job is for something else; nothing changed.
             ConnectionNotFound: there is none.
         """
+        ...
+
+    async def keep_for_revocation(self, new: SealedCredential, job: NewJob) -> bool:
+        """Keep a credential that came after its connection was disconnected, with the job that revokes it; not active.
+
+        False, and nothing is kept, where the connection is not disconnected or has that version already.
+
+        Raises:
+            BadInput: the job is not that of ``new``; nothing changed.
+            ConnectionNotFound: there is none.
+        """
+        ...
+
+    async def credentials(self, connection_id: str) -> Sequence[SealedCredential]:
+        """Every version of the connection's credential whose ciphertext is still there, the newest first."""
+        ...
+
+    async def pending_revocations(self, connection_id: str) -> Sequence[Job]:
+        """The open jobs that revoke what disconnects of the connection kept, the oldest first."""
+        ...
+
+    async def destroy_credential(self, credential_id: str, *, event: Event) -> bool:
+        """Destroy the ciphertext of a credential that is not active, with ``event``; False, and nothing changes, where
+        it has none any more or is active."""
         ...
 
 

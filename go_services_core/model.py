@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from attrs import Attribute, field, frozen
 
@@ -424,6 +424,10 @@ class Accepted:
     """Set when the request was a handshake: answer with it as text/plain. Nothing was stored and ``id`` is empty."""
 
 
+REVOKE_JOB: Final = "connections.revoke"
+"""Kind of the job that revokes a credential at its provider after a disconnect. It has the credential's id."""
+
+
 @frozen(kw_only=True)
 class NewJob:
     """Work to be done once, after ``delay`` seconds by the database's clock."""
@@ -595,11 +599,17 @@ class Resolution:
 
 @frozen(kw_only=True)
 class Disconnected:
-    """How a disconnect ended. ``revoked`` is False when the provider could not be told; ``detail`` says why."""
+    """How a disconnect ended. ``revoked`` is False when the provider was not told; ``detail`` says why."""
 
     connection: Connection
     revoked: bool
     detail: str
+    pending: bool = False
+    """The provider could not be told now; the job ``connections.revoke`` goes on trying."""
+    overtaken: bool = False
+    """A renewal elsewhere had not ended. A token that it still brings is revoked by the process that gets it."""
+    cancelled: tuple[str, ...] = ()
+    """Ids of subscriptions that ended with it."""
 
 
 @frozen(kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from attrs import field, frozen
@@ -16,7 +16,7 @@ from .model import (
     Sealed,
     SealedRow,
 )
-from .secret import SecretBytes
+from .secret import SecretBytes, SecretStr
 
 if TYPE_CHECKING:
     pass
@@ -191,6 +191,31 @@ class Sealer(Protocol):
 
     def forget(self) -> None:
         """Drop every data key; the next use asks the backend again."""
+        ...
+
+
+class BundleCipher(Protocol):
+    """Encrypts records for a file, as a whole: none can be read, left out, exchanged or moved without the key.
+
+    ``key`` is a key in the text form of the plugin, or a passphrase. Both methods block, for a passphrase long.
+    """
+
+    def seal(self, records: Iterable[bytes], key: SecretStr) -> bytes:
+        """The bundle.
+
+        Raises:
+            KeyInvalid: the key is damaged, or the passphrase weak.
+        """
+        ...
+
+    def open(self, bundle: bytes, key: SecretStr) -> list[SecretBytes]:
+        """All records, in their order; nothing where anything is wrong.
+
+        Raises:
+            BundleInvalid: it is no bundle, or of a newer release.
+            BundleKeyWrong, BundleTruncated, BundleReordered, BundleChanged: the key does not fit, or what it says.
+            KeyInvalid: as ``seal``.
+        """
         ...
 
 

@@ -461,6 +461,8 @@ class SecretBackendSpec:
     settings: Ref[type] | type | None = None
     generate_key: Ref[Callable[[], SecretStr]] | None = None
     """Makes key material in its text form, for a backend whose keys the application keeps itself."""
+    bundles: Ref[Callable[[], s.BundleCipher]] | None = None
+    """Encrypts export bundles, under keys of their own: whichever backend is configured."""
 
 
 @frozen(kw_only=True)

@@ -28,6 +28,7 @@ from go_services_core.errors import (
 
 CODES = {
     "SERVICE_BAD_INPUT",
+    "SERVICE_BUNDLE_INVALID",
     "SERVICE_UNAUTHORIZED",
     "SERVICE_FORBIDDEN",
     "SERVICE_NOT_FOUND",
@@ -130,7 +131,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 40
+    assert len(CODES) == 41
 
 
 @each_class

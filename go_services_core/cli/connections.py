@@ -14,6 +14,7 @@ from .lazy import Group
 from .options import as_json, dry_run
 from .output import fields, show_json, table
 from .session import Session, pass_session
+from .transfer import export, import_
 
 if TYPE_CHECKING:
     from ..grants import GrantReport
@@ -25,7 +26,7 @@ _STATUSES = ("active", "disconnected", "errored", "pending_reauth", "needs_recon
 
 @click.group(cls=Group)
 def connections() -> None:
-    """List, show, refresh and disconnect connections, and ask their people again.
+    """List, show, end, import and export connections, and ask their people again.
 
     \b
     go-services connections list --provider github --scope user:1
@@ -73,11 +74,23 @@ def list_connections(
 @as_json
 @pass_session
 def show(session: Session, connection: str, as_json: bool) -> None:
-    """Show one connection and its grants; never its credential."""
+    """Show one connection and its grants; never its credential.
+
+    What a disconnect could not revoke yet is told below it.
+    """
     with session.runtime() as runtime:
         found, held = runtime.connection(connection), runtime.grants(connection)
+        pending = [
+            {
+                "version": job.payload["version"],
+                "since": job.created_at,
+                "attempts": job.attempts,
+                "error": job.last_error,
+            }
+            for job in runtime.pending_revocations(connection)
+        ]
     if as_json:
-        show_json({**as_fields(found), "grants": _grants(held)})
+        show_json({**as_fields(found), "grants": _grants(held), "pending_revocations": pending})
         return
     print_connection(found, as_json)
     fields(
@@ -88,6 +101,9 @@ def show(session: Session, connection: str, as_json: bool) -> None:
             *((one.capability, _verdict(one)) for one in held.capabilities),
         ]
     )
+    for one in pending:
+        why = f": {one['error']}" if one["error"] else ""
+        click.echo(f"Version {one['version']} is still to be revoked at the provider, attempts {one['attempts']}{why}")
 
 
 @connections.command()
@@ -150,7 +166,10 @@ def refresh(session: Session, connection: str, dry_run: bool, as_json: bool) -> 
 @as_json
 @pass_session
 def disconnect(session: Session, connection: str, reason: str, yes: bool, dry_run: bool, as_json: bool) -> int:
-    """Revoke at the provider where it can be told, and destroy the stored credential."""
+    """Revoke at the provider where it can be told, and destroy the stored credential.
+
+    What could not be revoked now is tried again by the job connections.revoke; `show` tells whether it is open.
+    """
     with session.runtime() as runtime:
         found = runtime.connection(connection)
         what = f"{found.provider_id} {found.external_account_id} of {found.scope}"
@@ -162,10 +181,15 @@ def disconnect(session: Session, connection: str, reason: str, yes: bool, dry_ru
             return FAILED
         ended = runtime.disconnect(connection, reason=reason)
     if as_json:
-        show_json({"connection": as_fields(ended.connection), "revoked": ended.revoked, "detail": ended.detail})
+        told = {name: getattr(ended, name) for name in ("revoked", "detail", "pending", "overtaken", "cancelled")}
+        show_json({"connection": as_fields(ended.connection), **told})
     else:
         click.echo(f"Disconnected {what}.")
         click.echo(f"{'Revoked' if ended.revoked else 'Not revoked'} at the provider: {ended.detail}")
+        if ended.cancelled:
+            click.echo(f"Cancelled {len(ended.cancelled)} of its subscriptions.")
+        if ended.overtaken:
+            click.echo("A renewal was still going on; what it brings is revoked by its process.")
     return OK
 
 
@@ -185,6 +209,10 @@ def _grants(held: GrantReport) -> dict[str, Any]:
             for one in held.capabilities
         },
     }
+
+
+connections.add_command(export)
+connections.add_command(import_)
 
 
 def state(connection: Connection) -> str:

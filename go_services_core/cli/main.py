@@ -32,7 +32,10 @@ COMMANDS: Final = {
     "store": (f"{_HERE}.store:store", "Migrate the database and show its state."),
     "secrets": (f"{_HERE}.secrets:secrets", "Show, check, change and retire the keys of what is stored."),
     "connect": (f"{_HERE}.connect:connect", "Connect a provider account for a scope."),
-    "connections": (f"{_HERE}.connections:connections", "List, show, refresh and disconnect connections."),
+    "connections": (
+        f"{_HERE}.connections:connections",
+        "List, show, end, import and export connections.",
+    ),
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),
     "sandbox": (f"{_HERE}.sandbox:sandbox", "Serve a provider on this machine to try things on."),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
+
+from attrs import frozen
 
 from ..auth.dpop import signer_of
 from ..auth.identity import read_account
@@ -47,6 +49,16 @@ if TYPE_CHECKING:
     from ..specs import AuthSpec
 
 ESTABLISH_TRIES = 5
+
+
+@frozen(kw_only=True)
+class Known:
+    """Of tokens that are imported: what is known of them without a consent."""
+
+    account: str
+    connection_id: str | None = None
+    """The id of a new connection, where it shall keep the one it had."""
+    issued_at: datetime | None = None
 
 
 async def connect(
@@ -160,16 +172,20 @@ async def establish_tokens(
     requested: tuple[str, ...],
     tokens: TokenSet,
     expected: str | None,
+    *,
+    known: Known | None = None,
 ) -> Connection:
-    """Commit new tokens as the connection of the account that the provider says they are of.
+    """Commit new tokens as the connection of the account that the provider says they are of, or that is ``known``.
 
     Raises:
         AccountMismatch: it is another connection than ``expected``.
         AuthError, ProfileNotFound, ProviderError: the provider does not say whose they are.
     """
-    account, told = await _account(core, instance, record, scope, tokens)
+    account, told = (
+        (known.account, None) if known is not None else await whose_account(core, instance, record, scope, tokens)
+    )
     granted = tokens.granted if tokens.granted is not None else told
-    if granted is None and core.flow(record.kind).interactive:
+    if granted is None and known is None and core.flow(record.kind).interactive:
         granted = requested  # RFC 6749 §5.1: an absent scope is the one that was asked for
     now = core.clock.now()
     facet = core.store.connections
@@ -180,7 +196,7 @@ async def establish_tokens(
                 "The consent was given with another account than the connection's.",
                 hint="Sign in at the provider with the account that was connected first.",
             )
-        connection_id = known_id or uuid7(core.clock)
+        connection_id = known_id or (known.connection_id if known is not None else None) or uuid7(core.clock)
         sealed = await core.sealer.seal(
             encode_tokens(tokens), bindings.credential(connection_id, version, instance.id, scope)
         )
@@ -197,7 +213,7 @@ async def establish_tokens(
             expires_at=tokens.expires_at,
             refresh_expires_at=tokens.refresh_expires_at,
             refreshable=renewable(core.flow(record.kind), record, tokens),
-            created_at=now,
+            created_at=now if known is None or known.issued_at is None else known.issued_at,
         )
         change = Establish(
             connection=Connection(
@@ -218,7 +234,12 @@ async def establish_tokens(
                 scope=scope,
                 connection_id=connection_id,
                 occurred_at=now,
-                payload={"external_account_id": account, "auth_kind": record.kind, "version": version},
+                payload={
+                    "external_account_id": account,
+                    "auth_kind": record.kind,
+                    "version": version,
+                    **({"source": "imported"} if known is not None else {}),
+                },
             ),
             expected_connection_id=expected,
             also=drifted(core, instance, scope, connection_id, requested, granted),
@@ -235,7 +256,7 @@ async def establish_tokens(
     raise VersionConflict("The account is being connected by many at once; try again.")
 
 
-async def _account(
+async def whose_account(
     core: Core, instance: ProviderInstance, record: AuthSpec, scope: Scope, tokens: TokenSet
 ) -> tuple[str, tuple[str, ...] | None]:
     """Ask the provider whose account the new tokens are; the caller is never asked."""

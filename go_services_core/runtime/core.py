@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         WebhookVerifier,
     )
     from ..providers import ProviderInstance
+    from ..resources import Subscription
     from ..sealing import Sealer, SecretBackend
     from ..secret import SecretStr
     from ..specs import AuthSpec
@@ -101,6 +102,8 @@ class Core:
     plans: dict[tuple[str, str], Plan] = Factory(dict)
     sourced: dict[str, tuple[SourcedSecret, ...]] = Factory(dict)
     """Provider → secrets of its settings that are kept elsewhere."""
+    cancel_subscription: Callable[[Connection, Subscription], Awaitable[None]] | None = None
+    """Ends a subscription at its provider; a disconnect calls it for each active one."""
     next_reading: dict[str, float] = Factory(dict)
     """Provider → when a refused secret may be read again, by the monotonic clock."""
     nonces: DpopNonces = Factory(DpopNonces)

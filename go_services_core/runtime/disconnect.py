@@ -1,102 +1,188 @@
-"""Disconnecting: revoked at the provider first, then ended here."""
+"""Disconnecting: revoked at the provider first, then ended here; what could not be revoked is left to a job."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from ..clock import uuid7
-from ..errors import ServicesError
-from ..model import Connection, Credential, Disconnected, Event, Observation
-from ..protocols import Flow
+from ..errors import LeaseLost, ReauthRequired, RefreshLocked, ServicesError, StoreError, VersionConflict
+from ..model import Connection, Disconnected, Observation, RefreshOpen, SealedCredential
 from .core import Core, logger
 from .load import open_credential
-from .settings_secrets import drive
+from .revocation import event_of, reason_of, revocation_job, revoke
 
 if TYPE_CHECKING:
-    from ..specs import AuthSpec
+    from ..resources import Subscription
 
-REVOKE_TIMEOUT = 15.0
-"""Seconds for the revocation request."""
+WAIT: Final = 30.0
+"""Seconds that a disconnect waits for a renewal, here or in another process; then it goes on without."""
+POLL: Final = 0.05
+"""Seconds between looks at a renewal in another process."""
+CANCEL_TIMEOUT: Final = 10.0
+"""Seconds for cancelling the connection's subscriptions at the provider."""
+DEADLINE: Final = 35.0
+"""Seconds for all requests of a revocation."""
+LEASE: Final = 60.0
+"""Seconds for which nobody can renew meanwhile; longer than both together."""
+TRIES: Final = 5
+"""How often a credential is revoked that was replaced while its predecessor was being revoked."""
 
 
 async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconnected:
     """End a connection; see ``Runtime.disconnect``."""
     flight = core.flights.get(connection_id)
     if flight is not None:
-        with contextlib.suppress(Exception):
-            await asyncio.shield(flight)
+        await asyncio.wait({flight}, timeout=WAIT)  # which does not cancel it
     core.forget(connection_id)
-    connection, row = await core.store.connections.load(connection_id)
-    if connection.status == "disconnected":
-        return Disconnected(connection=connection, revoked=False, detail="was disconnected before")
-    if row is None:
-        revoked, detail = False, "there was no credential to revoke"
-    else:
+    facet = core.store.connections
+    for _ in range(TRIES):
+        opened, overtaken = await _hold(core, connection_id)
+        if opened is not None:
+            connection, row = opened.connection, opened.credential
+        else:
+            connection, active = await facet.load(connection_id)
+            if connection.status == "disconnected":
+                pending = bool(await facet.pending_revocations(connection_id))
+                detail = "was disconnected before"
+                return Disconnected(connection=connection, revoked=False, detail=detail, pending=pending)
+            if active is None:
+                return await _commit(core, connection, reason, None, "there was no credential to revoke")
+            row = active
         try:
-            revoked, detail = await revoke(core, connection, await open_credential(core, connection, row))
-        except ServicesError as failed:
-            revoked, detail = False, f"the provider could not be told: {failed.message}"
-        except Exception as failed:  # a plugin's mistake may not keep the connection alive either
-            logger.exception("revoking connection %s failed", connection_id)
-            revoked, detail = False, f"the provider could not be told: {type(failed).__name__}"
-    ended = await core.store.connections.disconnect(
-        connection_id, reason=reason, event=_event(core, connection, reason, revoked, detail)
+            late = (await facet.refresh_history(connection_id, row.version)).late
+            if late is not None and opened is not None:  # it is what the provider knows now: save it, then revoke it
+                saved = event_of(core, connection, "credential.refreshed", {"version": late.credential.version})
+                await facet.close_refresh(
+                    late.credential,
+                    lease=opened.lease,
+                    active_version=row.version,
+                    event=saved,
+                    adopted=late.intent_id,
+                )
+                continue
+            return await _end(core, connection, row, reason, overtaken=overtaken, checked=late is None)
+        except VersionConflict:
+            await _let_go(core, opened)
+        except BaseException:
+            await _let_go(core, opened)
+            raise
+    raise VersionConflict(f"Connection {connection_id} is being connected or renewed by many at once; try again.")
+
+
+async def _hold(core: Core, connection_id: str) -> tuple[RefreshOpen | None, bool]:
+    """The lease without which nobody renews; or None, and whether a renewal is still going on."""
+    waited = 0.0
+    while True:
+        try:
+            facet = core.store.connections
+            return await facet.open_refresh(
+                connection_id, owner=core.owner, lease=LEASE, intent_id=uuid7(core.clock)
+            ), False
+        except ReauthRequired:
+            return None, False
+        except RefreshLocked:
+            if waited >= WAIT:
+                logger.warning("connection %s is disconnected although its renewal has not ended", connection_id)
+                return None, True
+            await core.clock.sleep(POLL)
+            waited += POLL
+
+
+async def _let_go(core: Core, opened: RefreshOpen | None) -> None:
+    if opened is not None:
+        with suppress(LeaseLost, StoreError):
+            await core.store.connections.drop_refresh(opened.lease)
+
+
+async def _end(
+    core: Core, connection: Connection, row: SealedCredential, reason: str, *, overtaken: bool, checked: bool
+) -> Disconnected:
+    """Tell the provider, then commit; ``checked`` has the commit fail where the credential was renewed meanwhile."""
+    await _cancel(core, connection)
+    pending = False
+    try:
+        credential = await open_credential(core, connection, row)
+        async with asyncio.timeout(DEADLINE):
+            revoked, detail = await revoke(core, connection, credential)
+    except Exception as failed:  # a plugin's mistake may not keep the connection alive either
+        logger.warning(
+            "connection %s could not be revoked at once: %s", connection.id, reason_of(failed),
+            exc_info=None if isinstance(failed, ServicesError) else failed,
+        )  # fmt: skip
+        revoked, pending = False, True
+        detail = f"the provider could not be told: {reason_of(failed)}; it is tried again"
+    return await _commit(
+        core, connection, reason, row, detail, revoked=revoked, pending=pending, overtaken=overtaken, checked=checked
     )
-    core.forget(connection_id)
+
+
+async def _commit(
+    core: Core,
+    connection: Connection,
+    reason: str,
+    row: SealedCredential | None,
+    detail: str,
+    *,
+    revoked: bool = False,
+    pending: bool = False,
+    overtaken: bool = False,
+    checked: bool = False,
+) -> Disconnected:
+    cancelled = tuple(one.id for one in await _subscriptions(core, connection.id))
+    payload = {
+        "reason": reason,
+        "revoked": revoked,
+        "detail": detail,
+        "pending": pending,
+        "overtaken": overtaken,
+        "cancelled": list(cancelled),
+    }
+    ended = await core.store.connections.disconnect(
+        connection.id,
+        reason=reason,
+        event=event_of(core, connection, "connection.disconnected", payload),
+        version=row.version if row is not None and checked else None,
+        job=revocation_job(core, connection, row) if row is not None and pending else None,
+    )
+    core.forget(connection.id)
     core.observe(
         Observation(
             name="connection.disconnected",
             at=core.clock.now(),
             provider_id=connection.provider_id,
-            connection_id=connection_id,
+            connection_id=connection.id,
         )
     )
-    return Disconnected(connection=ended, revoked=revoked, detail=detail)
-
-
-async def revoke(core: Core, connection: Connection, credential: Credential) -> tuple[bool, str]:
-    """Revoke a credential at the provider, unless others live on the same grant; whether it was, and why not.
-
-    Raises:
-        ServicesError: the provider could not be told.
-    """
-    instance = core.instance(connection.provider_id)
-    auth = instance.auth(connection.auth_kind)
-    siblings = await _siblings(core, connection, auth)
-    if siblings:
-        return False, f"not revoked at the provider: that would end {siblings} of the same account as well"
-    ctx = core.auth_context(instance, auth, connection.scope)
-
-    def revocation() -> Flow[bool]:
-        own = core.adapter(instance).revoke(ctx, credential)
-        return own if own is not None else core.flow(auth.kind).revoke(ctx, credential)
-
-    revoked = await drive(core, instance, revocation, timeout=REVOKE_TIMEOUT)
-    return revoked, "revoked at the provider" if revoked else "the provider offers no revocation"
-
-
-async def _siblings(core: Core, connection: Connection, auth: AuthSpec) -> str:
-    """What else would end if the grant were revoked: active connections of the same account; empty without any."""
-    if getattr(auth, "revocation_scope", "token") != "grant":
-        return ""
-    found = await core.store.connections.list(
-        provider_id=connection.provider_id, external_account_id=connection.external_account_id, status="active"
+    return Disconnected(
+        connection=ended, revoked=revoked, detail=detail, pending=pending, overtaken=overtaken, cancelled=cancelled
     )
-    others = [one.id for one in found.items if one.id != connection.id]
-    if not others:
-        return ""
-    return f"connection {others[0]}" if len(others) == 1 else f"{len(others)} connections"
 
 
-def _event(core: Core, connection: Connection, reason: str, revoked: bool, detail: str) -> Event:
-    return Event(
-        id=uuid7(core.clock),
-        name="connection.disconnected",
-        provider_id=connection.provider_id,
-        scope=connection.scope,
-        connection_id=connection.id,
-        occurred_at=core.clock.now(),
-        payload={"reason": reason, "revoked": revoked, "detail": detail},
-    )
+async def _cancel(core: Core, connection: Connection) -> None:
+    """Have the connection's active subscriptions cancelled at the provider, while its credential still works."""
+    cancel = core.cancel_subscription
+    if cancel is None:
+        return
+    try:
+        async with asyncio.timeout(CANCEL_TIMEOUT):
+            for one in await _subscriptions(core, connection.id):
+                if one.status == "active":
+                    await cancel(connection, one)
+    except Exception as failed:
+        logger.warning("subscriptions of connection %s could not be cancelled: %s", connection.id, reason_of(failed))
+
+
+async def _subscriptions(core: Core, connection_id: str) -> list[Subscription]:
+    """Those that are not cancelled yet; a store may keep none."""
+    resources = getattr(core.store, "resources", None)
+    found: list[Subscription] = []
+    after: str | None = None
+    while resources is not None:
+        page = await resources.subscriptions(connection_id=connection_id, after=after)
+        found += [one for one in page.items if one.status != "cancelled"]
+        after = page.next
+        if after is None:
+            break
+    return found

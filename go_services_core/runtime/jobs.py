@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
 from ..errors import LeaseLost, ServicesError
-from ..model import Claim
+from ..model import REVOKE_JOB, Claim
 from .claims import work_off
 from .core import Core, logger
+from .revocation import revoke_kept
 from .stand_ins import REWRAP, rewrap_stand_ins
 
 JobFunction: TypeAlias = Callable[[Core, Claim], Awaitable[float | None]]
 """Does a job, also one that was done in part: gives None when it is done, or the seconds until it has to go on."""
 
-JOBS: Final[Mapping[str, JobFunction]] = {REWRAP: rewrap_stand_ins}
+JOBS: Final[Mapping[str, JobFunction]] = {REWRAP: rewrap_stand_ins, REVOKE_JOB: revoke_kept}
 RETRY_DELAY: Final = 60.0
 """Seconds until a job that failed is due again, times the number of its attempts, up to an hour."""
 LONGEST_DELAY: Final = 3600.0

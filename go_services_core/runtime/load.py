@@ -59,9 +59,8 @@ async def open_credential(core: Core, connection: Connection, row: SealedCredent
         CannotOpen, KeyNotFound, KeyDisabled: it does not; ``metadata`` has ``connection_id`` and ``key_id``.
         KeyInvalid, KeyDenied, BackendUnavailable: it cannot be tried.
     """
-    binding = bindings.credential(connection.id, row.version, connection.provider_id, connection.scope)
     try:
-        credential = decode_credential(await core.sealer.open(row.sealed, binding), row, connection)
+        credential = await open_version(core, connection, row)
     except UNREADABLE as error:
         await mark_unreadable(core, connection, row.sealed.key, error)
         # Another object: connections of one scope wait for one data key, and all get the same error.
@@ -74,6 +73,16 @@ async def open_credential(core: Core, connection: Connection, row: SealedCredent
         ) from error
     await mark_readable(core, connection)
     return credential
+
+
+async def open_version(core: Core, connection: Connection, row: SealedCredential) -> Credential:
+    """The credential in a row of any version; nothing is kept of whether it opens.
+
+    Raises:
+        CannotOpen, KeyNotFound, KeyDisabled, KeyInvalid, KeyDenied, BackendUnavailable: it does not.
+    """
+    binding = bindings.credential(connection.id, row.version, connection.provider_id, connection.scope)
+    return decode_credential(await core.sealer.open(row.sealed, binding), row, connection)
 
 
 def remember(

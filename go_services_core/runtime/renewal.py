@@ -28,10 +28,10 @@ from ..errors import (
 from ..model import Connection, Credential, Event, LateToken, RefreshHistory, RefreshOpen, SealedCredential, TokenSet
 from . import bindings, refresh_rules
 from .core import Core, Loaded, logger
-from .disconnect import revoke
 from .grants import drifted
 from .load import load, open_credential, remember, require_active
 from .payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSION, carry_over, encode_tokens
+from .revocation import reason_of, revocation_job, revoke
 from .settings_secrets import drive, prepared
 
 if TYPE_CHECKING:
@@ -299,24 +299,27 @@ async def _save(core: Core, attempt: _Attempt, tokens: TokenSet) -> Loaded:
         created_at=core.clock.now(),
     )
     if not await _close(core, attempt, new):
-        await _give_back(core, connection.id, tokens)
+        await _give_back(core, new, tokens)
     core.forget(connection.id)
     return await load(core, connection.id)
 
 
-async def _give_back(core: Core, connection_id: str, tokens: TokenSet) -> None:
+async def _give_back(core: Core, new: SealedCredential, tokens: TokenSet) -> None:
     """Revoke a token that came after its connection was disconnected: whoever did that could not know of it."""
-    connection = await core.store.connections.get(connection_id)
+    facet = core.store.connections
+    connection = await facet.get(new.connection_id)
     if connection.status != "disconnected":
         return
-    credential = Credential(connection_id=connection_id, version=0, auth_kind=connection.auth_kind, tokens=tokens)
+    credential = Credential(connection_id=connection.id, version=0, auth_kind=connection.auth_kind, tokens=tokens)
     try:
-        await revoke(core, connection, credential)
+        await revoke(core, connection, credential, ended=True)
     except Exception as failed:
+        kept = await facet.keep_for_revocation(new, revocation_job(core, connection, new))
         logger.warning(
-            "a token that came after connection %s was disconnected could not be revoked: %s",
-            connection_id,
-            failed.message if isinstance(failed, ServicesError) else type(failed).__name__,
+            "a token that came after connection %s was disconnected could not be revoked: %s; %s",
+            connection.id,
+            reason_of(failed),
+            "it is tried again" if kept else "its connection is back, so that it is not tried again",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..model import (
     Drained,
     GrantSnapshot,
     Health,
+    Job,
     KeyInfo,
     KeyRef,
     KeyStatus,
@@ -36,6 +37,8 @@ from ..model import (
     StoreStatus,
 )
 from ..secret import SecretStr
+from ..transfer import Exported, Imported, TokenImport
+from . import bundles as _bundles
 from . import callback as _callback
 from . import connect as _connect
 from . import delivery as _delivery
@@ -43,6 +46,7 @@ from . import device as _device
 from . import disconnect as _disconnect
 from . import due as _due
 from . import grants as _grants
+from . import imports as _imports
 from . import inbound as _inbound
 from . import keys as _keys
 from . import load as _load
@@ -352,6 +356,78 @@ class Runtime:
         """
         return await _reconsent.require_reconsent(self._core, connection_id, reason=reason)
 
+    async def import_connection(
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        tokens: TokenImport,
+        auth: str | None = None,
+        account: str | None = None,
+        verify: bool = True,
+        dry_run: bool = False,
+    ) -> Imported:
+        """Keep tokens that another system had as a connection, without a consent and without renewing them.
+
+        The provider says whose account they are of. Tokens that the account's connection has, or had before they were
+        renewed here, change nothing.
+
+        Args:
+            provider_id: the configured provider.
+            scope: whose connection it will be.
+            tokens: what the other system kept; a token that is about to end is as good as any.
+            auth: the kind of authentication; else the provider's first.
+            account: the account's id at the provider; with ``verify`` another one is refused.
+            verify: False takes ``account`` as it is, which is logged: for providers that do not tell, and offline.
+            dry_run: ask the provider, but change nothing.
+
+        Raises:
+            BadInput: the provider does not tell whose account it is and ``account`` is not given, or the scope's type
+                is not one of the provider's.
+            AccountMismatch: the tokens are of another account than ``account``.
+            AuthError: the provider does not accept the access token.
+            ProfileNotFound, ProviderError, TransportError: the provider did not say whose account it is.
+        """
+        return await _imports.import_connection(
+            self._core,
+            provider_id,
+            scope=scope,
+            tokens=tokens,
+            auth=auth,
+            account=account,
+            verify=verify,
+            dry_run=dry_run,
+        )
+
+    async def export_scope(self, scope: Scope, *, key: SecretStr) -> Exported:
+        """The connections of a scope with their credentials, encrypted as a whole for another database.
+
+        A disconnected connection is left out. One that is not active, or cannot be opened, is in it without its
+        credential. Of two databases that renew the same tokens one loses them: end the use of this one first.
+
+        Args:
+            scope: whose connections.
+            key: a key as ``go-services secrets generate-key`` prints it, or a passphrase.
+
+        Raises:
+            KeyInvalid: the key is damaged, or the passphrase weak.
+            CapabilityUnsupported: no plugin that is loaded encrypts bundles.
+            KeyDenied, BackendUnavailable: credentials cannot be opened now.
+        """
+        return await _bundles.export_scope(self._core, scope, key=key)
+
+    async def import_bundle(self, bundle: bytes, *, key: SecretStr, dry_run: bool = False) -> tuple[Imported, ...]:
+        """Store the connections of an export bundle, after all of it was verified.
+
+        A new connection keeps its id if that is free here. What is stored already changes nothing, so that an import
+        that was interrupted may be repeated.
+
+        Raises:
+            BundleInvalid, BundleKeyWrong, BundleTruncated, BundleReordered, BundleChanged: nothing was stored.
+            ProviderNotFound, BadInput: a provider is not configured here as it was there; nothing was stored.
+        """
+        return await _bundles.import_bundle(self._core, bundle, key=key, dry_run=dry_run)
+
     async def refresh(self, connection_id: str) -> Connection:
         """Renew the credential now, or wait for whoever is renewing it.
 
@@ -367,15 +443,21 @@ class Runtime:
         return (await _refresh.refresh(self._core, connection_id, used=loaded.credential.version)).connection
 
     async def disconnect(self, connection_id: str, *, reason: str = "") -> Disconnected:
-        """Revoke at the provider, then end the connection here and destroy its secrets.
+        """Revoke at the provider, then end the connection here, cancel its subscriptions and destroy its secrets.
 
-        A provider that cannot be told does not keep the connection alive: ``revoked`` is then False and ``detail`` says
-        why.
+        A provider that cannot be told does not keep the connection alive: ``revoked`` is then False, ``detail`` says
+        why, and with ``pending`` the job ``connections.revoke`` goes on trying with what stays sealed for it alone.
+        A renewal that runs is waited for, up to 30 seconds each here and in other processes.
 
         Raises:
             ConnectionNotFound: there is none of that id.
+            VersionConflict: it was connected anew again and again meanwhile.
         """
         return await _disconnect.disconnect(self._core, connection_id, reason=reason)
+
+    async def pending_revocations(self, connection_id: str) -> Sequence[Job]:
+        """The open jobs that revoke what disconnects of the connection could not; ``last_error`` says why not yet."""
+        return await self._core.store.connections.pending_revocations(connection_id)
 
     # --- using -----------------------------------------------------------------------------------------------------
 
@@ -736,7 +818,7 @@ class Runtime:
 
         Args:
             kind: ``inbox``, ``outbox``, or a kind of job: ``secrets.rewrap`` wraps anew what was sealed while the
-                primary secret backend did not answer.
+                primary secret backend did not answer; ``connections.revoke`` tells providers of disconnects.
             limit: how many are claimed at most.
 
         Raises:

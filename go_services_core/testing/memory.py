@@ -39,16 +39,17 @@ from ..model import (
     StoreStatus,
 )
 from ..states import may_become
+from .memory_disconnect import Disconnects
 from .memory_history import prune
 from .memory_ledgers import Budgets, Leases, Log, Once
 from .memory_queues import Queues
-from .memory_refresh import Refreshes, break_refresh, not_empty
+from .memory_refresh import Refreshes, not_empty
 from .memory_resources import Resources
 from .memory_sealed import SealedValues
 from .memory_tables import Consent, Tables, page
 
 
-class Connections(Refreshes):
+class Connections(Refreshes, Disconnects):
     async def begin_attempt(self, attempt: Attempt, *, reconsent: GrantEvent | None = None) -> None:
         if attempt.state_hash in self._tables.attempts:
             raise Conflict("There is an attempt of that state already.")
@@ -184,18 +185,6 @@ class Connections(Refreshes):
         tables.check_new(event)
         tables.enqueue(event)
         return tables.change(connection, status="needs_reconsent", refresh_state="ok", last_error=reason)
-
-    async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
-        tables = self._tables
-        connection = tables.connection(connection_id)
-        if connection.status == "disconnected":
-            return connection
-        tables.check_new(event)
-        tables.credentials[connection_id] = [None] * len(tables.credentials[connection_id])
-        tables.active.pop(connection_id, None)
-        break_refresh(tables, connection_id)
-        tables.enqueue(event)
-        return tables.change(connection, status="disconnected", refresh_state="ok", last_error="")
 
 
 class MemoryStore:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..model import T
 from ..resources import check_policy
+from .memory_disconnect import kept
 from .memory_tables import Slot, Tables
 
 
@@ -85,7 +86,7 @@ def _destroy(tables: Tables, cutoff: datetime, *, dry_run: bool) -> int:
         for place, old in enumerate(versions):
             if old is None or tables.active.get(connection_id) == old.version:
                 continue
-            if tables.superseded[old.id] < cutoff:
+            if tables.superseded[old.id] < cutoff and not kept(tables, old.id):
                 destroyed += 1
                 if not dry_run:
                     versions[place] = None
@@ -94,9 +95,9 @@ def _destroy(tables: Tables, cutoff: datetime, *, dry_run: bool) -> int:
 
 def _forget_all_but_newest(rows: Mapping[str, list[T]], time: str, cutoff: datetime, *, dry_run: bool) -> int:
     forgotten = 0
-    for kept in rows.values():
-        old = [one for one in kept[:-1] if getattr(one, time) < cutoff]
+    for history in rows.values():
+        old = [one for one in history[:-1] if getattr(one, time) < cutoff]
         forgotten += len(old)
         if not dry_run:
-            kept[:] = [one for one in kept if one not in old]
+            history[:] = [one for one in history if one not in old]
     return forgotten

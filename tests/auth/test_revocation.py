@@ -35,8 +35,31 @@ def test_every_oauth_record_revokes_both_tokens(record: OAuth2Client) -> None:  
 
 @pytest.mark.parametrize("status", [400, 401, 503])
 def test_refusal_carries_the_endpoints_code_and_no_token(status: int) -> None:  # RFC 7009 §2.2.1, P42
-    said = {"error": "unsupported_token_type", "error_description": "rt-0123456789"}
+    said = {"error": "invalid_request", "error_description": "rt-0123456789"}
     with pytest.raises(TokenEndpointError) as caught:
         run(revoke_tokens(client_context(RECORDS[0]), held(RECORDS[0], TOKENS)), json_answer(said, status))
-    assert caught.value.error == "unsupported_token_type"
+    assert caught.value.error == "invalid_request"
     assert "0123456789" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["invalid_token", "invalid_grant"])
+def test_token_that_a_server_calls_invalid_is_revoked(code: str) -> None:  # RFC 7009 §2.2
+    answers = (json_answer({"error": code}, 400), json_answer({"error": code}, 400))
+    told, requests = run(revoke_tokens(client_context(RECORDS[0]), held(RECORDS[0], TOKENS)), *answers)
+    assert (told, len(requests)) == (True, 2)
+
+
+@pytest.mark.parametrize(("first", "second", "told"), [(200, 400, True), (400, 200, True), (400, 400, False)])
+def test_type_of_token_that_a_server_does_not_revoke_is_left(first: int, second: int, told: bool) -> None:
+    """RFC 7009 §2.2.1: the other one is revoked all the same."""
+    answers = (json_answer({"error": "unsupported_token_type"}, status) for status in (first, second))
+    assert run(revoke_tokens(client_context(RECORDS[0]), held(RECORDS[0], TOKENS)), *answers)[0] is told
+
+
+@pytest.mark.parametrize("status", [401, 500, 503])
+def test_code_of_an_invalid_token_in_another_answer_proves_nothing(status: int) -> None:
+    with pytest.raises(TokenEndpointError):
+        run(
+            revoke_tokens(client_context(RECORDS[0]), held(RECORDS[0], TOKENS)),
+            json_answer({"error": "invalid_token"}, status),
+        )

@@ -177,5 +177,7 @@ def test_commands_that_write_have_a_dry_run_and_commands_that_read_have_json() -
     assert {
         "init", "plugins enable", "plugins disable", "plugins new", "configure", "config set", "config unset",
         "store migrate", "store adopt", "store prune", "store vacuum", "store down",
-        "secrets generate-key", "secrets rotate", "secrets rewrap", "secrets reencrypt", "secrets retire", "connect", "connections refresh", "connections disconnect", "call",
+        "secrets generate-key", "secrets rotate", "secrets rewrap", "secrets reencrypt", "secrets retire", "connect",
+        "connections refresh", "connections reconsent", "connections disconnect", "connections import",
+        "connections export", "call",
     } == writes  # fmt: skip

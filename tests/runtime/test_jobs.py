@@ -243,7 +243,7 @@ async def test_foreign_error_of_a_job_leaves_no_text_in_its_row(memory, clock, r
 
 
 async def test_unknown_kind_is_refused_with_the_known_ones(app, runtime):
-    with pytest.raises(BadInput, match=r"inbox, outbox, secrets\.rewrap"):
+    with pytest.raises(BadInput, match=r"inbox, outbox, connections\.revoke, secrets\.rewrap"):
         await runtime.run_due("jobs")
 
 

@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     signer,
     store,
     store_budgets,
+    store_disconnect,
     store_grants,
     store_jobs,
     store_leases,

@@ -20,5 +20,6 @@ def gs_secret_backends() -> Iterable[SecretBackendSpec]:
             sealer=Ref("go_services_envelope:Sealer", hint="Install go-services-envelope."),
             settings=Ref("go_services_secrets_appkey.settings:AppKeySettings"),
             generate_key=Ref("go_services_secrets_appkey.key:generate_key"),
+            bundles=Ref("go_services_secrets_appkey.bundle:Bundles"),
         ),
     )

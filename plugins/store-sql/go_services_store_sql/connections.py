@@ -1,4 +1,4 @@
-"""Units of work on connections: establish, read, list, disconnect."""
+"""Units of work on connections: establish, read, list."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from go_services_core.model import (
 )
 from go_services_core.states import may_become
 
-from . import credentials, late, leases
+from . import credentials
 from .credentials import credential_of, insert_credential
 from .dialect import read_time
 from .events import enqueue
@@ -111,16 +111,6 @@ LOCK: Statement[Row] = Statement(
     }
 )
 """What changes a connection and its credentials takes this lock first, or the same one by updating the connection."""
-DISCONNECT: Statement[Connection] = Statement(
-    among(
-        may_become("disconnected"),
-        """UPDATE service_connections SET status = 'disconnected', refresh_state = 'ok', last_error = '',
-      updated_at = @now
-    WHERE id = :id AND deleted_at IS NULL AND status @before RETURNING @columns""",
-    ),
-    connection_of,
-    columns=COLUMNS,
-)
 REQUIRE_RECONSENT: Statement[Connection] = Statement(
     among(
         may_become("needs_reconsent"),
@@ -211,18 +201,6 @@ def _overtaken(wanted: Connection) -> Steps[VersionConflict]:
     """What another transaction has made of the account since this one read it."""
     known, version = yield from next_version(wanted.provider_id, wanted.scope, wanted.external_account_id)
     return _conflict(known if known is not None else wanted.id, version)
-
-
-def disconnect(connection_id: str, *, reason: str, event: Event) -> Steps[Connection]:
-    """Status, ciphertexts, lease and event together; a second time nothing. Raises ConnectionNotFound."""
-    ended = yield from DISCONNECT.first(id=connection_id)
-    if ended is None:
-        return (yield from get(connection_id))
-    yield from credentials.DESTROY(connection_id=connection_id, reason=reason, empty=b"")
-    yield from late.DESTROY(connection_id=connection_id)
-    yield from leases.break_lease(leases.refresh_of(connection_id))
-    yield from enqueue(event)
-    return ended
 
 
 def require_reconsent(connection_id: str, *, reason: str, event: Event) -> Steps[Connection]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
-from go_services_core.model import KeyRef, Sealed, SealedCredential
+from go_services_core.model import REVOKE_JOB, KeyRef, Sealed, SealedCredential
 
 from .dialect import Json, read_json, read_time, read_time_or_none
 from .models import CredentialRow
-from .statement import Row, Statement, Steps, insert
+from .statement import Param, Row, Statement, Steps, insert
 
 COLUMNS = (
     CredentialRow.id,
@@ -68,12 +69,14 @@ SUPERSEDE: Statement[Row] = Statement(
     WHERE connection_id = :connection_id AND status = 'active'"""
 )
 
-DESTROY: Statement[Row] = Statement(
-    """UPDATE service_credentials SET
-      status = 'revoked',
-      revocation_reason = CASE WHEN status = 'active' THEN :reason ELSE revocation_reason END,
-      encrypted_payload = :empty, destroyed_at = @now, updated_at = @now
-    WHERE connection_id = :connection_id AND destroyed_at IS NULL"""
+KEPT: Final = f"""EXISTS (SELECT 1 FROM service_sync_jobs AS job WHERE job.id = service_credentials.id
+      AND job.kind = '{REVOKE_JOB}' AND job.status IN ('queued', 'running'))"""  # noqa: S608
+"""Whether a job has still to revoke the credential. The job has its id."""
+WITH_CIPHERTEXT: Statement[SealedCredential] = Statement(
+    CredentialRow.select(*COLUMNS)
+    .where(CredentialRow.connection_id == Param("connection_id"), CredentialRow.destroyed_at.is_null())
+    .order_by(CredentialRow.version.desc()),
+    credential_of,
 )
 
 

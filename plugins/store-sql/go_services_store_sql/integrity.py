@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from .credentials import KEPT
 from .dialect import Dialect
 from .models import MODELS
 from .models.columns import JsonColumn, Time
@@ -48,6 +49,12 @@ RULES: Final = (
         "disconnected connections that still have an active credential",
         """SELECT count(*) FROM service_connections AS c JOIN service_credentials AS k
           ON k.connection_id = c.id AND k.status = 'active' WHERE c.status = 'disconnected'""",
+    ),
+    (
+        "ciphertexts of disconnected connections that no job has to revoke",
+        f"""SELECT count(*) FROM service_credentials
+        WHERE status <> 'active' AND destroyed_at IS NULL AND encryption_backend <> '' AND NOT {KEPT}
+          AND connection_id IN (SELECT id FROM service_connections WHERE status = 'disconnected')""",  # noqa: S608
     ),
     (
         "connections whose secret is neither readable nor unreadable",

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from go_services_core.resources import HISTORY, check_policy
 
+from .credentials import KEPT
 from .driver import Driver
 from .statement import Row, Statement, Steps
 
@@ -31,7 +32,8 @@ CONDITIONS = {
         SELECT 1 FROM service_grant_snapshots AS newer
         WHERE newer.connection_id = service_grant_snapshots.connection_id
           AND newer.version > service_grant_snapshots.version)""",
-    "service_credentials": "status <> 'active' AND destroyed_at IS NULL AND updated_at < @later(age)",
+    "service_credentials": f"""status <> 'active' AND destroyed_at IS NULL AND updated_at < @later(age)
+        AND NOT {KEPT}""",
     "service_subscriptions": "deleted_at < @later(age)",
     "service_installations": "status = 'uninstalled' AND updated_at < @later(age)",
     "service_rate_limit_state": "reset_at < @later(age)",

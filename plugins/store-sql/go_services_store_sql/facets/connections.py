@@ -14,7 +14,9 @@ from go_services_core.model import (
     Establish,
     Event,
     GrantSnapshot,
+    Job,
     Lease,
+    NewJob,
     Page,
     RefreshHistory,
     RefreshOpen,
@@ -24,7 +26,7 @@ from go_services_core.model import (
     SecretState,
 )
 
-from .. import attempts, connections, grants, refresh
+from .. import attempts, connections, disconnects, grants, refresh
 from ..driver import Driver
 from .limits import at_least_one
 
@@ -186,7 +188,29 @@ class SqlConnections:
     async def require_reconsent(self, connection_id: str, *, reason: str, event: Event) -> Connection:
         return await self._driver.run(lambda: connections.require_reconsent(connection_id, reason=reason, event=event))
 
-    async def disconnect(self, connection_id: str, *, reason: str, event: Event) -> Connection:
+    async def disconnect(
+        self,
+        connection_id: str,
+        *,
+        reason: str,
+        event: Event,
+        version: int | None = None,
+        job: NewJob | None = None,
+    ) -> Connection:
         return await self._driver.run(
-            lambda: connections.disconnect(connection_id, reason=reason, event=event), destroys=True
+            lambda: disconnects.disconnect(connection_id, reason=reason, event=event, version=version, job=job),
+            destroys=True,
         )
+
+    async def keep_for_revocation(self, new: SealedCredential, job: NewJob) -> bool:
+        _not_empty(new)
+        return await self._driver.run(lambda: disconnects.keep(new, job))
+
+    async def credentials(self, connection_id: str) -> Sequence[SealedCredential]:
+        return await self._driver.read(lambda: disconnects.with_ciphertext(connection_id))
+
+    async def pending_revocations(self, connection_id: str) -> Sequence[Job]:
+        return await self._driver.read(lambda: disconnects.pending(connection_id))
+
+    async def destroy_credential(self, credential_id: str, *, event: Event) -> bool:
+        return await self._driver.run(lambda: disconnects.destroy(credential_id, event=event), destroys=True)

@@ -44,6 +44,7 @@ from .model import (
     Scope,
     SecretState,
     StoreStatus,
+    UserProfile,
 )
 from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
@@ -290,9 +291,15 @@ class BlockingRuntime:
         return self._run(Runtime.callback, params, binding=binding, redirect_uri=redirect_uri)
 
     def establish(
-        self, provider_id: str, *, scope: Scope, fields: Mapping[str, SecretStr | str], auth: str | None = None
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        fields: Mapping[str, SecretStr | str],
+        auth: str | None = None,
+        grants: Iterable[str] = (),
     ) -> Connection:
-        return self._run(Runtime.establish, provider_id, scope=scope, fields=fields, auth=auth)
+        return self._run(Runtime.establish, provider_id, scope=scope, fields=fields, auth=auth, grants=grants)
 
     def reconsent(
         self,
@@ -403,6 +410,9 @@ class BlockingRuntime:
 
     def connection(self, connection_id: str) -> Connection:
         return self._run(Runtime.connection, connection_id)
+
+    def profile(self, connection_id: str) -> UserProfile:
+        return self._run(Runtime.profile, connection_id)
 
     def connections(
         self,

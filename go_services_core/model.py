@@ -240,6 +240,34 @@ class TokenSet:
     account: str | None = None
     """Whose account it is, where the flow itself proved it: by an ID token, a session token, a service account's key.
     It is not stored with the tokens."""
+    id_token_refused: str = ""
+    """Why the ID token of a renewal was left out, which does not keep the tokens from being stored; not stored."""
+
+
+@frozen(kw_only=True)
+class UserProfile:
+    """Whose account it is, in the provider's words. None of it links accounts: people share and change addresses."""
+
+    provider_id: str
+    issuer: str | None = None
+    """Who keeps the account; None where the record does not say."""
+    subject: str
+    """The account's unchanging id at the issuer."""
+    email: str | None = None
+    email_verified: bool | None = None
+    """None where the provider does not say."""
+    name: str | None = None
+    given_name: str | None = None
+    family_name: str | None = None
+    picture_url: str | None = None
+    locale: str | None = None
+    raw: Mapping[str, Any] = field(factory=dict, repr=False)
+    """Everything that the provider said."""
+
+    @property
+    def account_id(self) -> str:
+        """``issuer|subject``, or the subject alone where no issuer is known."""
+        return self.subject if self.issuer is None else f"{self.issuer}|{self.subject}"
 
 
 @frozen(kw_only=True)

@@ -26,6 +26,7 @@ from .model import (
     Scope,
     StoreStatus,
     TokenSet,
+    UserProfile,
 )
 from .secret import SecretStr
 
@@ -266,6 +267,13 @@ class ProviderAdapter:
 
     def classify(self, response: HttpResponse) -> Exception | None:
         """The typed error for an answer whose status alone does not tell."""
+        return None
+
+    def identity(self, ctx: AuthContext, tokens: TokenSet) -> Flow[UserProfile] | None:
+        """Whose account the tokens open, at a vendor where no single URL says it.
+
+        What it goes by is the tokens and the vendor's answers. An account that cannot be told is ``ProfileNotFound``.
+        """
         return None
 
 

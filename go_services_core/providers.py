@@ -341,7 +341,8 @@ class _Builder:
             base_url = common.base_url or fill(api.base_url)
             api = evolve(api, base_url=base_url.rstrip("/"), hosts=tuple(fill(host) for host in api.hosts))
         if identity is not None:
-            identity = evolve(identity, url=fill(identity.url))
+            issuer = fill(identity.issuer) if identity.issuer is not None else None
+            identity = evolve(identity, url=fill(identity.url), issuer=issuer)
         for name in lacking:
             text = f"must be set: the URLs of {spec.name} are made of it."
             self._reader.problem((*self._path, name), text)

@@ -122,16 +122,35 @@ class OAuth2Client:
     signer: str = "bearer"
 
 
+def _asymmetric(record: object, attribute: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    """Signatures that only the issuer can make: with HS256 whoever has the client's secret could."""
+    if not value or any(name == "none" or name.startswith("HS") for name in value):
+        raise ValueError("id_token_algorithms names asymmetric signatures such as RS256, and at least one")
+
+
 @frozen(kw_only=True)
-class OAuth2Code(OAuth2Client):
+class OpenIdClient(OAuth2Client):
+    """What a record says of a server where people sign in: an OpenID Connect issuer, or none."""
+
+    issuer: str | None = None
+    """Expected in the callback's ``iss`` (RFC 9207) when set, and in ID tokens."""
+    jwks_url: str | None = None
+    """The issuer's public keys. With ``issuer`` and the grant ``openid``, no token is kept without an ID token that
+    verifies (OpenID Connect Core §3.1.3.7), and the account is ``issuer|sub``. That needs the plugin auth-jwt."""
+    id_token_algorithms: tuple[str, ...] = field(default=("RS256",), converter=_tuple, validator=_asymmetric)
+    """Signatures that an ID token may have (``id_token_signed_response_alg``)."""
+    userinfo_url: str | None = None
+    """OpenID Connect Core §5.3: says whose account it is where the provider has no ``identity`` of its own."""
+
+
+@frozen(kw_only=True)
+class OAuth2Code(OpenIdClient):
     """OAuth 2.0 authorization code (RFC 6749 §4.1) with PKCE (RFC 7636)."""
 
     kind: ClassVar[str] = "oauth2_auth_code"
     authorize_url: str
     par_url: str | None = None
     """Where the authorization request is pushed to (RFC 9126); the browser then carries only a reference to it."""
-    issuer: str | None = None
-    """Expected in the callback's ``iss`` (RFC 9207) when set."""
     authorization_response_iss: bool = True
     """Whether a callback without ``iss`` is refused; False for an issuer that does not send it."""
     pkce: Literal["S256", "hex", "plain", "off"] = field(default="S256", validator=in_(("S256", "hex", "plain", "off")))
@@ -149,7 +168,7 @@ class OAuth2Code(OAuth2Client):
 
 
 @frozen(kw_only=True)
-class DeviceCode(OAuth2Client):
+class DeviceCode(OpenIdClient):
     """OAuth 2.0 device authorization (RFC 8628): the person consents on another device."""
 
     kind: ClassVar[str] = "oauth2_device_code"
@@ -336,6 +355,15 @@ class Operation:
     docs_url: str | None = field(default=None, kw_only=True)
 
 
+_PROFILE = ("email", "email_verified", "name", "given_name", "family_name", "picture_url", "locale")
+
+
+def _profile_fields(record: object, attribute: Attribute[Mapping[str, str]], value: Mapping[str, str]) -> None:
+    unknown = sorted(set(value) - set(_PROFILE))
+    if unknown:
+        raise ValueError(f"fields cannot place {unknown[0]!r}; a profile has {', '.join(_PROFILE)}")
+
+
 @frozen(kw_only=True)
 class Identity:
     """Where the provider says whose account it is."""
@@ -346,6 +374,12 @@ class Identity:
     """Dotted path of the account's unchanging id; several alternatives are separated by ``|``."""
     grants_header: str | None = None
     """Response header that lists the token's grants, separated by commas."""
+    issuer: str | None = None
+    """Who keeps the accounts, ``https://github.com``; where it is set, the account of a new connection is
+    ``issuer|id``, as in the Go system. One that is stored as the id alone stays the same account."""
+    fields: Mapping[str, str] = field(factory=dict, validator=_profile_fields)
+    """Where fields of a profile stand that are not under OpenID Connect's names: ``{"name": "name|login"}``. Paths and
+    alternatives are as in ``account``."""
 
 
 @runtime_checkable

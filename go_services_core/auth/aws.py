@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 
@@ -30,6 +31,9 @@ class AwsSigV4Flow:
     The secret access key that signs is the token set's ``access_token``; its ``access_key_id`` and ``session_token``
     are extras, and for a role also the keys that assume it: ``source_access_key_id``, ``source_secret_access_key``,
     ``source_session_token``, ``role_arn`` and ``external_id``.
+
+    The account of a role is its ARN, which STS has then proven; that of keys is made of a hash of the access key id, of
+    which nothing else is shown.
     """
 
     interactive = False
@@ -69,7 +73,9 @@ class AwsSigV4Flow:
                 raise BadInput(f"The field {name} is not what AWS gives out under that name.", field=name)
         secret = typed.pop("secret_access_key")
         if role is None:
-            return TokenSet(access_token=secret, token_type=record.kind, extra=typed)
+            key_id = typed["access_key_id"].reveal().encode()
+            account = f"access-key:{hashlib.sha256(key_id).hexdigest()[:24]}"
+            return TokenSet(access_token=secret, token_type=record.kind, extra=typed, account=account)
         source = {"source_access_key_id": typed.pop("access_key_id"), "source_secret_access_key": secret}
         if "session_token" in typed:
             source["source_session_token"] = typed.pop("session_token")
@@ -122,6 +128,7 @@ def _assume(ctx: AuthContext, role: AssumeRole, kept: Mapping[str, SecretStr]) -
             "access_key_id": SecretStr(made.keys.access_key_id),
             "session_token": made.keys.session_token,
         },
+        account=arn,
     )
 
 

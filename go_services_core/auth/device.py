@@ -13,8 +13,9 @@ from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
 from ..specs import DeviceCode
 from .dpop import KEY, proof_key
+from .id_token import prepare, refresh_verified, require_jose, verified
 from .revocation import revoke_tokens
-from .token_endpoint import ask, refresh_request, token_request
+from .token_endpoint import ask, token_request
 from .token_response import read_answer
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -38,8 +39,10 @@ class DeviceCodeFlow:
         Raises:
             TokenEndpointError: the endpoint refused, or its answer lacks what the person needs.
             RateLimited, ProviderUnavailable: it asks to wait, or is failing.
+            ConfigError: an ID token will have to be verified, and no plugin can.
         """
         record = _record(ctx)
+        require_jose(ctx)
         fields = {"scope": record.scope_separator.join(ctx.requested)} if ctx.requested else {}
         resources = [("resource", where) for where in record.resource]
         key = proof_key(ctx, {})
@@ -78,15 +81,18 @@ class DeviceCodeFlow:
             CallbackRefused: the person refused.
             StateExpired: the code is over its time; begin again.
             TokenEndpointError, RateLimited, ProviderUnavailable: as ``parse_token_response``.
+            JwtInvalid, MetadataInvalid: the ID token does not verify, or the issuer's keys cannot be read.
         """
         if ctx.now >= datetime.fromisoformat(ctx.memory["expires_at"].reveal()):
             raise StateExpired("The device code is over its time; start again.")
         code = ctx.memory["device_code"]
+        yield from prepare(ctx)
         try:
             fields = {"grant_type": GRANT_TYPE, "device_code": code.reveal()}
-            return (yield from token_request(ctx, fields, sent=(code,), held=ctx.memory))
+            tokens = yield from token_request(ctx, fields, sent=(code,), held=ctx.memory)
         except TokenEndpointError as refused:
             self._answer(refused, float(ctx.memory["interval"].reveal()))
+        return (yield from verified(ctx, tokens))
 
     def _answer(self, refused: TokenEndpointError, interval: float) -> NoReturn:
         if refused.error == "authorization_pending":
@@ -102,8 +108,8 @@ class DeviceCodeFlow:
         raise refused
 
     def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
-        """As ``refresh_request``."""
-        return (yield from refresh_request(ctx, credential))
+        """As ``id_token.refresh_verified``."""
+        return (yield from refresh_verified(ctx, credential))
 
     def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
         """As ``revoke_tokens``."""

@@ -145,6 +145,8 @@ def code_record(metadata: ServerMetadata, *, settings: OAuth2Settings | None = N
         "par_url": metadata.par_url,
         "revocation_url": metadata.revocation_url,
         "introspection_url": metadata.introspection_url,
+        "jwks_url": metadata.jwks_url,
+        "userinfo_url": metadata.userinfo_url,
         "authorization_response_iss": metadata.authorization_response_iss,
         "mtls_endpoints": metadata.mtls_endpoints,
     }

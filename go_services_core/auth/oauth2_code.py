@@ -19,8 +19,9 @@ from ..redaction import scrub
 from ..secret import SecretStr
 from ..specs import OAuth2Code
 from .dpop import KEY, key_thumbprint, proof_key
+from .id_token import prepare, refresh_verified, require_jose, verified
 from .revocation import revoke_tokens
-from .token_endpoint import ask, client_request, refresh_request, renamed, token_request
+from .token_endpoint import ask, client_request, renamed, token_request
 from .token_response import read_answer
 
 
@@ -36,9 +37,11 @@ class OAuth2CodeFlow:
         Raises:
             PushedRequestRefused: the provider did not take the pushed request; the browser gets no other.
             RateLimited, ProviderUnavailable: the endpoint that it is pushed to asks to wait, or is failing.
-            ConfigError: the client could not authenticate itself afterwards, or not prove a key; nothing was sent.
+            ConfigError: the client could not authenticate itself afterwards, prove a key, or have an ID token verified;
+                nothing was sent.
         """
         auth = _record(ctx)
+        require_jose(ctx)
         assert ctx.state is not None
         client_request(ctx, auth.token_url, {})  # what is missing for it is told before a person consents
         query = {
@@ -81,6 +84,7 @@ class OAuth2CodeFlow:
             IssuerMismatch: the callback is of another issuer, or of none although its issuer says so.
             CallbackRefused: the provider or the person ended the consent, or there is no code.
             InvalidGrant, TokenEndpointError, RateLimited, ProviderUnavailable: as ``parse_token_response``.
+            JwtInvalid, MetadataInvalid: the ID token does not verify, or the issuer's keys cannot be read.
         """
         auth = _record(ctx)
         _check_issuer(auth, params)
@@ -96,21 +100,20 @@ class OAuth2CodeFlow:
         verifier = ctx.memory.get("code_verifier")
         if verifier is not None:
             fields["code_verifier"] = verifier.reveal()
+        yield from prepare(ctx)
         tokens = yield from token_request(ctx, fields, sent=(SecretStr(code), verifier), held=ctx.memory)
         return (yield from self.accept(ctx, tokens, SecretStr(code)))
 
     def accept(self, ctx: AuthContext, tokens: TokenSet, code: SecretStr) -> Flow[TokenSet]:
-        """The tokens of a consent, before anything is believed of them or kept.
+        """The tokens of a consent, before anything is believed of them or kept: as ``id_token.verified``.
 
-        A strategy that verifies ID tokens overrides this: ``ctx.memory["nonce"]`` is what the request carried, and
-        ``code`` what ``c_hash`` is of (OpenID Connect Core §3.1.3.7). Here an ID token is kept and never read.
+        Where the record has no issuer or no ``jwks_url``, an ID token is kept and never read.
         """
-        yield from ()
-        return tokens
+        return (yield from verified(ctx, tokens, code=code))
 
     def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
-        """As ``refresh_request``."""
-        return (yield from refresh_request(ctx, credential))
+        """As ``id_token.refresh_verified``."""
+        return (yield from refresh_verified(ctx, credential))
 
     def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
         """As ``revoke_tokens``."""

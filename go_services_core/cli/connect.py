@@ -86,7 +86,8 @@ def connect(
         if dry_run:
             asks = "open the consent page for" if flow.interactive else "ask for"
             what = (", ".join(grants) or "the default grants") if flow.interactive else ", ".join(flow.fields)
-            click.echo(f"Would {asks} {what} and connect {provider} by {kind} for {scope}.")
+            granted = f" with {', '.join(grants)}" if grants and not flow.interactive else ""
+            click.echo(f"Would {asks} {what or 'nothing'} and connect {provider} by {kind} for {scope}{granted}.")
             return
         if getattr(flow, "polls", False):
             connection = runtime.connect_device(
@@ -96,7 +97,7 @@ def connect(
             begin = partial(runtime.connect, provider, scope=scope, grants=grants, auth=kind)
             connection = consented(runtime, begin, port=port, timeout=timeout, no_browser=no_browser)
         else:
-            connection = runtime.establish(provider, scope=scope, fields=_typed(flow.fields), auth=kind)
+            connection = runtime.establish(provider, scope=scope, fields=_typed(flow.fields), auth=kind, grants=grants)
     if not as_json:
         click.echo(f"Connected {connection.provider_id} {connection.external_account_id} for {connection.scope}.")
     print_connection(connection, as_json)

@@ -71,15 +71,17 @@ def list_connections(
 
 @connections.command()
 @click.argument("connection")
+@click.option("--profile", is_flag=True, help="Ask the provider whose account it is, and show that too.")
 @as_json
 @pass_session
-def show(session: Session, connection: str, as_json: bool) -> None:
+def show(session: Session, connection: str, profile: bool, as_json: bool) -> None:
     """Show one connection and its grants; never its credential.
 
     What a disconnect could not revoke yet is told below it.
     """
     with session.runtime() as runtime:
         found, held = runtime.connection(connection), runtime.grants(connection)
+        told = runtime.profile(connection) if profile else None
         pending = [
             {
                 "version": job.payload["version"],
@@ -89,10 +91,13 @@ def show(session: Session, connection: str, as_json: bool) -> None:
             }
             for job in runtime.pending_revocations(connection)
         ]
+    names = ("issuer", "subject", "email", "email_verified", "name", "picture_url", "locale")
+    said = {name: getattr(told, name) for name in names} if told is not None else {}
     if as_json:
-        show_json({**as_fields(found), "grants": _grants(held), "pending_revocations": pending})
+        profiled = {"profile": said} if said else {}
+        show_json({**as_fields(found), **profiled, "grants": _grants(held), "pending_revocations": pending})
         return
-    print_connection(found, as_json)
+    fields([(name.replace("_", " "), value) for name, value in {**as_fields(found), **said}.items()])
     fields(
         [
             ("requested", held.requested),

@@ -16,6 +16,7 @@ from ..secret import SecretBytes, SecretStr
 from ..transfer import Exported, Imported, TokenImport, read_object, time_of, tokens_of
 from .connect import Known, asked
 from .core import Core
+from .identity import Account
 from .imports import keep
 from .load import open_version
 from .secret_state import UNREADABLE
@@ -88,7 +89,8 @@ async def _keep(core: Core, scope: Scope, entry: _Entry, *, dry_run: bool) -> Im
         )  # fmt: skip
     instance = core.instance(entry.provider)
     free = await _is_free(core, entry.id)
-    known = Known(account=entry.account, connection_id=entry.id if free else None, issued_at=entry.issued_at)
+    whose = Account(id=entry.account)
+    known = Known(account=whose, connection_id=entry.id if free else None, issued_at=entry.issued_at)
     return await keep(core, instance, instance.auth(entry.auth), scope, entry.tokens, known, dry_run=dry_run)
 
 

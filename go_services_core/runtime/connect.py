@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
 
 from attrs import frozen
 
-from ..auth.dpop import signer_of
-from ..auth.identity import read_account
 from ..clock import uuid7
-from ..errors import AccountMismatch, AuthError, BadInput, VersionConflict
+from ..errors import AccountMismatch, BadInput, EmbeddedAuthUnsupported, VersionConflict
 from ..grants import normalised
-from ..http import USER_AGENT, Headers, HttpRequest
 from ..model import (
     Connection,
     ConnectStart,
-    Credential,
     Establish,
     Event,
     Observation,
@@ -26,36 +21,36 @@ from ..model import (
     SealedCredential,
     TokenSet,
 )
-from ..protocols import AuthStart, SigningKey
+from ..protocols import AuthStart
 from ..return_to import check_return_to
 from ..secret import SecretStr
 from . import attempts, bindings
 from .callback_url import choose_redirect_uri
 from .core import Core
 from .grants import drifted
-from .outcomes import error_for
+from .identity import Account, account_of, unnamed
 from .payload import (
     CREDENTIAL_FORMAT,
     CREDENTIAL_VERSION,
     encode_tokens,
 )
 from .refresh_rules import renewable
-from .requests import headers_of
 from .settings_secrets import drive
-from .signed import send_signed
 
 if TYPE_CHECKING:
     from ..providers import ProviderInstance
     from ..specs import AuthSpec
 
 ESTABLISH_TRIES = 5
+EMBEDDED = "session_token_exchange"
+"""The kind of an app that is embedded in its provider's pages."""
 
 
 @frozen(kw_only=True)
 class Known:
     """Of tokens that are imported: what is known of them without a consent."""
 
-    account: str
+    account: Account
     connection_id: str | None = None
     """The id of a new connection, where it shall keep the one it had."""
     issued_at: datetime | None = None
@@ -128,13 +123,12 @@ async def asked(
     instance = core.instance(provider_id)
     record = instance.auth(auth)
     _check_scope_type(instance, scope)
-    if isinstance(grants, str):
-        raise BadInput("Grants are a list of names, not one text.", field="grants")
+    requested = _listed(grants)
     if connection_id is not None:
         known = await core.store.connections.get(connection_id)
         if (known.provider_id, known.scope) != (instance.id, scope):
             raise BadInput("The connection belongs to another provider or scope.", field="connection_id")
-    return instance, record, normalised(grants) or default_grants(instance, record)
+    return instance, record, requested or default_grants(instance, record)
 
 
 def default_grants(instance: ProviderInstance, record: AuthSpec) -> tuple[str, ...]:
@@ -144,10 +138,20 @@ def default_grants(instance: ProviderInstance, record: AuthSpec) -> tuple[str, .
 
 
 async def establish(
-    core: Core, provider_id: str, *, scope: Scope, fields: Mapping[str, SecretStr | str], auth: str | None
+    core: Core,
+    provider_id: str,
+    *,
+    scope: Scope,
+    fields: Mapping[str, SecretStr | str],
+    auth: str | None,
+    grants: Iterable[str],
 ) -> Connection:
     """Connect with what a person typed; see ``Runtime.establish``."""
     instance = core.instance(provider_id)
+    if auth == EMBEDDED and all(one.kind != EMBEDDED for one in instance.spec.auth):
+        raise EmbeddedAuthUnsupported(
+            f"The provider {instance.id} has no authentication of the kind {EMBEDDED}.", plugin=instance.plugin_provider
+        )
     record = instance.auth(auth)
     _check_scope_type(instance, scope)
     flow = core.flow(record.kind)
@@ -157,8 +161,15 @@ async def establish(
             hint="Use Runtime.connect and Runtime.complete.",
             field="auth",
         )
+    requested = _listed(grants)
+    if requested and not hasattr(record, "default_grants"):
+        raise BadInput(
+            f"What the kind {record.kind} of provider {instance.id} may do was decided when it was issued.",
+            hint="Leave out the grants.",
+            field="grants",
+        )
     typed = {name: value.reveal() if isinstance(value, SecretStr) else value for name, value in fields.items()}
-    requested: tuple[str, ...] = getattr(record, "default_grants", ())
+    requested = requested or getattr(record, "default_grants", ())
     ctx = core.auth_context(instance, record, scope, requested=requested)
     tokens: TokenSet = await drive(core, instance, lambda: flow.complete(ctx, typed))
     return await establish_tokens(core, instance, record, scope, requested, tokens, None)
@@ -181,21 +192,14 @@ async def establish_tokens(
         AccountMismatch: it is another connection than ``expected``.
         AuthError, ProfileNotFound, ProviderError: the provider does not say whose they are.
     """
-    account, told = (
-        (known.account, None) if known is not None else await whose_account(core, instance, record, scope, tokens)
-    )
-    granted = tokens.granted if tokens.granted is not None else told
+    whose = known.account if known is not None else await account_of(core, instance, record, scope, requested, tokens)
+    granted = tokens.granted if tokens.granted is not None else whose.granted
     if granted is None and known is None and core.flow(record.kind).interactive:
         granted = requested  # RFC 6749 §5.1: an absent scope is the one that was asked for
     now = core.clock.now()
     facet = core.store.connections
     for _ in range(ESTABLISH_TRIES):
-        known_id, version = await facet.next_version(instance.id, scope, account)
-        if expected is not None and known_id != expected:
-            raise AccountMismatch(
-                "The consent was given with another account than the connection's.",
-                hint="Sign in at the provider with the account that was connected first.",
-            )
+        known_id, version, account = await stored_as(core, instance, unnamed(record, scope), scope, whose, expected)
         connection_id = known_id or (known.connection_id if known is not None else None) or uuid7(core.clock)
         sealed = await core.sealer.seal(
             encode_tokens(tokens), bindings.credential(connection_id, version, instance.id, scope)
@@ -256,33 +260,27 @@ async def establish_tokens(
     raise VersionConflict("The account is being connected by many at once; try again.")
 
 
-async def whose_account(
-    core: Core, instance: ProviderInstance, record: AuthSpec, scope: Scope, tokens: TokenSet
-) -> tuple[str, tuple[str, ...] | None]:
-    """Ask the provider whose account the new tokens are; the caller is never asked."""
-    identity = instance.spec.identity
-    if identity is None:
-        return f"{record.kind}:{scope}", None
-    api = instance.spec.api
-    url = urljoin(api.base_url.rstrip("/") + "/", identity.url.lstrip("/")) if api is not None else identity.url
-    if identity.url.startswith(("https://", "http://")):
-        url = identity.url
-    if not instance.allows(url):
-        raise BadInput(f"The identity URL of provider {instance.id} is not on one of its hosts.", field="identity.url")
-    defaults: Headers = (("Accept", "application/json"), USER_AGENT)
-    request = HttpRequest("GET", url, headers_of(api, defaults) if api is not None else defaults)
-    probe = Credential(connection_id="", version=0, auth_kind=record.kind, tokens=tokens)
-    key = SigningKey(secret=tokens.access_token, auth=record, credential=probe)
-    signer = core.signer(signer_of(record, tokens))
-    response = await send_signed(core, signer, key, request, provider_id=instance.id)
-    if response.status in (401, 403):
-        raise AuthError(
-            f"The provider {instance.id} does not accept the new credential (status {response.status}).",
-            hint="Check that it was copied whole and has not been revoked.",
-        )
-    if response.status >= 300:
-        raise error_for(core, instance, response, secrets=(tokens.access_token,))
-    return read_account(identity, response)
+async def stored_as(
+    core: Core, instance: ProviderInstance, unnamed: str, scope: Scope, account: Account, expected: str | None
+) -> tuple[str | None, int, str]:
+    """The account's connection if it has one, the version of its next credential, and the account as it is stored.
+
+    Raises:
+        AccountMismatch: it is another connection than ``expected``.
+    """
+    facet = core.store.connections
+    stored = [(*await facet.next_version(instance.id, scope, id), id) for id in (account.id, *account.also)]
+    found = [one for one in stored if one[0] is not None and expected in (None, one[0])]
+    if found:
+        return found[0]
+    if expected is None:
+        return stored[0]
+    if all(one[0] is None for one in stored) and (await facet.get(expected)).external_account_id == unnamed:
+        return *await facet.next_version(instance.id, scope, unnamed), unnamed
+    raise AccountMismatch(
+        "The consent was given with another account than the connection's.",
+        hint="Sign in at the provider with the account that was connected first.",
+    )
 
 
 def _check_scope_type(instance: ProviderInstance, scope: Scope) -> None:
@@ -291,3 +289,9 @@ def _check_scope_type(instance: ProviderInstance, scope: Scope) -> None:
             f"Provider {instance.id} connects for {' or '.join(instance.spec.scope_types)}, not for {scope.type}.",
             field="scope.type",
         )
+
+
+def _listed(grants: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(grants, str):
+        raise BadInput("Grants are a list of names, not one text.", field="grants")
+    return normalised(grants)

@@ -14,7 +14,8 @@ from attrs import Factory, define, frozen
 from ..auth.dpop_nonces import DpopNonces
 from ..errors import ProviderNotFound, ServicesError
 from ..model import Connection, Credential, Decision, Observation, Scope
-from ..protocols import AuthContext, AuthFlow, Flow, ProviderAdapter, SigningContext, SigningKey
+from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, SigningContext, SigningKey
+from .jwks import KeySets, key_set
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
@@ -95,6 +96,7 @@ class Core:
     """Counts what was dropped from the cache: what was read before a change is not cached after it."""
     flights: dict[str, asyncio.Task[Any]] = Factory(dict)
     tasks: set[asyncio.Task[Any]] = Factory(set)
+    key_sets: KeySets = Factory(KeySets)
     flows: dict[str, AuthFlow] = Factory(dict)
     signers: dict[str, Signer] = Factory(dict)
     adapters: dict[str, ProviderAdapter] = Factory(dict)
@@ -173,7 +175,7 @@ class Core:
         )
 
     async def drive(self, flow: Flow[Any], *, provider_id: str, timeout: float | None = None) -> Any:
-        """Run a flow: send its requests, claim its keys, give its result."""
+        """Run a flow: send its requests, claim its keys, find key sets, give its result."""
         answer: Any = None
         error: BaseException | None = None
         while True:
@@ -196,6 +198,8 @@ class Core:
             if timeout is not None and step.timeout is None:
                 step = evolve(step, timeout=timeout)
             return await self.transport.send(step, provider_id=provider_id)
+        if isinstance(step, Jwks):
+            return await key_set(self, step.url, again=step.again, provider_id=provider_id)
         return await self.store.once.claim(step.key, ttl=step.ttl)
 
     def signing_context(self, nonce: str | None = None) -> SigningContext:

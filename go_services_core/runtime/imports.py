@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from ..auth.identity import other_spellings
 from ..errors import AccountMismatch, BadInput
 from ..model import Connection, Scope, TokenSet
 from ..transfer import Imported, TokenImport, mangled
-from .connect import Known, asked, establish_tokens, whose_account
+from .connect import Known, asked, establish_tokens, stored_as
 from .core import Core, logger
+from .identity import Account, account_of, tells_account, unnamed
 from .load import open_version
 from .secret_state import UNREADABLE
 
@@ -37,27 +39,26 @@ async def import_connection(
     damaged = mangled(tokens) if core.flow(record.kind).interactive else None
     if damaged is not None:
         raise BadInput(f"The secret {damaged} has a space around it or a control character in it.", field=damaged)
-    told = None
     if verify:
-        if instance.spec.identity is None:
+        if not tells_account(core, instance, record):
             raise BadInput(
                 f"Provider {instance.id} does not say whose account a token is of.",
                 hint="Pass verify=False and the account's id.",
                 field="account",
             )
-        found, told = await whose_account(core, instance, record, scope, tokens)
-        if account is not None and account != found:
+        whose = await account_of(core, instance, record, scope, tokens.requested, tokens)
+        if account is not None and account not in (whose.id, *whose.also):
             raise AccountMismatch(f"The provider {instance.id} says that the token is of another account.")
-        account = found
     elif account is None:
         raise BadInput("Without asking the provider, the account's id is needed.", field="account")
     else:
+        whose = Account(id=account, also=other_spellings(account, getattr(record, "issuer", None)))
         logger.warning("a token of %s for %s is imported without asking the provider whose it is", instance.id, scope)
-    granted = tokens.granted if tokens.granted is not None else told
+    granted = tokens.granted if tokens.granted is not None else whose.granted
     if granted is None:
         granted = tokens.requested or None
     return await keep(
-        core, instance, record, scope, evolve(tokens, granted=granted), Known(account=account), dry_run=dry_run
+        core, instance, record, scope, evolve(tokens, granted=granted), Known(account=whose), dry_run=dry_run
     )
 
 
@@ -73,13 +74,13 @@ async def keep(
 ) -> Imported:
     """Commit imported tokens as the account's connection, unless they are stored already."""
     facet = core.store.connections
-    connection_id, _ = await facet.next_version(instance.id, scope, known.account)
+    connection_id, _, account = await stored_as(core, instance, unnamed(record, scope), scope, known.account, None)
     connection = None if connection_id is None else await facet.get(connection_id)
     imported = Imported(
         outcome="new" if connection is None else "renewed",
         provider_id=instance.id,
         scope=scope,
-        account=known.account,
+        account=account,
         connection=connection,
     )
     if connection is not None and connection.status != "disconnected" and await _is_stored(core, connection, tokens):

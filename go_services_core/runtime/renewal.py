@@ -25,7 +25,17 @@ from ..errors import (
     StoreError,
     VersionConflict,
 )
-from ..model import Connection, Credential, Event, LateToken, RefreshHistory, RefreshOpen, SealedCredential, TokenSet
+from ..model import (
+    Connection,
+    Credential,
+    Event,
+    LateToken,
+    Observation,
+    RefreshHistory,
+    RefreshOpen,
+    SealedCredential,
+    TokenSet,
+)
 from . import bindings, refresh_rules
 from .core import Core, Loaded, logger
 from .grants import drifted
@@ -225,7 +235,24 @@ async def _exchange(core: Core, attempt: _Attempt, history: RefreshHistory) -> L
         if told is error:
             raise
         raise told from error
+    if tokens.id_token_refused:
+        _doubt(core, connection, tokens.id_token_refused)
     return await _save(core, attempt, carry_over(tokens, credential.tokens))
+
+
+def _doubt(core: Core, connection: Connection, why: str) -> None:
+    """Say that a renewal's ID token was left out; its tokens are kept, since the former ones may be spent."""
+    logger.warning("the ID token of a renewal of connection %s was left out: %s", connection.id, why)
+    core.observe(
+        Observation(
+            name="credential.id_token_refused",
+            at=core.clock.now(),
+            ok=False,
+            provider_id=connection.provider_id,
+            connection_id=connection.id,
+            detail={"reason": why},
+        )
+    )
 
 
 async def _failed(core: Core, attempt: _Attempt, history: RefreshHistory, error: BaseException) -> BaseException:

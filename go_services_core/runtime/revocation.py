@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
+from ..auth.identity import other_spellings
 from ..clock import uuid7
 from ..errors import ServicesError
 from ..model import REVOKE_JOB, Claim, Connection, Credential, Event, NewJob, SealedCredential
@@ -57,17 +58,20 @@ async def _siblings(core: Core, connection: Connection, auth: AuthSpec, *, ended
     """What else would end if the grant were revoked: other connections of the account that live; empty without any."""
     if getattr(auth, "revocation_scope", "token") != "grant":
         return ""
-    others: list[str] = []
-    after: str | None = None
-    while True:
-        page = await core.store.connections.list(
-            provider_id=connection.provider_id, external_account_id=connection.external_account_id, after=after
-        )
-        living = (one.id for one in page.items if one.status not in ("disconnected", "pending_reauth"))
-        others += [id for id in living if ended or id != connection.id]
-        after = page.next
-        if after is None:
-            break
+    identity = core.instance(connection.provider_id).spec.identity
+    issuer = (identity.issuer if identity is not None else None) or getattr(auth, "issuer", None)
+    account, others = connection.external_account_id, []
+    for name in (account, *other_spellings(account, issuer)):
+        after: str | None = None
+        while True:
+            page = await core.store.connections.list(
+                provider_id=connection.provider_id, external_account_id=name, after=after
+            )
+            living = (one.id for one in page.items if one.status not in ("disconnected", "pending_reauth"))
+            others += [id for id in living if ended or id != connection.id]
+            after = page.next
+            if after is None:
+                break
     if not others:
         return ""
     return f"connection {others[0]}" if len(others) == 1 else f"{len(others)} connections"

@@ -35,6 +35,7 @@ from ..model import (
     Scope,
     SecretState,
     StoreStatus,
+    UserProfile,
 )
 from ..secret import SecretStr
 from ..transfer import Exported, Imported, TokenImport
@@ -46,6 +47,7 @@ from . import device as _device
 from . import disconnect as _disconnect
 from . import due as _due
 from . import grants as _grants
+from . import identity as _identity
 from . import imports as _imports
 from . import inbound as _inbound
 from . import keys as _keys
@@ -295,17 +297,26 @@ class Runtime:
         return await _callback.callback(self._core, params, binding=binding, redirect_uri=redirect_uri)
 
     async def establish(
-        self, provider_id: str, *, scope: Scope, fields: Mapping[str, SecretStr | str], auth: str | None = None
+        self,
+        provider_id: str,
+        *,
+        scope: Scope,
+        fields: Mapping[str, SecretStr | str],
+        auth: str | None = None,
+        grants: Iterable[str] = (),
     ) -> Connection:
         """Connect with what a person typed: ``key`` (API key), ``token`` (PAT), ``username`` and ``password`` (basic).
 
-        Where the provider tells whose account it is, the credential is proven by asking.
+        Where the provider tells whose account it is, the credential is proven by asking. ``grants`` are what to ask
+        for, of a kind that asks the provider for a token; else the provider's defaults.
 
         Raises:
-            BadInput: a field is missing or unknown, or the kind needs a consent.
+            BadInput: a field is missing or unknown, the kind needs a consent, or it does not ask for grants.
             AuthError: the provider does not accept the credential.
+            EmbeddedAuthUnsupported: ``auth`` is ``session_token_exchange``, and the provider has none.
+            EmbeddedSessionInvalid, ReplayDetected: an embedded app's session token is not valid, or was used before.
         """
-        return await _connect.establish(self._core, provider_id, scope=scope, fields=fields, auth=auth)
+        return await _connect.establish(self._core, provider_id, scope=scope, fields=fields, auth=auth, grants=grants)
 
     async def reconsent(
         self,
@@ -535,6 +546,16 @@ class Runtime:
     async def connection(self, connection_id: str) -> Connection:
         """The connection of that id."""
         return await self._core.store.connections.get(connection_id)
+
+    async def profile(self, connection_id: str) -> UserProfile:
+        """Whose account the connection is, asked of the provider now.
+
+        Raises:
+            ReauthRequired: the connection is not active.
+            ProfileNotFound: the provider does not say, or tells of another account than the ID token's.
+            ProviderError, TransportError: it refused, or there was no answer.
+        """
+        return await _identity.profile(self._core, connection_id)
 
     async def connections(
         self,

@@ -162,6 +162,17 @@ def test_wrong_fields_are_refused_before_any_request_and_not_repeated(
     assert "source/Secret" not in str(caught.value)
 
 
+def test_account_is_the_role_or_the_key_that_was_typed() -> None:
+    first, other = (completed(STATIC, access_key_id=key)[0].account for key in ("AKIDEXAMPLE", "AKIDANOTHER"))
+    assert first == completed(STATIC, secret_access_key="changed")[0].account
+    assert first != other
+    assert first is not None
+    assert "AKIDEXAMPLE" not in first
+    role, another = (completed(OPEN_ROLE, xml(), role_arn=arn)[0].account for arn in (ARN, f"{ARN}-2"))
+    assert (role, another) == (ARN, f"{ARN}-2")
+    assert completed(ROLE, xml(), access_key_id="AKIDANOTHER")[0].account == ARN
+
+
 def test_typed_keys_are_not_renewable_and_a_role_is() -> None:
     assert (STATIC.refreshable, ROLE.refreshable, OPEN_ROLE.refreshable) == (False, True, True)
     tokens, _ = completed(STATIC, session_token="token-1")

@@ -212,6 +212,8 @@ def test_record_is_made_of_the_metadata() -> None:
         par_url="https://id.example/par",
         revocation_url="https://id.example/revoke",
         introspection_url="https://id.example/introspect",
+        jwks_url="https://id.example/jwks",
+        userinfo_url="https://id.example/me",
         authorization_response_iss=True,
         client_auth="basic",
         default_grants=("email",),

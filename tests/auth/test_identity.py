@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go_services_core.auth.identity import read_account
+from go_services_core.auth.identity import read_profile
 from go_services_core.errors import ProfileNotFound
 from go_services_core.http import Headers, HttpResponse
+from go_services_core.model import UserProfile
 from go_services_core.specs import Identity
 
 
 def account(path: str, body: Any, headers: Headers = (), grants_header: str | None = None) -> Any:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     identity = Identity(url="/user", account=path, grants_header=grants_header)
-    return read_account(identity, HttpResponse(200, headers, raw))
+    profile, grants = read_profile(identity, HttpResponse(200, headers, raw), "acme")
+    return profile.account_id, grants
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,49 @@ def test_grants_are_read_from_their_header(headers: Headers, expected: Any) -> N
 
 def test_grants_are_not_read_where_no_header_tells_them() -> None:
     assert account("id", {"id": 1}, (("X-OAuth-Scopes", "repo"),)) == ("1", None)
+
+
+def profile(body: Any, **fields: Any) -> Any:
+    identity = Identity(url="/user", **fields)
+    return read_profile(identity, HttpResponse(200, (), json.dumps(body).encode()), "acme")[0]
+
+
+def test_profile_has_what_the_provider_says_by_the_records_names() -> None:
+    body = {"id": 7, "login": "ada", "name": "", "avatar": {"url": "https://p"}, "mail": "a@example.com", "lang": "de"}
+    read = profile(
+        body,
+        issuer="https://acme.example",
+        fields={"name": "name|login", "picture_url": "avatar.url", "email": "mail", "locale": "lang"},
+    )
+    assert read == UserProfile(
+        provider_id="acme",
+        issuer="https://acme.example",
+        subject="7",
+        email="a@example.com",
+        name="ada",
+        picture_url="https://p",
+        locale="de",
+        raw=body,
+    )
+    assert read.account_id == "https://acme.example|7"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [(True, True), ("true", True), (False, False), ("false", False), (1, None), ("yes", None)]
+)
+def test_address_is_verified_only_where_the_provider_says_so(said: Any, expected: Any) -> None:
+    assert profile({"id": "1", "email": "a@example.com", "email_verified": said}).email_verified is expected
+
+
+def test_name_is_made_of_its_parts_where_it_is_not_told() -> None:
+    assert profile({"id": "1", "given_name": "Ada", "family_name": "L."}).name == "Ada L."
+    assert profile({"id": "1", "given_name": "Ada"}).name == "Ada"
+    assert profile({"id": "1"}).name is None
+
+
+def test_field_that_no_profile_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="phone"):
+        Identity(url="/user", fields={"phone": "tel"})
 
 
 @given(body=st.binary())

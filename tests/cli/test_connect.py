@@ -62,6 +62,9 @@ def test_connect_receives_the_callback_and_the_connection_can_be_used_until_it_i
     assert [one["id"] for one in listed["connections"]] == [made["id"]]
     assert run("connections", "list", "--status", "disconnected").stdout == "There is no such connection.\n"
     assert made["account"] in run("connections", "show", made["id"]).stdout
+    shown = json.loads(run("connections", "show", made["id"], "--profile", "--json").stdout)
+    assert (shown["account"], shown["profile"]["subject"]) == (made["account"], made["account"])
+    assert shown["profile"]["name"] in run("connections", "show", made["id"], "--profile").stdout
 
     called = json.loads(run("call", made["id"], "items.list", "--param", "per_page=2", "--json").stdout)
     assert called["status"] == 200
@@ -204,6 +207,15 @@ def test_typed_credential_is_asked_for_and_not_shown(connected_config: Path, san
     result = run("connect", "keyed", "--scope", "org:acme", "--auth", "api_key", "--json", input=key + "\n")
     assert json.loads(result.stdout)["auth"] == "api_key"
     assert key not in result.stdout + result.stderr
+
+
+def test_grants_of_a_kind_that_is_not_asked_for_any_are_refused_and_not_dropped(
+    connected_config: Path, sandbox: SandboxProcess, run: Run
+) -> None:
+    args = ("connect", "keyed", "--scope", "org:acme", "--grant", "items.read")
+    assert "Leave out the grants." in run(*args, input=sandbox.api_key.reveal() + "\n", code=2).stderr
+    assert run("connections", "list").stdout == "There is no such connection.\n"
+    assert run(*args, "--dry-run").stdout.endswith("for org:acme with items.read.\n")
 
 
 def test_dry_run_of_connect_says_what_it_would_ask_for(

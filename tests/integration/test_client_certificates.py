@@ -68,6 +68,11 @@ class Bank:
             return web.json_response({"error": "invalid_token"}, status=401)
         return web.json_response({"accounts": ["a"], "client": _thumbprint(request)})
 
+    async def customer(self, request: web.Request) -> web.Response:
+        """The token is bound from the first call on, which asks whose it is."""
+        answer = await self.accounts(request)
+        return answer if answer.status != 200 else web.json_response({"id": "customer-1"})
+
     async def _form(self, request: web.Request) -> dict[str, str]:
         form = {name: str(value) for name, value in (await request.post()).items()}
         self.forms.append((request.path, form, _thumbprint(request)))
@@ -107,6 +112,7 @@ async def bank(authority: trustme.CA) -> AsyncIterator[Bank]:
         [
             web.get("/balance", server.balance),
             web.get("/accounts", server.accounts),
+            web.get("/customer", server.customer),
             web.post("/mtls/token", server.token),
             web.post("/revoke", server.revoke),
         ]

@@ -150,7 +150,7 @@ async def test_callback_of_another_issuer_is_refused(app: Runtime, flow_server: 
 async def test_code_is_worth_nothing_to_another_verifier(flow_server: OidcServer) -> None:
     """RFC 9700 §4.5: an injected code fails at the verifier of another attempt."""
     settings = OAuth2Settings(client_id=flow_server.client_id, client_secret=SecretStr(flow_server.client_secret))
-    record = code_record(await drive(discover(flow_server.url, plain_http=True)))
+    record = code_record(await drive(discover(flow_server.url, plain_http=True)), jwks_url=None)
     more: dict[str, Any] = {"redirect_uri": REDIRECT, "state": SecretStr("s-1"), "requested": ("openid",)}
     flow = OAuth2CodeFlow()
     mine, theirs = [await drive(flow.begin(context(record, settings, **more))) for _ in range(2)]
@@ -341,7 +341,7 @@ async def test_client_registers_itself_and_goes_through_a_consent(metadata: Serv
     assert client.secret_expires_at is None
 
     settings = OAuth2Settings(client_id=client.client_id, client_secret=client.client_secret)
-    record = code_record(metadata, client_auth="post")
+    record = code_record(metadata, client_auth="post", jwks_url=None)
     more: dict[str, Any] = {"redirect_uri": REDIRECT, "state": SecretStr("s-1"), "requested": ("openid",)}
     flow = OAuth2CodeFlow()
     start = await drive(flow.begin(context(record, settings, **more)))

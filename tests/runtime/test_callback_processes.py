@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from go_services_core import DeviceCode, ProviderSpec, Scope, hookimpl
+from go_services_core import ApiSpec, DeviceCode, Identity, ProviderSpec, Scope, hookimpl
 from go_services_core.testing.rawserver import http_answer, raw_server
 
 from .callback_workers import callback_worker, tell, with_identity
@@ -67,7 +67,9 @@ class Devices:
 
     async def answer(self, request: bytes, writer: asyncio.StreamWriter) -> None:
         head, _, body = request.partition(b"\r\n\r\n")
-        if head.startswith(b"POST /device "):
+        if head.startswith(b"GET /me "):
+            status, answer = 200, {"id": "alice"}
+        elif head.startswith(b"POST /device "):
             self.codes += 1
             said = {"device_code": f"dc-{self.codes}", "user_code": "ABCD", "verification_uri": f"{self.url}/go"}
             status, answer = 200, {**said, "expires_in": 600, "interval": 0.05}
@@ -93,13 +95,20 @@ async def devices(app: App) -> AsyncIterator[tuple[Devices, dict[str, Any]]]:
     async with raw_server(made.answer) as running:
         made.url = running.url("").rstrip("/")
         record = {"device_authorization_url": f"{made.url}/device", "token_url": f"{made.url}/token"}
-        tv = ProviderSpec(id="tv", name="TV", auth=DeviceCode(**record))
+        whose = {"api": {"base_url": made.url}, "identity": {"url": "/me"}}
+        tv = ProviderSpec(
+            id="tv",
+            name="TV",
+            auth=DeviceCode(**record),
+            api=ApiSpec(**whose["api"]),
+            identity=Identity(**whose["identity"]),
+        )
         app.plugins["tv"] = _Provided(tv)
         client = {"client_id": "c", "client_secret": "s-0123456789"}
         app.settings["providers.tv"] = client
         app.settings["egress.allow"] = {**app.settings["egress.allow"], "tv": [made.url.removeprefix("http://")]}
         settings = with_identity(app)
-        settings["providers.tv"] = {**client, "auth": {"kind": "oauth2_device_code", **record}}
+        settings["providers.tv"] = {**client, **whose, "auth": {"kind": "oauth2_device_code", **record}}
         settings["egress.allow.tv"] = app.settings["egress.allow"]["tv"]
         yield made, settings
 

@@ -53,6 +53,7 @@ async def test_provider_is_asked_only_when_it_is_time_whoever_asks(site):  # noq
         assert await pending(site, start) == waits
     site.clock.advance(10)
     site.token(tokens(1))
+    site.person()
     connection = await site.runtime.poll_device(start.attempt_id, binding=start.binding.reveal())
     assert (connection.status, connection.scope) == ("active", USER)
     with pytest.raises(StateUsed):
@@ -64,6 +65,7 @@ async def test_of_polls_at_once_one_asks(site):  # noqa: F811
     start = await site.runtime.begin_device("tv", scope=USER)
     site.clock.advance(5)
     site.token(tokens(1))
+    site.person()
     calls = (site.runtime.poll_device(start.attempt_id, binding=start.binding) for _ in range(5))
     done = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(one, (AuthorizationPending, StateUsed)) for one in done) == 4
@@ -102,6 +104,7 @@ async def test_failure_on_the_way_leaves_the_attempt_open_and_is_told(site):  # 
         assert caught.value.retryable
     site.clock.advance(5)
     site.token(tokens(1))
+    site.person()
     assert (await site.runtime.poll_device(start.attempt_id, binding=start.binding)).status == "active"
 
 
@@ -124,6 +127,7 @@ async def test_tokens_that_come_after_the_end_of_the_attempt_are_not_lost(site):
         return True
 
     site.transport.expect("POST", "https://id.example/token", tokens(1), where=late)
+    site.person()
     assert (await site.runtime.poll_device(start.attempt_id, binding=start.binding)).status == "active"
 
 
@@ -171,6 +175,7 @@ async def test_kind_without_another_device_and_foreign_connection_are_refused(si
     assert caught.value.field == "auth"
     site.device()
     site.token(tokens(1))
+    site.person()
     made = await site.connect_device()
     with pytest.raises(BadInput) as caught:
         await site.runtime.begin_device("tv", scope=ACME, connection_id=made.id)
@@ -188,5 +193,6 @@ async def test_cancelled_call_goes_on_with_what_it_showed(site):  # noqa: F811
         await site.connect_device(show=shown)
     site.clock.advance(5)
     site.token(tokens(1))
+    site.person()
     (start,) = site.prompts
     assert (await site.runtime.poll_device(start.attempt_id, binding=start.binding)).status == "active"

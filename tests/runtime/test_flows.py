@@ -41,9 +41,8 @@ RECORDS = {
     "robot": ClientCredentials(token_url=TOKEN_URL, default_grants=("read",)),
     "tv": DeviceCode(token_url=TOKEN_URL, device_authorization_url="https://id.example/device"),
     "partner": TokenExchange(token_url=TOKEN_URL),
-    "screen": DeviceCode(token_url=TOKEN_URL, device_authorization_url="https://id.example/device"),
 }
-IDENTITIES = {"screen": Identity(url="/me")}
+IDENTITIES = {"tv": Identity(url="/me")}
 
 
 def answer(status: int = 200, **fields: Any) -> HttpResponse:
@@ -97,6 +96,9 @@ class Site:
             "expires_in": 600,
         }
         self.transport.expect("POST", "https://id.example/device", answer(**{**said, **changes}))
+
+    def person(self, account: str = "alice") -> None:
+        self.transport.expect("GET", "https://api.example/me", answer(id=account))
 
     async def connect_device(self, provider_id: str = "tv", **options: Any) -> Connection:
         given: dict[str, Any] = {"scope": USER, "show": self.prompts.append, **options}
@@ -174,6 +176,7 @@ async def test_provider_is_asked_at_its_own_pace_until_the_person_has_consented(
     for error in ("authorization_pending", "slow_down", "authorization_pending", "slow_down"):
         site.token(answer(400, error=error), device_code="dc-1")
     site.token(tokens(1, refresh_token="rt-1"), device_code="dc-1")
+    site.person()
     connection = await site.connect_device()
     assert site.clock.slept == [7, 7, 12, 12, 17]
     assert connection.status == "active"
@@ -190,6 +193,7 @@ async def test_trouble_on_the_way_slows_the_questions_down_and_ends_nothing(site
     site.token(HttpResponse(429, (("Retry-After", "60"),)))
     site.token(answer(400, error="authorization_pending"))
     site.token(tokens(1))
+    site.person()
     assert (await site.connect_device()).status == "active"
     assert site.clock.slept == [5, 10, 20, 60, 5]
 
@@ -225,9 +229,11 @@ async def test_person_who_does_not_decide_is_not_waited_for_longer_than_the_code
 async def test_consent_again_is_for_the_connection_that_was_meant(site: Site) -> None:
     site.device()
     site.token(tokens(1))
+    site.person()
     first = await site.connect_device()
     site.device()
     site.token(tokens(2))
+    site.person()
     again = await site.connect_device(connection_id=first.id)
     assert again.id == first.id
     with pytest.raises(BadInput) as refused:
@@ -239,13 +245,13 @@ async def test_consent_of_another_person_does_not_take_the_connection_over(site:
     def consented(number: int, account: str) -> None:
         site.device()
         site.token(tokens(number))
-        site.transport.expect("GET", "https://api.example/me", answer(id=account))
+        site.person(account)
 
     consented(1, "alice")
-    connection = await site.connect_device("screen")
+    connection = await site.connect_device()
     consented(2, "mallory")
     with pytest.raises(AccountMismatch):
-        await site.connect_device("screen", connection_id=connection.id)
+        await site.connect_device(connection_id=connection.id)
     assert await site.runtime.token(connection.id) == SecretStr("at-1")
     assert (await site.runtime.connections()).items == (connection,)
 
@@ -253,6 +259,7 @@ async def test_consent_of_another_person_does_not_take_the_connection_over(site:
 async def test_failed_attempt_leaves_a_good_connection_alone(site: Site) -> None:
     site.device()
     site.token(tokens(1))
+    site.person()
     connection = await site.connect_device()
     site.device()
     site.token(answer(400, error="access_denied"))

@@ -89,6 +89,14 @@ async def test_good_provider_passes_every_check() -> None:
     assert len(outcomes) == len(checks_of("provider")) >= 19
 
 
+async def test_provider_whose_id_tokens_are_verified_passes_without_its_issuer() -> None:
+    verified = attrs.evolve(
+        AUTH, issuer="https://acme.example", jwks_url="https://acme.example/jwks", default_grants=("openid",)
+    )
+    capability = Capability("contacts.read", grants="openid")
+    assert await failures(attrs.evolve(GOOD, auth=(verified,), capabilities=(capability,))) == {}
+
+
 @pytest.mark.parametrize(
     ("check", "changes"),
     [

@@ -47,8 +47,8 @@ def drive(flow: Flow[T], answer: Callable[[HttpRequest], HttpResponse]) -> T:
 
 def _context(spec: ProviderSpec) -> AuthContext:
     """The record's flow, in the standard's own terms: without a pushed request, renamed parameters and fields that the
-    answers have elsewhere, which only the vendor's documentation can confirm. A client that authenticates with a key is
-    checked as one with a secret."""
+    answers have elsewhere, which only the vendor's documentation can confirm, and without ID tokens, which only the
+    issuer can sign. A client that authenticates with a key is checked as one with a secret."""
     auth = next((auth for auth in spec.auth if isinstance(auth, OAuth2Code)), None)
     if auth is None:
         raise Skipped("the provider has no OAuth 2.0 authorization code record")
@@ -66,6 +66,7 @@ def _context(spec: ProviderSpec) -> AuthContext:
             **urls,
             **keyless,
             par_url=None,
+            jwks_url=None,
             parameters={},
             token_response={},
             certificate_bound_tokens=False,

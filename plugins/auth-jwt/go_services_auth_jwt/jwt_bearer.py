@@ -25,7 +25,7 @@ class JwtBearerFlow(SigningFlow):
 
     Fields: ``subject``, for whom the token shall be; ``private_key`` (PEM or JWK) and its ``key_id`` where the
     provider's settings have no key. A typed key is kept in the sealed credential, since each renewal signs with it; the
-    key of the settings is not.
+    key of the settings is not. The subject is the account.
     """
 
     fields: tuple[str, ...] = ("subject", "private_key", "key_id")
@@ -95,7 +95,8 @@ def _exchange(ctx: AuthContext, kept: Mapping[str, SecretStr]) -> Flow[TokenSet]
     response: HttpResponse = yield HttpRequest.form(
         record.token_url, {"grant_type": GRANT_TYPE, "assertion": assertion.reveal(), **asked}
     )
-    return token_from(response, ctx, kept, scopes, assertion, record.default_lifetime)
+    account = kept["subject"].reveal()
+    return token_from(response, ctx, kept, scopes, assertion, record.default_lifetime, account=account)
 
 
 def token_from(
@@ -105,6 +106,8 @@ def token_from(
     scopes: tuple[str, ...],
     assertion: SecretStr,
     default_lifetime: float | None,
+    *,
+    account: str,
 ) -> TokenSet:
     """The tokens of an exchange together with what the next one needs.
 
@@ -120,6 +123,7 @@ def token_from(
         refresh_expires_at=None,
         granted=(scopes or None) if tokens.granted is None else tokens.granted,
         extra={**tokens.extra, **kept},
+        account=account,
     )
 
 

@@ -25,6 +25,12 @@ def gs_auth_strategies() -> Iterable[AuthStrategySpec]:
             flow=Ref("go_services_auth_jwt.service_account:ServiceAccountFlow"),
             record=Ref("go_services_auth_jwt.records:ServiceAccountJwt"),
         ),
+        AuthStrategySpec(
+            kind="session_token_exchange",
+            flow=Ref("go_services_auth_jwt.session_exchange:SessionTokenFlow"),
+            settings=Ref("go_services_auth_jwt.settings:SessionTokenSettings"),
+            record=Ref("go_services_auth_jwt.records:SessionTokenExchange"),
+        ),
     )
 
 
@@ -35,4 +41,7 @@ def gs_jose() -> Iterable[JoseSpec]:
 
 @hookimpl
 def gs_signers() -> Iterable[SignerSpec]:
-    return (SignerSpec(scheme="dpop", signer=Ref("go_services_auth_jwt.dpop:DpopSigner")),)
+    return (
+        SignerSpec(scheme="dpop", signer=Ref("go_services_auth_jwt.dpop:DpopSigner")),
+        SignerSpec(scheme="shop_token", signer=Ref("go_services_auth_jwt.shop_token:ShopTokenSigner")),
+    )

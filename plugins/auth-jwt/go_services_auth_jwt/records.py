@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 from attrs import frozen
 
+from go_services_core.specs import Rotation
+
 Algorithm = Literal["RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519", "HS256"]
 
 
@@ -61,3 +63,39 @@ class ServiceAccountJwt:
     """Seconds an exchanged token lives when the answer has no ``expires_in``."""
     refreshable: bool = True
     signer: str = "bearer"
+
+
+@frozen(kw_only=True)
+class SessionTokenExchange:
+    """The session token of an app that is embedded in its provider's pages becomes an access token.
+
+    A token exchange (RFC 8693) with the names that Shopify has for it:
+    https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens/token-exchange.
+    """
+
+    kind: ClassVar[str] = "session_token_exchange"
+    shop_url: str = "https://*.myshopify.com"
+    """Where shops are: one that is named in a session token has to be on this host, ``name`` or ``*.domain``."""
+    issuer_path: str = "/admin"
+    """Path of ``iss``, which is on the shop's host as ``dest`` is."""
+    token_path: str = "/admin/oauth/access_token"
+    """Below the shop's host."""
+    subject_token_type: str = "urn:ietf:params:oauth:token-type:id_token"
+    offline_token_type: str = "urn:shopify:params:oauth:token-type:offline-access-token"
+    """A token of the app at the shop, whoever is signed in."""
+    online_token_type: str = "urn:shopify:params:oauth:token-type:online-access-token"
+    """A token of the person who is signed in."""
+    expiring: bool = True
+    """Whether an offline token ends and comes with a refresh token, as public apps need it."""
+    leeway: float = 10.0
+    """Seconds that the clocks may be apart."""
+    default_lifetime: float | None = None
+    """Seconds an access token lives when the answer has no ``expires_in``; None means that it does not expire."""
+    refreshable: bool = True
+    rotation: Rotation = "single-use"
+    """Of the refresh token, as in ``OAuth2Code``."""
+    rotation_grace: float | None = None
+    """As in ``OAuth2Code``."""
+    header: str = "X-Shopify-Access-Token"
+    """Where calls carry the token."""
+    signer: str = "shop_token"

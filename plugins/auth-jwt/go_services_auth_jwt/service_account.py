@@ -29,6 +29,9 @@ class ServiceAccountFlow(SigningFlow):
     Fields: ``service_account_json``, a Google key file; or ``issuer`` and ``private_key`` (PEM, JWK, or the shared
     secret for HS256) with a ``key_id``. ``subject`` is the person whom the account acts for (domain-wide delegation).
     The key is kept in the sealed credential, since each renewal signs with it; the rest of the file is not.
+
+    The account is the issuer, a Google account's e-mail; ``issuer|subject`` where it acts for a person. Another key of
+    one service account is the same account.
     """
 
     fields: tuple[str, ...] = ("service_account_json", "issuer", "private_key", "key_id", "subject")
@@ -111,6 +114,7 @@ def _issue(ctx: AuthContext, kept: Mapping[str, SecretStr]) -> Flow[TokenSet]:
     )
     issuer = kept["issuer"].reveal()
     sub = subject.reveal() if subject is not None else None
+    account = issuer if sub is None else f"{issuer}|{sub}"
     if record.token_url is None:
         sub = sub or issuer  # a token is about somebody; an assertion for an exchange need not be
     signed = SecretStr(
@@ -128,11 +132,11 @@ def _issue(ctx: AuthContext, kept: Mapping[str, SecretStr]) -> Flow[TokenSet]:
     )
     if record.token_url is None:
         ends = ctx.now + timedelta(seconds=record.lifetime)
-        return TokenSet(access_token=signed, expires_at=ends, extra=dict(kept))
+        return TokenSet(access_token=signed, expires_at=ends, extra=dict(kept), account=account)
     response: HttpResponse = yield HttpRequest.form(
         record.token_url, {"grant_type": GRANT_TYPE, "assertion": signed.reveal()}
     )
-    return token_from(response, ctx, kept, scopes, signed, record.default_lifetime)
+    return token_from(response, ctx, kept, scopes, signed, record.default_lifetime, account=account)
 
 
 def _record(ctx: AuthContext) -> ServiceAccountJwt:

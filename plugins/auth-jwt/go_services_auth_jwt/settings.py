@@ -1,4 +1,4 @@
-"""What ``[providers.<id>]`` may hold for the kind ``jwt_bearer``."""
+"""What ``[providers.<id>]`` may hold for the kinds ``jwt_bearer`` and ``session_token_exchange``."""
 
 from __future__ import annotations
 
@@ -18,3 +18,15 @@ class JwtBearerSettings:
         example="file:client-key.pem",
     )
     key_id: str | None = setting(default=None, help="Id of that key at the provider (kid)")
+
+
+@settings
+class SessionTokenSettings:
+    """The app that is embedded in the provider's pages."""
+
+    client_id: str = setting(help="Client id of the app at the provider: the audience of its session tokens")
+    client_secret: SecretStr = setting(
+        secret=True,
+        help="Client secret, with which the provider signs session tokens",
+        example="env:SHOPIFY_CLIENT_SECRET",
+    )

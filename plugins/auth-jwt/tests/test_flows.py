@@ -132,6 +132,25 @@ def test_key_file_is_exchanged_for_a_token() -> None:
     assert tokens.refresh_token is None
 
 
+def test_account_is_the_service_account_whatever_its_key_and_the_person_it_acts_for() -> None:
+    def account(**fields: str) -> str | None:
+        return run(ServiceAccountFlow().complete(context(GOOGLE), fields), answer())[0].account
+
+    robot = "robot@acme.iam.example"
+    assert account(service_account_json=key_file()) == robot
+    assert account(service_account_json=key_file(private_key=pem("RS256", 1), private_key_id="k2")) == robot
+    assert account(service_account_json=key_file(client_email="other@acme.iam.example")) == "other@acme.iam.example"
+    assert account(service_account_json=key_file(), subject="ada@acme.example") == f"{robot}|ada@acme.example"
+    signed, _ = run(ServiceAccountFlow().complete(context(WORKDAY), {"issuer": robot, "private_key": pem("RS256")}))
+    assert signed.account == robot
+
+
+def test_account_of_a_bearer_grant_is_its_subject() -> None:
+    for subject in ("ada", "bob"):
+        tokens, _ = run(JwtBearerFlow().complete(context(BEARER, SETTINGS), {"subject": subject}), answer())
+        assert tokens.account == subject
+
+
 def test_delegated_subject_is_sent_only_when_it_was_given() -> None:
     """behaviour.md §27 item 9: the scope's id is no subject."""
     fields = {"service_account_json": key_file(), "subject": "alice@acme.example"}

@@ -15,9 +15,11 @@ from go_services_auth_jwt import plugin
 from go_services_auth_jwt.dpop import DpopSigner
 from go_services_auth_jwt.jose import JwtJose
 from go_services_auth_jwt.jwt_bearer import JwtBearerFlow
-from go_services_auth_jwt.records import JwtBearer, ServiceAccountJwt
+from go_services_auth_jwt.records import JwtBearer, ServiceAccountJwt, SessionTokenExchange
 from go_services_auth_jwt.service_account import ServiceAccountFlow
-from go_services_auth_jwt.settings import JwtBearerSettings
+from go_services_auth_jwt.session_exchange import SessionTokenFlow
+from go_services_auth_jwt.settings import JwtBearerSettings, SessionTokenSettings
+from go_services_auth_jwt.shop_token import ShopTokenSigner
 from go_services_core.config import Config
 from go_services_core.errors import ConfigError
 from go_services_core.hookspecs import CONTRACT, GROUP
@@ -32,15 +34,19 @@ def test_entry_point_offers_the_flows_and_the_signer_and_everything_resolves() -
     (found,) = entry_points(group=GROUP, name="auth-jwt")
     assert found.load() is plugin
     assert plugin.GS_CONTRACT == CONTRACT
-    bearer, account = plugin.gs_auth_strategies()
-    (signer,) = plugin.gs_signers()
-    assert (bearer.kind, account.kind, signer.scheme) == ("jwt_bearer", "service_account_jwt", "dpop")
-    assert (bearer.flow.resolve(), account.flow.resolve()) == (JwtBearerFlow, ServiceAccountFlow)
-    assert signer.signer.resolve() is DpopSigner
+    bearer, account, embedded = strategies = tuple(plugin.gs_auth_strategies())
+    assert [one.flow.resolve() for one in strategies] == [JwtBearerFlow, ServiceAccountFlow, SessionTokenFlow]
+    signers = {spec.scheme: spec.signer.resolve() for spec in plugin.gs_signers()}
+    assert signers == {"dpop": DpopSigner, "shop_token": ShopTokenSigner}
     assert [spec.jose.resolve() for spec in plugin.gs_jose()] == [JwtJose]
-    refs = (bearer.record, bearer.settings, account.record)
-    assert [ref.resolve() for ref in refs if isinstance(ref, Ref)] == [JwtBearer, JwtBearerSettings, ServiceAccountJwt]
-    assert (JwtBearer.kind, ServiceAccountJwt.kind) == (bearer.kind, account.kind)
+    refs = [ref for one in strategies for ref in (one.record, one.settings) if isinstance(ref, Ref)]
+    records = [JwtBearer, JwtBearerSettings, ServiceAccountJwt, SessionTokenExchange, SessionTokenSettings]
+    assert [ref.resolve() for ref in refs] == records
+    assert (JwtBearer.kind, ServiceAccountJwt.kind, SessionTokenExchange.kind) == (
+        bearer.kind,
+        account.kind,
+        embedded.kind,
+    )
 
 
 @pytest.mark.parametrize("module", ["plugin", "settings", "records"])

@@ -13,7 +13,7 @@ from joserfc import jwk as jose_jwk
 from joserfc import jwt as jose_jwt
 
 from go_services_core import Runtime, Scope
-from go_services_core.errors import BadInput, ReauthRequired
+from go_services_core.errors import BadInput, ReauthRequired, TokenEndpointError
 from go_services_secrets_appkey.key import generate_key
 
 from .keys import pem
@@ -126,9 +126,8 @@ async def test_service_account_connects_calls_and_renews_without_a_refresh_token
     await runtime.refresh(connection.id)
     assert google.tokens == ["ya29.0", "ya29.1"]
     assert (await runtime.execute(connection.id, "files.list")).data == {"files": ["a"]}
-    stored = stored_bytes(tmp_path)
-    assert ROBOT.encode() not in stored
-    assert pem("RS256").split("\n")[1].encode() not in stored
+    assert connection.external_account_id == ROBOT
+    assert pem("RS256").split("\n")[1].encode() not in stored_bytes(tmp_path)
 
 
 async def test_key_that_was_removed_at_the_provider_ends_the_connection(runtime: Runtime, google: Google) -> None:
@@ -146,3 +145,26 @@ async def test_unusable_key_connects_nothing(runtime: Runtime, google: Google) -
         await runtime.establish("drive", scope=Scope("org", "o1"), fields={"service_account_json": "{}"})
     assert (await runtime.connections()).items == ()
     assert google.tokens == []
+
+
+async def test_same_service_account_is_one_connection_in_its_scope(runtime: Runtime, google: Google) -> None:
+    first, again = [
+        await runtime.establish("drive", scope=Scope("org", "o1"), fields={"service_account_json": key_file(google)})
+        for _ in range(2)
+    ]
+    other = await runtime.establish(
+        "drive", scope=Scope("org", "o2"), fields={"service_account_json": key_file(google)}
+    )
+    assert first.id == again.id != other.id
+    assert first.external_account_id == other.external_account_id == ROBOT
+
+
+async def test_grants_that_are_asked_for_are_what_the_assertion_asks_for(runtime: Runtime, google: Google) -> None:
+    with pytest.raises(TokenEndpointError):  # this server gives drive.read alone
+        await runtime.establish(
+            "drive",
+            scope=Scope("org", "o1"),
+            fields={"service_account_json": key_file(google)},
+            grants=("drive.write",),
+        )
+    assert (await runtime.connections()).items == ()

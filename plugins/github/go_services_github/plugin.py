@@ -51,7 +51,13 @@ GITHUB = ProviderSpec(
         headers={"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"},
         request_id_header="X-GitHub-Request-Id",
     ),
-    identity=Identity(url="/user", account="id", grants_header="X-OAuth-Scopes"),
+    identity=Identity(
+        url="/user",
+        account="id",
+        grants_header="X-OAuth-Scopes",
+        issuer="{web_url}",
+        fields={"name": "name|login", "picture_url": "avatar_url"},
+    ),
     # https://docs.github.com/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
     implies={
         "repo": ("repo:status", "repo_deployment", "public_repo", "repo:invite", "security_events"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -35,7 +37,8 @@ def last(server: Any, path: str) -> dict[str, Any]:
 async def test_web_flow_connects_with_pkce_and_keeps_every_digit_of_the_account(server: Any, runtime: Runtime) -> None:
     connection = await consent(runtime)
     assert connection.status == "active"
-    assert connection.external_account_id == "9007199254740993"
+    issuer = runtime.providers()["ghe"].settings.web_url
+    assert connection.external_account_id == f"{issuer}|9007199254740993"
     assert connection.provider_id == "ghe"
 
 
@@ -166,3 +169,22 @@ async def test_identity_is_asked_with_one_accept_header(server: Any, runtime: Ru
     await consent(runtime)
     asked = last(server, "/api/v3/user")
     assert [value for name, value in asked["pairs"] if name == "Accept"] == ["application/vnd.github+json"]
+
+
+async def test_profile_is_told_with_the_login_where_there_is_no_name(server: Any, runtime: Runtime) -> None:
+    connection = await consent(runtime)
+    profile = await runtime.profile(connection.id)
+    assert profile.account_id == connection.external_account_id
+    assert (profile.subject, profile.name) == ("9007199254740993", profile.raw.get("name") or profile.raw["login"])
+    assert profile.picture_url == profile.raw.get("avatar_url")
+
+
+async def test_account_that_was_stored_by_its_number_alone_keeps_its_connection(
+    server: Any, runtime: Runtime, tmp_path: Path
+) -> None:
+    connection = await consent(runtime)
+    with sqlite3.connect(tmp_path / "github.db") as database:
+        database.execute("UPDATE service_connections SET external_account_id = '9007199254740993'")
+    database.close()
+    again = await consent(runtime)
+    assert (again.id, again.external_account_id) == (connection.id, "9007199254740993")

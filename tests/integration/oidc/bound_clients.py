@@ -58,12 +58,15 @@ path = "/me"
 _KINDS: Final = {
     "oauth2_auth_code": """\
 issuer = "{url}"
+jwks_url = "{url}/jwks"
 authorize_url = "{url}/auth"
 default_grants = ["openid", "offline_access"]
 extra_authorize = {{ prompt = "consent" }}
 revocation_scope = "grant"
 """,
     "oauth2_device_code": """\
+issuer = "{url}"
+jwks_url = "{url}/jwks"
 device_authorization_url = "{url}/device/auth"
 default_grants = ["openid", "offline_access"]
 assertion_audience = "{url}"

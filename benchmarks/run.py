@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from . import claim_depth, envelope, execute, key_services, rewrap, startup, store_postgres, store_sqlite
+from . import claim_depth, envelope, execute, key_services, refresh, rewrap, startup, store_postgres, store_sqlite
 from .harness import Result, save, table
 
 BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     **startup.BENCHMARKS,
     **execute.BENCHMARKS,
     **envelope.BENCHMARKS,
+    **refresh.BENCHMARKS,
     **rewrap.BENCHMARKS,
     **key_services.BENCHMARKS,
     **store_sqlite.BENCHMARKS,

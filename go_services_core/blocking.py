@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -46,6 +46,8 @@ from .model import (
     StoreStatus,
     UserProfile,
 )
+from .outlook import ConnectionHealth
+from .runtime.forecast import WITHIN
 from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
 from .secret import SecretStr
@@ -436,6 +438,22 @@ class BlockingRuntime:
             until=until,
             after=after,
             limit=limit,
+        )
+
+    def connection_health(self, connection_id: str, *, within: timedelta = WITHIN) -> ConnectionHealth:
+        return self._run(Runtime.connection_health, connection_id, within=within)
+
+    def connections_health(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        within: timedelta = WITHIN,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[ConnectionHealth]:
+        return self._run(
+            Runtime.connections_health, provider_id=provider_id, scope=scope, within=within, after=after, limit=limit
         )
 
     def grants(self, connection_id: str) -> GrantReport:

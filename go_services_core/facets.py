@@ -38,6 +38,7 @@ from .model import (
     SealedRow,
     SecretState,
 )
+from .outlook import Outlook
 from .resources import (
     Activity,
     ActivityStatus,
@@ -178,6 +179,38 @@ class ConnectionFacet(Protocol):
 
     async def refresh_history(self, connection_id: str, version: int) -> RefreshHistory:
         """What was tried with that version of the connection's credential; empty where nothing failed."""
+        ...
+
+    async def outlooks(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Outlook]:
+        """What decides when each connection is renewed, by its id, a page at a time; no ciphertext is read.
+
+        Connections that are disconnected are left out. ``history`` is that of the active version where
+        ``refresh_state`` is not ok, else empty; it has no late token.
+        """
+        ...
+
+    async def due(
+        self,
+        provider_id: str,
+        *,
+        by: Literal["expires_at", "created_at"],
+        before: datetime,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Outlook]:
+        """As ``outlooks``, those whose active, refreshable credential has ``by`` before ``before``, the earliest first.
+
+        They are the provider's active connections whose credential can be opened, and whose refresh lease nobody holds.
+        Of those with the same time the lower connection id comes first; ``after`` is the time and the connection id of
+        the last one seen.
+        """
         ...
 
     async def renew_refresh(self, lease: Lease, *, seconds: float) -> None:

@@ -647,6 +647,8 @@ class Drained:
     deliveries: int = 0
     events: int = 0
     jobs: int = 0
+    renewals: int = 0
+    """By ``refresh.ahead``."""
     failed: int = 0
 
 

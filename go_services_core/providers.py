@@ -47,6 +47,10 @@ class ProviderInstance:
     """Grants to ask for instead of the provider's own; the auth records of ``spec`` have them already."""
     inheritance: Literal["strict", "org"] = "strict"
     """Whether a user may be served by the connection of an organisation that the call names."""
+    refresh_concurrency: int = 8
+    """Renewals ahead of time that one process has in flight at once."""
+    refresh_rate: float | None = None
+    """Renewals ahead of time a second, of all processes together; None means no limit."""
     webhook_secrets: tuple[SecretStr, ...] = field(default=(), repr=False)
     default_auth: str
     hosts: tuple[str, ...] = ()
@@ -284,6 +288,8 @@ class _Builder:
             redirect_uri=common.redirect_uri,
             grants=common.grants,
             inheritance=common.inheritance,
+            refresh_concurrency=common.refresh_concurrency,
+            refresh_rate=common.refresh_rate,
             webhook_secrets=common.webhook_secrets,
             default_auth=default_auth,
             hosts=_hosts(spec.api) if spec.api is not None and not unset else (),

@@ -6,11 +6,12 @@ provider's settings class is put in when a provider instance is built.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from attrs import Attribute, field, frozen
-from attrs.validators import and_, deep_mapping, ge, in_, instance_of, le, matches_re, optional
+from attrs.validators import and_, deep_mapping, ge, gt, in_, instance_of, le, lt, matches_re, optional
 
 if TYPE_CHECKING:
     import click
@@ -33,6 +34,11 @@ def _tuple(value: Any) -> Any:
 
 _RENAMED = ("client_id", "client_secret", "redirect_uri", "scope", "code", "refresh_token", "audience", "resource")
 _OWN_NAMES = {*_RENAMED, "state", "nonce", "response_type", "grant_type", "code_challenge", "code_verifier"}
+
+
+_seconds = optional(and_(instance_of((int, float)), ge(0), lt(math.inf)))
+"""NaN is refused as well: it is not at least 0."""
+_life = optional(and_(instance_of((int, float)), gt(0), lt(math.inf)))
 
 
 def _renames(record: object, attribute: Attribute[Mapping[str, str]], value: Mapping[str, str]) -> None:
@@ -111,10 +117,15 @@ class OAuth2Client:
     The paths are dotted, alternatives are separated by ``|``, and the field is read nowhere else. A name that no OAuth
     answer has is kept as a secret in ``TokenSet.extra``.
     """
-    default_lifetime: float | None = None
+    default_lifetime: float | None = field(default=None, validator=_seconds)
     """Seconds an access token lives when the answer has no ``expires_in``; None means that it does not expire."""
-    refresh_margin: float | None = None
+    refresh_margin: float | None = field(default=None, validator=_seconds)
     """Seconds before its end that an access token is renewed; None means a tenth of its life, at most 5 minutes."""
+    refresh_lifetime: float | None = field(default=None, validator=_life)
+    """Seconds a refresh token lives after it was issued, when the answer does not say; None: nobody knows."""
+    refresh_inactivity: float | None = field(default=None, validator=_life)
+    """Seconds after which a refresh token that is not used dies; each use begins them anew. ``refresh.ahead`` then
+    renews after four fifths of them, whatever the access token's life. None: a refresh token need not be used."""
     revocation_scope: RevocationScope = "token"
     dpop: Dpop = field(default="off", validator=and_(in_(get_args(Dpop)), _is_bound_once))
     """Whether tokens are bound to a key of their connection (RFC 9449): ``required`` refuses an answer without that,
@@ -163,7 +174,7 @@ class OAuth2Code(OpenIdClient):
     refreshable: bool = True
     rotation: Rotation = "single-use"
     """What happens to a refresh token that was used; the careful answer is the default."""
-    rotation_grace: float | None = None
+    rotation_grace: float | None = field(default=None, validator=_seconds)
     """With ``single-use-grace``: seconds for which a refresh token that was used may be used again."""
 
 
@@ -176,7 +187,7 @@ class DeviceCode(OpenIdClient):
     refreshable: bool = True
     rotation: Rotation = "single-use"
     """As in ``OAuth2Code``."""
-    rotation_grace: float | None = None
+    rotation_grace: float | None = field(default=None, validator=_seconds)
     """As in ``OAuth2Code``."""
 
 
@@ -205,7 +216,7 @@ class TokenExchange(OAuth2Client):
     """Whether the subject token is kept, so that it can be exchanged again."""
     rotation: Rotation = "single-use"
     """Of the refresh token, where the exchange gives one; as in ``OAuth2Code``."""
-    rotation_grace: float | None = None
+    rotation_grace: float | None = field(default=None, validator=_seconds)
     """As in ``OAuth2Code``."""
 
 

@@ -130,6 +130,7 @@ def token_request(
         answer.response,
         now=ctx.now,
         default_lifetime=record.default_lifetime,
+        refresh_lifetime=record.refresh_lifetime,
         refreshing=refreshing,
         sent=(*sent, *answer.sent),
         paths={**{name: name for name in keep}, **record.token_response},

@@ -36,6 +36,7 @@ def parse_token_response(
     *,
     now: datetime,
     default_lifetime: float | None = None,
+    refresh_lifetime: float | None = None,
     refreshing: bool = False,
     sent: Iterable[SecretStr | None] = (),
     paths: Mapping[str, str] = MappingProxyType({}),
@@ -44,7 +45,8 @@ def parse_token_response(
     """The tokens in ``response``.
 
     The body is read as JSON or as a form, whatever the content type claims. ``expires_in`` may be a number or a numeric
-    string; absent or not positive means ``default_lifetime``, more than a century no expiry. ``scope`` may be a string
+    string; absent or not positive means ``default_lifetime``, more than a century no expiry; of a refresh token that
+    came, ``refresh_lifetime``. ``scope`` may be a string
     separated by spaces, commas or ``scope_separator``, or a list; absent means unchanged, and so does blank while
     ``refreshing``. A refresh token that is the access token is none. ``sent`` are the secrets of the request: they are
     removed from whatever the endpoint says. ``paths`` are as in ``OAuth2Client.token_response``.
@@ -70,7 +72,7 @@ def parse_token_response(
         token_type=token_type.lower() if isinstance(token_type, str) and token_type else "bearer",
         refresh_token=None if refresh_token == access_token else refresh_token,
         expires_at=_expiry(fields.get("expires_in"), now, default_lifetime),
-        refresh_expires_at=_expiry(refresh_expires_in, now, None),
+        refresh_expires_at=_expiry(refresh_expires_in, now, None if refresh_token is None else refresh_lifetime),
         granted=_scope(fields.get("scope"), scope_separator, blank_is_unchanged=refreshing),
         id_token=_token(fields, "id_token"),
         extra={

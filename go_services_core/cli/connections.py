@@ -19,6 +19,7 @@ from .transfer import export, import_
 if TYPE_CHECKING:
     from ..grants import GrantReport
     from ..model import Connection, Decision, Scope, SecretState
+    from ..outlook import ConnectionHealth
 
 _SECRET_STATES = ("ok", "unreadable")
 _STATUSES = ("active", "disconnected", "errored", "pending_reauth", "needs_reconsent")
@@ -148,6 +149,61 @@ def reconsent(
 
 
 @connections.command()
+@click.argument("connection", required=False)
+@click.option("--provider", help="Only of this provider.")
+@options.scope(required=False)
+@click.option(
+    "--within",
+    default="7d",
+    metavar="TIME",
+    callback=options.seconds,
+    show_default=True,
+    help="Tell of new consents that are needed within this time: 7d, 12h, 30m.",
+)
+@click.option("--after", metavar="ID", help="Begin after this connection.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many at most.")
+@as_json
+@pass_session
+def health(
+    session: Session,
+    connection: str | None,
+    provider: str | None,
+    scope: Scope | None,
+    within: float,
+    after: str | None,
+    limit: int,
+    as_json: bool,
+) -> int:
+    """Show when tokens end and are renewed; exit with 1 when a connection does not work any more by itself.
+
+    Nothing is decrypted and no provider is asked. Connections that are disconnected are left out.
+    """
+    from datetime import timedelta
+
+    ahead = timedelta(seconds=within)
+    with session.runtime() as runtime:
+        if connection is not None:
+            found: tuple[ConnectionHealth, ...] = (runtime.connection_health(connection, within=ahead),)
+            following = None
+        else:
+            page = runtime.connections_health(provider_id=provider, scope=scope, within=ahead, after=after, limit=limit)
+            found, following = page.items, page.next
+    if as_json:
+        show_json({"connections": [health_as_fields(one) for one in found], "next": following})
+    elif connection is not None:
+        fields([(name.replace("_", " "), value) for one in found for name, value in health_as_fields(one).items()])
+    else:
+        rows = [
+            (one.connection.id, one.connection.provider_id, one.verdict, one.retry_at or one.next_renewal, one.advice)
+            for one in found
+        ]
+        table(("id", "provider", "verdict", "next renewal", "what to do"), rows, empty="There is no such connection.")
+        if following is not None:
+            click.echo(f"There are more: --after {following}")
+    return FAILED if any(one.verdict == "action needed" for one in found) else OK
+
+
+@connections.command()
 @click.argument("connection")
 @dry_run
 @as_json
@@ -245,6 +301,19 @@ def as_fields(connection: Connection) -> dict[str, Any]:
         "last_error": connection.last_error,
         "created_at": connection.created_at,
         "updated_at": connection.updated_at,
+    }
+
+
+def health_as_fields(health: ConnectionHealth) -> dict[str, Any]:
+    """The health of a connection for JSON."""
+    return {
+        **as_fields(health.connection),
+        "verdict": health.verdict,
+        "advice": health.advice,
+        "token_ends": health.token_ends,
+        "refresh_ends": health.refresh_ends,
+        "next_renewal": health.next_renewal,
+        "retry_at": health.retry_at,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from ..model import Scope
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 F = TypeVar("F", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -21,6 +23,14 @@ def scope(*, required: bool) -> Callable[[F], F]:
     return click.option(
         "--scope", required=required, metavar="user:ID|org:ID", callback=_scope, help="Whose connection it is."
     )
+
+
+def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """A callback: ``90d``, ``12h``, ``30m`` or ``0s`` as seconds."""
+    found = re.fullmatch(r"(\d+)([smhd])", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not an age such as 90d, 12h, 30m or 0s.", ctx, param)
+    return float(int(found[1]) * _SECONDS[found[2]])
 
 
 def _scope(ctx: click.Context, param: click.Parameter, value: str | None) -> Scope | None:

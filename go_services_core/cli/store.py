@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +9,7 @@ import click
 
 from .exits import FAILED, OK
 from .lazy import Group
-from .options import as_json, dry_run
+from .options import as_json, dry_run, seconds
 from .output import clean, fields, show_json, table
 from .session import Session, pass_session
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from ..protocols import Store
 
 T = TypeVar("T")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.group(cls=Group)
@@ -216,16 +214,13 @@ def adopt(
     click.echo("It can be adopted; nothing was changed." if dry_run else "The database is adopted.")
 
 
-def _age(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    found = re.fullmatch(r"(\d+)([smhd])", value)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is not an age such as 90d, 12h, 30m or 0s.", ctx, param)
-    return float(int(found[1]) * _SECONDS[found[2]])
-
-
 @store.command()
 @click.option(
-    "--older-than", required=True, metavar="AGE", callback=_age, help="Keep what is newer: 90d, 12h, 30m, 0s. Required."
+    "--older-than",
+    required=True,
+    metavar="AGE",
+    callback=seconds,
+    help="Keep what is newer: 90d, 12h, 30m, 0s. Required.",
 )
 @click.option("--table", "tables", multiple=True, metavar="TABLE", help="Only this table. May be repeated.")
 @click.option("--batch", default=500, metavar="N", help="Rows in one commit. Default: 500.")

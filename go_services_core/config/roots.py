@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -9,6 +10,35 @@ from ..return_to import allowed_places
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
 from .schema import setting, settings
+
+COMMIT_TIME: Final = 2.0
+"""Seconds by which the lease of a renewal outlasts its requests: half before them, half to store what they brought."""
+
+
+def _deadline(record: object, attribute: Any, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{attribute.name} must be above 0 seconds, not {value:g}")
+
+
+def _lease(record: RuntimeRoot, attribute: Any, value: float) -> None:
+    shortest = record.refresh_deadline + COMMIT_TIME
+    if not shortest <= value < math.inf:
+        raise ValueError(
+            f"{attribute.name} must be at least {shortest:g} seconds, {COMMIT_TIME:g} more than refresh_deadline, "
+            f"not {value:g}"
+        )
+
+
+def _concurrency(record: object, attribute: Any, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1, not {value}")
+
+
+def _rate(record: object, attribute: Any, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(
+            f"{attribute.name} must be above 0 renewals a second, not {value:g}; leave it out for no limit"
+        )
 
 
 @settings
@@ -33,6 +63,18 @@ class RuntimeRoot:
         validator=allowed_places,
     )
     default_timeout: float = setting(default=30.0, help="Seconds that a call of a provider may take")
+    refresh_deadline: float = setting(
+        default=45.0,
+        help="Seconds for all requests of one renewal; a single one has two thirds of them",
+        rare=True,
+        validator=_deadline,
+    )
+    refresh_lease: float = setting(
+        default=60.0,
+        help="Seconds that a renewal is kept from other processes, at least 2 more than refresh_deadline",
+        rare=True,
+        validator=_lease,
+    )
 
 
 @settings
@@ -100,6 +142,18 @@ class ProviderCommon:
     inheritance: Literal["strict", "org"] = setting(
         default="strict",
         help="Whether a user without a connection is served by that of an organisation",
+    )
+    refresh_concurrency: int = setting(
+        default=8,
+        help="Renewals ahead of time that one process has in flight at once",
+        rare=True,
+        validator=_concurrency,
+    )
+    refresh_rate: float | None = setting(
+        default=None,
+        help="Renewals ahead of time a second, of all processes together; no limit by default",
+        rare=True,
+        validator=_rate,
     )
     webhook_secrets: tuple[SecretStr, ...] = setting(
         default=(), help="Secrets that inbound webhooks are signed with; the first is the newest", secret=True

@@ -23,6 +23,11 @@ CONFIG = """\
 [store]
 url = {store}
 
+# A process that was killed while it renewed a token is waited for seconds, not for a minute.
+[runtime]
+refresh_deadline = 2
+refresh_lease = 4
+
 [secrets.appkey]
 keyring = "keys.toml"
 

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from ..errors import ServicesError
 from ..http import HttpRequest
 from ..model import Accepted, Connection, ConnectStart, Event, Scope
+from .crash import crash
 from .files import Files
 from .outage import outage
 from .worker import worker
@@ -158,6 +159,11 @@ async def _(stage: Stage) -> str:
     require(asked == 1, f"the refresh token, which works once, was sent {asked} times")
     require(attempts == (2, 2), f"the calls took {attempts} attempts")
     return "both were refused at once; one renewed, the other took what it had saved: one token request"
+
+
+@step("crash-after-rotation", "A crash with the new token", remedy="Look at `go-services connections list`.")
+async def _(stage: Stage) -> str:
+    return await crash(stage, require)
 
 
 @step("webhook", "A webhook comes twice", remedy="Look at `go-services doctor`; the webhook secret must be the same.")

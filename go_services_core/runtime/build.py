@@ -24,7 +24,8 @@ from .core import Core, Ownership, logger
 from .delivery import register
 from .keycheck import CheckedSealer
 from .observations import Observations
-from .runtime import Runtime, finish, process_name
+from .refresh import finish
+from .runtime import Runtime, process_name
 from .secret_backends import secret_backends
 from .settings_secrets import read_ahead
 from .stand_ins import StandIns

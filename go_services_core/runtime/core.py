@@ -97,6 +97,8 @@ class Core:
     flights: dict[str, asyncio.Task[Any]] = Factory(dict)
     tasks: set[asyncio.Task[Any]] = Factory(set)
     key_sets: KeySets = Factory(KeySets)
+    closing: bool = False
+    """Whether the runtime ends: what only waits for another process ends with it."""
     flows: dict[str, AuthFlow] = Factory(dict)
     signers: dict[str, Signer] = Factory(dict)
     adapters: dict[str, ProviderAdapter] = Factory(dict)

@@ -9,12 +9,12 @@ from typing import Any
 from ..errors import RefreshLocked, failure_code
 from ..model import Observation
 from .core import Core, Loaded, logger
-from .renewal import LEASE, renew
+from .renewal import renew
 
 RETRY = timedelta(seconds=10)
 """How long a token that is still valid is used before its renewal is looked into again."""
-WAIT = 2 * LEASE
-"""Seconds that a caller waits; the renewal itself goes on."""
+LEASES = 2.0
+"""How many leases a caller waits for; the renewal itself goes on."""
 
 
 async def ensure_fresh(core: Core, loaded: Loaded) -> Loaded:
@@ -50,13 +50,25 @@ async def refresh(core: Core, connection_id: str, *, used: int | None, refused: 
         TransportError, TokenEndpointError, ProviderError: it failed; the connection stays active.
     """
     flight = _flight(core, connection_id, used, refused=refused)
-    done, _ = await asyncio.wait({flight}, timeout=WAIT)  # which does not cancel what it waits for
+    done, _ = await asyncio.wait(
+        {flight}, timeout=LEASES * core.settings.refresh_lease
+    )  # which does not cancel what it waits for
     if not done:
         raise RefreshLocked(
             f"The renewal of connection {connection_id} has not finished in time; it goes on.",
             metadata={"connection_id": connection_id},
         )
     return flight.result()
+
+
+async def finish(core: Core) -> None:
+    """Wait for renewals in flight: a token that was issued must not be lost to a shutdown.
+
+    Those that only wait for another process end by themselves.
+    """
+    core.closing = True
+    while core.tasks:
+        await asyncio.gather(*core.tasks, return_exceptions=True)
 
 
 def _flight(core: Core, connection_id: str, used: int | None, *, refused: bool) -> asyncio.Task[Loaded]:

@@ -21,6 +21,7 @@ from ..errors import (
 
 if TYPE_CHECKING:
     from ..model import RefreshHistory, SealedCredential, TokenSet
+    from ..outlook import CredentialFacts
     from ..protocols import AuthFlow
     from ..specs import AuthSpec
 
@@ -28,6 +29,8 @@ MARGIN: Final = timedelta(minutes=5)
 """A token is renewed this long before it ends, or a tenth of its life if that is shorter."""
 SHORTEST: Final = timedelta(seconds=5)
 """No token is renewed sooner than this after it came, however soon it ends."""
+REST: Final = 0.8
+"""The part of the time that a refresh token may rest, after which it is used."""
 FIRST_PAUSE: Final = 2.0
 """Seconds after the first failure; doubled by each further one."""
 LONGEST_PAUSE: Final = 300.0
@@ -49,7 +52,7 @@ def renewable(flow: AuthFlow, auth: AuthSpec, tokens: TokenSet) -> bool:
     return tokens.refresh_token is not None and bool(getattr(auth, "refreshable", False))
 
 
-def renew_at(auth: AuthSpec, row: SealedCredential, expires_at: datetime) -> datetime:
+def renew_at(auth: AuthSpec, row: SealedCredential | CredentialFacts, expires_at: datetime) -> datetime:
     """When a token is renewed: its margin before it ends, and up to a fifth of the margin earlier.
 
     How much earlier differs from one credential to the next, so that many that came together do not end together, and
@@ -58,8 +61,40 @@ def renew_at(auth: AuthSpec, row: SealedCredential, expires_at: datetime) -> dat
     declared = getattr(auth, "refresh_margin", None)
     life = expires_at - row.created_at
     margin = min(MARGIN, life / 10) if declared is None else timedelta(seconds=declared)
-    jitter = zlib.crc32(row.id.encode()) / 2**32
-    return max(expires_at - margin * (1 + jitter / 5), row.created_at + SHORTEST)
+    return max(expires_at - margin * (1 + _chance(row.id) / 5), row.created_at + SHORTEST)
+
+
+def longest_margin(auth: AuthSpec) -> timedelta:
+    """No token of that record is renewed earlier than this before its end."""
+    declared = getattr(auth, "refresh_margin", None)
+    return (MARGIN if declared is None else timedelta(seconds=declared)) * 1.2
+
+
+def ending_at(auth: AuthSpec, facts: CredentialFacts) -> datetime | None:
+    """When the end of the access token is a reason to renew; None where it has none, or cannot be renewed."""
+    if facts.expires_at is None or not facts.refreshable:
+        return None
+    return renew_at(auth, facts, facts.expires_at)
+
+
+def resting_until(auth: AuthSpec, facts: CredentialFacts) -> datetime | None:
+    """When the refresh token has to be used, lest it dies of inactivity: after four fifths of the time that it may
+    rest, and up to a tenth of those earlier, by the same chance as in ``renew_at``."""
+    inactivity = getattr(auth, "refresh_inactivity", None)
+    if inactivity is None or not facts.refreshable:
+        return None
+    return facts.created_at + timedelta(seconds=inactivity * REST * (1 - _chance(facts.id) / 10))
+
+
+def shortest_rest(auth: AuthSpec) -> timedelta | None:
+    """No refresh token of that record has to be used sooner than this after it was."""
+    inactivity = getattr(auth, "refresh_inactivity", None)
+    return None if inactivity is None else timedelta(seconds=inactivity * REST * 0.9)
+
+
+def _chance(credential_id: str) -> float:
+    """From 0 to 1, by the credential: the same in every process."""
+    return zlib.crc32(credential_id.encode()) / 2**32
 
 
 def outcome(error: BaseException, auth: AuthSpec) -> Literal["backing_off", "unknown"]:

@@ -50,17 +50,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REQUEST_TIMEOUT: Final = 30.0
-"""Seconds for one request."""
-DEADLINE: Final = 45.0
-"""Seconds for all requests of one attempt, of which there may be several."""
-LEASE: Final = 60.0
-"""Seconds that the lease lasts; longer than the deadline, so that a live holder never loses it."""
+ONE_REQUEST: Final = 2 / 3
+"""Of the deadline for all requests of an attempt: the part that one of them may take."""
 PATIENCE: Final = 5.0
-"""Seconds that a successor waits beyond the deadline of its predecessor, whose token may be on its way to the store."""
+"""Seconds at most that a successor waits beyond the deadline of its predecessor, whose token may be on its way to the
+store; not longer than the predecessor's lease may have lasted."""
 POLL: Final = 0.05
 """Seconds between looks of a process that waits for another's refresh."""
-NAP: Final = 5.0
+NAP: Final = 2.0
 """Seconds between looks of a successor that waits for its predecessor's token."""
 LONGEST_NAP: Final = 5.0
 """Seconds between two tries to store a new token."""
@@ -90,8 +87,9 @@ async def renew(core: Core, connection_id: str, used: int | None, *, refused: bo
     ``refused`` says that the provider does not take the access token of version ``used`` any more.
     """
     waited = 0.0
-    facet = core.store.connections
+    facet, seconds = core.store.connections, core.settings.refresh_lease
     while True:
+        _require_open(core, connection_id)
         since = core.changes
         connection, row = await facet.load(connection_id)
         require_active(connection)
@@ -110,9 +108,11 @@ async def renew(core: Core, connection_id: str, used: int | None, *, refused: bo
         await core.sealer.seal(b"", bindings.credential(connection_id, 0, instance.id, connection.scope))
         began = core.clock.monotonic()
         try:
-            opened = await facet.open_refresh(connection_id, owner=core.owner, lease=LEASE, intent_id=uuid7(core.clock))
+            opened = await facet.open_refresh(
+                connection_id, owner=core.owner, lease=seconds, intent_id=uuid7(core.clock)
+            )
         except RefreshLocked:
-            if waited >= LEASE:
+            if waited >= seconds:
                 raise
             await core.clock.sleep(POLL)
             waited += POLL
@@ -122,6 +122,19 @@ async def renew(core: Core, connection_id: str, used: int | None, *, refused: bo
             return await _under_lease(core, attempt, used, refused=refused)
         except _Again:
             continue
+
+
+def _require_open(core: Core, connection_id: str) -> None:
+    """End what has nothing in hand when the runtime is closed, which would wait for it.
+
+    Raises:
+        RefreshLocked: it is being closed.
+    """
+    if core.closing:
+        raise RefreshLocked(
+            f"The runtime is being closed; connection {connection_id} was not renewed here.",
+            metadata={"connection_id": connection_id},
+        )
 
 
 def _permit(core: Core, history: RefreshHistory, auth: AuthSpec, row: SealedCredential, *, refused: bool) -> None:
@@ -167,12 +180,15 @@ async def _what_was_tried(core: Core, attempt: _Attempt) -> RefreshHistory:
     history = await facet.refresh_history(row.connection_id, row.version)
     if abandoned is None:
         return history
-    left = DEADLINE + PATIENCE - abandoned.age
+    lease = core.settings.refresh_lease
+    deadline = core.settings.refresh_deadline
+    left = deadline + min(PATIENCE, lease - deadline) - abandoned.age
     while history.late is None and left > 0:
-        nap = min(left, NAP)
+        nap = min(left, NAP, lease / 2)
         await core.clock.sleep(nap)
+        _require_open(core, row.connection_id)
         left -= nap
-        await facet.renew_refresh(opened.lease, seconds=LEASE)
+        await facet.renew_refresh(opened.lease, seconds=lease)
         history = await facet.refresh_history(row.connection_id, row.version)
     if history.late is not None:
         return history
@@ -183,7 +199,7 @@ async def _what_was_tried(core: Core, attempt: _Attempt) -> RefreshHistory:
         outcome="unknown" if unknown else "failed",
         error=GONE,
         event=_lost(core, opened.connection, row) if unknown and history.unknown else None,
-        seconds=LEASE,
+        seconds=lease,
     )
     return await facet.refresh_history(row.connection_id, row.version)
 
@@ -206,21 +222,24 @@ async def _drop(core: Core, opened: RefreshOpen) -> None:
 
 async def _exchange(core: Core, attempt: _Attempt, history: RefreshHistory) -> Loaded:
     opened, instance, auth = attempt.opened, attempt.instance, attempt.auth
-    connection, row = opened.connection, opened.credential
+    connection, row, settings = opened.connection, opened.credential, core.settings
     try:
         credential = await open_credential(core, connection, row)
         ctx = core.auth_context(instance, auth, connection.scope, requested=row.requested)
-        if core.clock.monotonic() - attempt.began > (LEASE - DEADLINE) / 2:
-            await core.store.connections.renew_refresh(opened.lease, seconds=LEASE)
+        if core.clock.monotonic() - attempt.began > (settings.refresh_lease - settings.refresh_deadline) / 2:
+            await core.store.connections.renew_refresh(opened.lease, seconds=settings.refresh_lease)
     except LeaseLost:
         raise _Again from None
     except BaseException:
         await _drop(core, opened)
         raise
     try:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(settings.refresh_deadline):
             tokens: TokenSet = await drive(
-                core, instance, lambda: core.flow(auth.kind).refresh(ctx, credential), timeout=REQUEST_TIMEOUT
+                core,
+                instance,
+                lambda: core.flow(auth.kind).refresh(ctx, credential),
+                timeout=settings.refresh_deadline * ONE_REQUEST,
             )
     except InvalidGrant as said:
         return await _ended(core, attempt, said)
@@ -398,9 +417,9 @@ async def _persistently(core: Core, opened: RefreshOpen, write: Callable[[], Awa
                 raise
             logger.warning("a new token of connection %s waits for the store: %s", opened.connection.id, error)
         await core.clock.sleep(nap)
-        waited, nap = waited + nap, min(nap * 2, LONGEST_NAP)
+        waited, nap = waited + nap, min(nap * 2, LONGEST_NAP, core.settings.refresh_lease / 2)
         with suppress(StoreError, LeaseLost):
-            await core.store.connections.renew_refresh(opened.lease, seconds=LEASE)
+            await core.store.connections.renew_refresh(opened.lease, seconds=core.settings.refresh_lease)
 
 
 def _lost(core: Core, connection: Connection, row: SealedCredential) -> Event:

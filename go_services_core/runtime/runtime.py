@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ from ..model import (
     StoreStatus,
     UserProfile,
 )
+from ..outlook import ConnectionHealth
 from ..secret import SecretStr
 from ..transfer import Exported, Imported, TokenImport
 from . import bundles as _bundles
@@ -46,6 +46,7 @@ from . import delivery as _delivery
 from . import device as _device
 from . import disconnect as _disconnect
 from . import due as _due
+from . import forecast as _forecast
 from . import grants as _grants
 from . import identity as _identity
 from . import imports as _imports
@@ -584,6 +585,36 @@ class Runtime:
             limit=limit,
         )
 
+    async def connection_health(self, connection_id: str, *, within: timedelta = _forecast.WITHIN) -> ConnectionHealth:
+        """When a connection's tokens end, when it is renewed, and whether it needs somebody; nothing is decrypted.
+
+        Args:
+            connection_id: the connection.
+            within: a new consent that is needed within this time is told of, as ``reauth soon``.
+
+        Raises:
+            ConnectionNotFound: there is none of that id.
+            BadInput: ``within`` is below 0.
+        """
+        return await _forecast.health(self._core, connection_id, within=within)
+
+    async def connections_health(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        within: timedelta = _forecast.WITHIN,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[ConnectionHealth]:
+        """As :meth:`connection_health`, of all connections that are not disconnected, by id, a page at a time.
+
+        Pass ``next`` of a page as ``after`` to get the following one.
+        """
+        return await _forecast.page(
+            self._core, provider_id=provider_id, scope=scope, within=within, after=after, limit=limit
+        )
+
     async def grants(self, connection_id: str) -> GrantReport:
         """What was requested, what was granted, what is missing, and what that means for each capability.
 
@@ -831,15 +862,17 @@ class Runtime:
         self._core.observers.append((name, observer))
 
     async def drain(self) -> Drained:
-        """Do what is due, once: accepted deliveries, then events to their handlers, then the runtime's jobs."""
+        """Do what is due, once: deliveries, events to their handlers, the runtime's jobs, renewals ahead of time."""
         return await _due.drain(self._core, self)
 
     async def run_due(self, kind: str, limit: int = 50) -> int:
         """Do up to ``limit`` due items of one kind; gives how many were done.
 
         Args:
-            kind: ``inbox``, ``outbox``, or a kind of job: ``secrets.rewrap`` wraps anew what was sealed while the
-                primary secret backend did not answer; ``connections.revoke`` tells providers of disconnects.
+            kind: ``inbox``, ``outbox``, ``refresh.ahead``, or a kind of job: ``secrets.rewrap`` wraps anew what was
+                sealed while the primary secret backend did not answer; ``connections.revoke`` tells providers of
+                disconnects. ``refresh.ahead`` renews the tokens that are about to end, within each provider's
+                ``refresh_concurrency`` and ``refresh_rate``; it begins nothing after a minute.
             limit: how many are claimed at most.
 
         Raises:
@@ -847,12 +880,6 @@ class Runtime:
         """
         handled, _ = await _due.run_due(self._core, self, kind, limit)
         return handled
-
-
-async def finish(core: Core) -> None:
-    """Wait for renewals in flight: a token that was issued must not be lost to a shutdown."""
-    while core.tasks:
-        await asyncio.gather(*core.tasks, return_exceptions=True)
 
 
 def process_name() -> str:

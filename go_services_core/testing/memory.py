@@ -42,14 +42,15 @@ from ..states import may_become
 from .memory_disconnect import Disconnects
 from .memory_history import prune
 from .memory_ledgers import Budgets, Leases, Log, Once
+from .memory_outlook import Outlooks
 from .memory_queues import Queues
-from .memory_refresh import Refreshes, not_empty
+from .memory_refresh import not_empty
 from .memory_resources import Resources
 from .memory_sealed import SealedValues
 from .memory_tables import Consent, Tables, page
 
 
-class Connections(Refreshes, Disconnects):
+class Connections(Outlooks, Disconnects):
     async def begin_attempt(self, attempt: Attempt, *, reconsent: GrantEvent | None = None) -> None:
         if attempt.state_hash in self._tables.attempts:
             raise Conflict("There is an attempt of that state already.")

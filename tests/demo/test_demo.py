@@ -18,8 +18,8 @@ from go_services_core.demo.steps import STEPS, Step, StepFailed
 from go_services_core.errors import ConfigError
 
 IDS = [
-    "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "two-workers", "webhook", "event",
-    "rotate-key", "backend-down", "disconnect", "no-plaintext",
+    "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "two-workers",
+    "crash-after-rotation", "webhook", "event", "rotate-key", "backend-down", "disconnect", "no-plaintext",
 ]  # fmt: skip
 PROGRAM = """
 import sys
@@ -58,7 +58,7 @@ def test_every_step_passes_and_the_outcome_has_its_shape():
     assert found["database"].startswith("sqlite:///")
     requests = found["provider_requests"]
     assert requests.pop("items.list") > 14  # 11 in steps, 2 around the outage, and those that went on meanwhile
-    assert requests == {"authorize": 2, "revoke": 2, "token": 4, "userinfo": 4}
+    assert requests == {"authorize": 3, "revoke": 2, "token": 7, "userinfo": 5}
 
 
 def test_folder_of_its_own_is_removed_in_the_end():

@@ -75,13 +75,18 @@ def arm(core, point):
 
 async def main():
     async with opened() as runtime:
+        loop = asyncio.get_running_loop()
+        if sys.argv[3:] == ["ahead"]:
+            say("ready")
+            while await loop.run_in_executor(None, sys.stdin.readline):
+                say(json.dumps(await runtime.run_due("refresh.ahead", 1000)))
+            return
         if len(sys.argv) > 3:
             arm(runtime._core, sys.argv[3])
             say("armed")
             await runtime.refresh(connection_id)
         await runtime.execute(connection_id, "me")
         say("ready")
-        loop = asyncio.get_running_loop()
         while await loop.run_in_executor(None, sys.stdin.readline):
             calls = (runtime.execute(connection_id, "me") for _ in range(4))
             done = await asyncio.gather(*calls, return_exceptions=True)

@@ -16,6 +16,12 @@ from go_services_store_sql.statement import Statement
 SEEN: list[str] = []
 
 
+@pytest.fixture(autouse=True)
+def long_lived(sandbox):
+    """Tokens that outlive every test: a renewal ahead of time would be one more event."""
+    sandbox.access_token_lifetime = 365 * 86400.0
+
+
 async def from_plugin(event, context):
     SEEN.append(event.name)
 

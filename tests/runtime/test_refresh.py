@@ -17,7 +17,6 @@ from go_services_core.errors import (
     StoreUnavailable,
 )
 from go_services_core.runtime import refresh as flights
-from go_services_core.runtime import renewal as module
 
 EXPIRED = 3600
 
@@ -105,20 +104,20 @@ async def test_new_token_is_kept_until_the_store_takes_it(app, runtime, counted,
     assert (await app.events(runtime)).count("credential.refreshed") == 1
 
 
-async def test_lease_of_a_dead_holder_is_waited_for_and_then_named(app, runtime, monkeypatch):
-    monkeypatch.setattr(module, "LEASE", 2.0)
-    connection = await app.connect(runtime)
-    await runtime._core.store.connections.open_refresh(connection.id, owner="dead", lease=60, intent_id="i1")
-    with pytest.raises(RefreshLocked):
-        await asyncio.wait_for(runtime.refresh(connection.id), 60)
-    assert app.sandbox.requests["token"] == 1
-    app.age(60)
-    with pytest.raises(RefreshUnknown):
-        await runtime.refresh(connection.id)
-    assert app.sandbox.requests["token"] == 1
-    app.clock.advance(EXPIRED)
-    assert (await runtime.execute(connection.id, "me")).status == 200
-    assert app.sandbox.requests["token"] == 2
+async def test_lease_of_a_dead_holder_is_waited_for_and_then_named(app):
+    async with app.open(settings={"runtime.refresh_deadline": 1.0, "runtime.refresh_lease": 3.0}) as runtime:
+        connection = await app.connect(runtime)
+        await runtime._core.store.connections.open_refresh(connection.id, owner="dead", lease=60, intent_id="i1")
+        with pytest.raises(RefreshLocked):
+            await asyncio.wait_for(runtime.refresh(connection.id), 60)
+        assert app.sandbox.requests["token"] == 1
+        app.age(60)
+        with pytest.raises(RefreshUnknown):
+            await runtime.refresh(connection.id)
+        assert app.sandbox.requests["token"] == 1
+        app.clock.advance(EXPIRED)
+        assert (await runtime.execute(connection.id, "me")).status == 200
+        assert app.sandbox.requests["token"] == 2
 
 
 async def test_refresh_of_a_disconnected_connection_is_refused(either, counted):
@@ -190,6 +189,20 @@ async def test_refresh_is_two_units_of_at_most_eight_statements_and_none_between
     assert set(seen) - {"SEND", "ANSWER"} <= {"BEGIN", "COMMIT", "SELECT", "INSERT", "UPDATE"}
     outside = seen[: seen.index("BEGIN")] + seen[seen.index("COMMIT", at) + 1 :]
     assert outside == ["SELECT", "SELECT"]
+
+
+async def test_token_is_no_statement_while_it_is_cached_and_one_when_it_is_not(app, runtime):
+    connection = await app.connect(runtime)
+    core = runtime._core
+    seen = []
+    core.store.trace(lambda text: seen.append(text.split(maxsplit=1)[0].upper()))
+    core.forget(connection.id)
+    cold = await runtime.token(connection.id)
+    assert seen == ["SELECT"]
+    for _ in range(10):
+        assert await runtime.token(connection.id) == cold
+    assert seen == ["SELECT"]
+    core.store.trace(None)
 
 
 async def test_scope_of_the_connection_does_not_change_by_a_refresh(app, runtime):

@@ -16,7 +16,6 @@ from go_services_core.errors import (
     TokenResponseInvalid,
     TransportError,
 )
-from go_services_core.runtime import renewal as module
 
 PAUSE = 2
 """Seconds after which a first failure is tried again."""
@@ -125,15 +124,24 @@ async def test_answer_of_a_gateway_leaves_it_open_what_stood_behind_it(app, runt
     assert (after.status, after.refresh_state) == ("active", state)
 
 
-async def test_timeout_at_the_token_endpoint_keeps_the_connection_active(app, runtime, monkeypatch):
-    """P17."""
-    monkeypatch.setattr(module, "REQUEST_TIMEOUT", 0.05)
-    connection = await app.connect(runtime)
-    app.sandbox.faults.set("token", "slow", seconds=30)
-    with pytest.raises(RequestTimeout):
-        await runtime.refresh(connection.id)
-    after = await runtime.connection(connection.id)
-    assert (after.status, after.refresh_state) == ("active", "unknown")
+async def test_timeout_at_the_token_endpoint_keeps_the_connection_active(app):
+    """P17: a single request has two thirds of ``refresh_deadline``."""
+    async with app.open(settings={"runtime.refresh_deadline": 0.3}) as runtime:
+        connection = await app.connect(runtime)
+        timeouts = []
+        send = runtime._core.transport.send
+
+        async def noted(request, *, provider_id):
+            timeouts.append(request.timeout)
+            return await send(request, provider_id=provider_id)
+
+        runtime._core.transport = type("Noting", (), {"send": staticmethod(noted)})()
+        app.sandbox.faults.set("token", "slow", seconds=30)
+        with pytest.raises(RequestTimeout):
+            await runtime.refresh(connection.id)
+        assert timeouts == [pytest.approx(0.2)]
+        after = await runtime.connection(connection.id)
+        assert (after.status, after.refresh_state) == ("active", "unknown")
 
 
 async def test_lost_answer_of_a_provider_that_does_not_rotate_is_only_a_failure(app):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from attrs import frozen
 from go_services_core import ApiKey
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.typed import ApiKeyFlow
+from go_services_core.clock import SystemClock, uuid7
 from go_services_core.errors import (
     BadInput,
     ConnectFailed,
@@ -22,7 +24,18 @@ from go_services_core.errors import (
     TokenResponseInvalid,
 )
 from go_services_core.model import KeyRef, RefreshHistory, Sealed, SealedCredential, TokenSet
-from go_services_core.runtime.refresh_rules import outcome, pause, permit, renew_at, renewable
+from go_services_core.outlook import CredentialFacts
+from go_services_core.runtime.refresh_rules import (
+    ending_at,
+    longest_margin,
+    outcome,
+    pause,
+    permit,
+    renew_at,
+    renewable,
+    resting_until,
+    shortest_rest,
+)
 from go_services_core.secret import SecretStr
 from go_services_core.specs import OAuth2Code
 
@@ -57,6 +70,47 @@ def test_margin_is_a_tenth_of_the_life_at_most_five_minutes_and_up_to_a_fifth_mo
     assert margin <= min(seen) < margin * 1.02
     assert margin * 1.18 < max(seen) <= margin * 1.2
     assert before_end(life, id="credential-7") == before_end(life, id="credential-7")
+
+
+@pytest.mark.parametrize("fields", [{}, {"refresh_margin": 300.0}])
+def test_ten_thousand_tokens_that_end_together_are_renewed_one_after_another(fields):
+    """Spread over a minute: in no second more than a thirtieth, and in every process the same ones."""
+    auth, ids = record(**fields), [uuid7(SystemClock()) for _ in range(10_000)]
+    end = NOW + timedelta(hours=1)
+    seconds = Counter(int((end - renew_at(auth, row(id), end)).total_seconds()) for id in ids)
+    assert len(seconds) >= 60
+    assert max(seconds.values()) < 10_000 / 30
+    assert [renew_at(auth, row(id), end) for id in ids] == [renew_at(auth, row(id), end) for id in ids]
+
+
+def facts(id="c1", **fields):
+    made = {"id": id, "version": 1, "expires_at": None, "refresh_expires_at": None, "refreshable": True}
+    return CredentialFacts(**{**made, "created_at": NOW, **fields})
+
+
+def test_unused_refresh_token_is_used_after_four_fifths_of_its_rest_and_a_little_earlier():
+    auth = record(refresh_inactivity=1000.0)
+    waits = {(resting_until(auth, facts(f"c{number}")) - NOW).total_seconds() for number in range(200)}
+    assert 720 <= min(waits) < 725
+    assert 795 < max(waits) <= 800
+    assert shortest_rest(auth) == timedelta(seconds=720)
+    assert resting_until(record(), facts()) is None
+    assert shortest_rest(record()) is None
+    assert resting_until(auth, facts(refreshable=False)) is None
+
+
+@pytest.mark.parametrize("fields", [{}, {"refresh_margin": 900.0}, {"refresh_margin": 0.0}])
+def test_nothing_is_due_before_the_longest_margin(fields):
+    """What the store is asked for covers whatever can be due."""
+    auth = record(**fields)
+    for life in (10, 600, 3600, 86400 * 365):
+        end = NOW + timedelta(seconds=life)
+        for number in range(50):
+            at = ending_at(auth, facts(f"c{number}", expires_at=end))
+            assert end - at <= longest_margin(auth)
+            assert at == renew_at(auth, row(f"c{number}"), end)
+    assert ending_at(auth, facts()) is None
+    assert ending_at(auth, facts(expires_at=NOW, refreshable=False)) is None
 
 
 def test_record_names_its_own_margin():

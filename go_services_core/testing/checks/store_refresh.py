@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Literal
 
 from attrs import evolve
 
 from ...errors import BadInput, LeaseLost, ReauthRequired, RefreshLocked, VersionConflict
 from ...model import LateToken, Lease, RefreshHistory, Scope
+from ...outlook import CredentialFacts
 from ...protocols import Store
 from ..kit import check
-from .store import change, connection, credential, established, event, new_id, now, outbox_ids, refused
+from .store import SCOPE, change, connection, credential, established, event, new_id, now, outbox_ids, refused
 
 
 @check("STORE-020", "store", needs=("connections", "queues"))
@@ -235,6 +238,81 @@ async def late_token_is_kept_until_it_is_adopted(store: Store) -> None:
     await facet.disconnect(made.id, reason="kit", event=event())
     assert (await facet.refresh_history(made.id, 2)).late is None
     assert await facet.keep_late(newest, credential(made.id, 3)) is False
+
+
+@check("STORE-033", "store", needs=("connections",))
+async def outlook_tells_when_each_connection_is_renewed(store: Store) -> None:
+    """Outlooks have all connections but disconnected ones, by id and page by page, with the active version and its
+    history."""
+    facet = store.connections
+    made = [await established(store, f"account-{number}") for number in range(3)]
+    lease = (await facet.open_refresh(made[1].id, owner="a", lease=30, intent_id=new_id())).lease
+    await facet.fail_refresh(lease, error="kit", terminal=False, event=None, retry_in=40)
+    lease = (await facet.open_refresh(made[2].id, owner="a", lease=30, intent_id=new_id())).lease
+    await facet.fail_refresh(lease, error="kit", terminal=False, event=None, state="unknown")
+    gone = await established(store, "account-4")
+    await facet.disconnect(gone.id, reason="kit", event=event())
+    first = await facet.outlooks(limit=2)
+    assert first.next == first.items[1].connection.id
+    found = {one.connection.id: one for one in (*first.items, *(await facet.outlooks(after=first.next)).items)}
+    assert list(found) == sorted(one.id for one in made)
+    _, row = await facet.load(made[0].id)
+    assert row is not None
+    assert found[made[0].id].credential == CredentialFacts.of(row)
+    assert found[made[0].id].history == RefreshHistory()
+    assert found[made[1].id].connection.refresh_state == "backing_off"
+    backing_off, unknown = found[made[1].id].history, found[made[2].id].history
+    assert (backing_off.failed, backing_off.unknown, unknown.failed, unknown.unknown) == (1, 0, 0, 1)
+    assert 35 < backing_off.retry_in <= 40
+    assert (await facet.outlooks(provider_id="other")).items == ()
+    assert (await facet.outlooks(scope=Scope("org", "u1"))).items == ()
+    assert len((await facet.outlooks(provider_id="kit", scope=SCOPE)).items) == 3
+    await refused(BadInput, facet.outlooks(limit=0))
+
+
+@check("STORE-034", "store", needs=("connections",))
+async def due_credentials_come_in_the_order_of_their_end(store: Store) -> None:
+    """What is due comes by time and connection, page by page; not what nobody can renew, or somebody is renewing."""
+    facet = store.connections
+    at = now().replace(microsecond=0)
+    ends = [at + timedelta(minutes=minutes) for minutes in (3, 1, 2, 2, 9)]
+    made = []
+    for number, end in enumerate(ends):
+        wanted = change(f"account-{number}")
+        dated = evolve(wanted.credential, expires_at=end, created_at=end - timedelta(days=1))
+        made.append((await facet.establish(evolve(wanted, credential=dated)))[0].id)
+    for number, refreshable in enumerate((False, True)):
+        wanted = change(f"not-due-{number}")
+        endless = evolve(wanted.credential, expires_at=None, refreshable=refreshable, created_at=at)
+        await facet.establish(evolve(wanted, credential=endless))
+    expected = [made[1], *sorted(made[2:4]), made[0]]
+    orders: tuple[tuple[Literal["expires_at", "created_at"], datetime], ...] = (
+        ("expires_at", ends[4]),
+        ("created_at", ends[4] - timedelta(days=1)),
+    )
+    for by, before in orders:
+        due = partial(facet.due, "kit", by=by, before=before)
+        assert [one.connection.id for one in await due()] == expected
+        place: tuple[datetime, str] | None = None
+        paged = []
+        while page := await due(after=place, limit=1):
+            (one,) = page
+            paged.append(one.connection.id)
+            assert one.credential is not None
+            last = one.credential.expires_at if by == "expires_at" else one.credential.created_at
+            assert last is not None
+            place = (last, one.connection.id)
+        assert paged == expected
+    due = partial(facet.due, "kit", by="expires_at", before=ends[0] + timedelta(seconds=1))
+    assert await facet.due("other", by="expires_at", before=ends[4]) == []
+    held = (await facet.open_refresh(expected[0], owner="a", lease=30, intent_id=new_id())).lease
+    terminal = (await facet.open_refresh(expected[1], owner="a", lease=30, intent_id=new_id())).lease
+    await facet.fail_refresh(terminal, error="invalid_grant", terminal=True, event=event())
+    assert [one.connection.id for one in await due()] == expected[2:]
+    await facet.fail_refresh(held, error="kit", terminal=False, event=None, retry_in=30)
+    (first, *_) = await due()
+    assert (first.connection.id, first.history.failed) == (expected[0], 1)
+    await refused(BadInput, due(limit=0))
 
 
 @check("STORE-032", "store", needs=("connections",))

@@ -73,3 +73,24 @@ async def test_claims_find_what_is_due_by_an_index(url: str) -> None:
             plan = connection.execute(f"EXPLAIN {compiled.text}".encode(), compiled.bind(values)).fetchall()
             assert index in "".join(line for (line,) in plan)
             assert "Sort" not in "".join(line for (line,) in plan)
+
+
+async def test_credentials_that_are_due_are_walked_in_order_by_an_index(url: str) -> None:
+    from datetime import UTC, datetime
+
+    from go_services_store_sql import outlook
+    from go_services_store_sql.dialect import POSTGRES
+
+    now = datetime.now(UTC)
+    values = {"provider_id": "kit", "before": now, "at": now, "id": "x", "rows": 10}
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET enable_seqscan = off")
+        connection.execute("SET enable_bitmapscan = off")
+        connection.execute("SET enable_hashjoin = off")
+        connection.execute("SET enable_mergejoin = off")
+        for column, index in (("expires_at", "ending"), ("created_at", "unused")):
+            compiled = outlook.DUE[column].compiled(POSTGRES)
+            plan = connection.execute(f"EXPLAIN {compiled.text}".encode(), compiled.bind(values)).fetchall()
+            text = "\n".join(line for (line,) in plan)
+            assert f"ix_service_credentials_{index}" in text
+            assert "Sort" not in text

@@ -104,3 +104,21 @@ def test_connections_of_an_account_are_found_by_an_index() -> None:
     plan = connection.execute(f"EXPLAIN QUERY PLAN {listing.text}", [None] * len(listing.places)).fetchall()
     assert "ix_service_connections_account (provider_id=? AND external_account_id=?" in plan[0][-1]
     connection.close()
+
+
+def test_credentials_that_are_due_are_walked_in_order_by_an_index() -> None:
+    from go_services_store_sql import outlook
+
+    connection = sqlite3.connect(":memory:")
+    for text in ddl(SQLITE):
+        connection.execute(text)
+    for column, index in (("expires_at", "ending"), ("created_at", "unused")):
+        compiled = outlook.DUE[column].compiled(SQLITE)
+        lines = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.places)).fetchall()
+        plan = "\n".join(line[-1] for line in lines)
+        assert plan.startswith(
+            f"SEARCH credential USING INDEX ix_service_credentials_{index} (({column},connection_id)>"
+        )
+        assert "TEMP B-TREE" not in plan
+        assert "SCAN" not in plan
+    connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import Any
 
 from go_services_core.testing.checks.store import credential, established, event, new_id, now
@@ -34,6 +35,19 @@ async def test_load_is_one_statement_without_a_transaction(store: SqliteStore) -
     statements, control = await traced(store, store.connections.load(made.id))
     assert len(statements) == 1
     assert control == []
+
+
+async def test_outlooks_of_many_connections_are_one_statement(store: SqliteStore) -> None:
+    for number in range(30):
+        made = await established(store, f"account-{number}")
+        lease = (await store.connections.open_refresh(made.id, owner="a", lease=30, intent_id=new_id())).lease
+        await store.connections.fail_refresh(lease, error="kit", terminal=False, event=None, retry_in=40)
+    due = store.connections.due("kit", by="expires_at", before=now() + timedelta(days=1))
+    for call in (store.connections.outlooks(), due):
+        statements, control = await traced(store, call)
+        assert len(statements) == 1
+        assert "encrypted_payload" not in statements[0]
+        assert control == []
 
 
 async def test_accepting_a_new_delivery_is_one_statement_without_a_savepoint(store: SqliteStore) -> None:

@@ -25,8 +25,9 @@ from go_services_core.model import (
     SealedCredential,
     SecretState,
 )
+from go_services_core.outlook import Outlook
 
-from .. import attempts, connections, disconnects, grants, refresh
+from .. import attempts, connections, disconnects, grants, outlook, refresh
 from ..driver import Driver
 from .limits import at_least_one
 
@@ -121,6 +122,31 @@ class SqlConnections:
 
     async def refresh_history(self, connection_id: str, version: int) -> RefreshHistory:
         return await self._driver.read(lambda: refresh.history(connection_id, version))
+
+    async def outlooks(
+        self,
+        *,
+        provider_id: str | None = None,
+        scope: Scope | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[Outlook]:
+        at_least_one(limit)
+        return await self._driver.read(
+            lambda: outlook.page(provider_id=provider_id, scope=scope, after=after, limit=limit)
+        )
+
+    async def due(
+        self,
+        provider_id: str,
+        *,
+        by: Literal["expires_at", "created_at"],
+        before: datetime,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> Sequence[Outlook]:
+        at_least_one(limit)
+        return await self._driver.read(lambda: outlook.due(provider_id, by=by, before=before, after=after, limit=limit))
 
     async def renew_refresh(self, lease: Lease, *, seconds: float) -> None:
         await self._driver.run(lambda: refresh.renew(lease, seconds=seconds))

@@ -83,6 +83,18 @@ CredentialRow.add_index(
 CredentialRow.add_index(
     CredentialRow.connection_id, unique=True, where=SQL("status = 'active'"), name="uq_service_credentials_active"
 )
+CredentialRow.add_index(
+    CredentialRow.expires_at,
+    CredentialRow.connection_id,
+    where=SQL("status = 'active' AND refreshable"),
+    name="ix_service_credentials_ending",
+)
+CredentialRow.add_index(
+    CredentialRow.created_at,
+    CredentialRow.connection_id,
+    where=SQL("status = 'active' AND refreshable"),
+    name="ix_service_credentials_unused",
+)
 
 
 class GrantSnapshotRow(Table):

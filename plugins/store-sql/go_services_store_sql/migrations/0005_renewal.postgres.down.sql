@@ -1,0 +1,3 @@
+DROP INDEX "ix_service_credentials_unused";
+
+DROP INDEX "ix_service_credentials_ending";

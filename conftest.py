@@ -7,6 +7,8 @@ import random
 
 import pytest
 
+from go_services_core.live_secrets import LIVE
+
 
 class Chaos:
     """How often a kill test kills: a few times, or the full count under ``make chaos`` (``CHAOS=1``).
@@ -28,3 +30,9 @@ class Chaos:
 @pytest.fixture
 def chaos() -> Chaos:
     return Chaos()
+
+
+@pytest.fixture(autouse=True)
+def _no_live_secrets() -> None:
+    """What one test handled as a secret is not masked in the texts of the next."""
+    LIVE.known, LIVE.generations = set(), ([], [])

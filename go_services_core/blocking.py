@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from .auth.fields import concealed
 from .grants import GrantEvent, GrantReport
 from .http import HttpRequest, InboundRequest
 from .model import (
@@ -47,6 +48,7 @@ from .model import (
     UserProfile,
 )
 from .outlook import ConnectionHealth
+from .runtime.callback import CallbackParams, received
 from .runtime.forecast import WITHIN
 from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
@@ -276,20 +278,22 @@ class BlockingRuntime:
 
     def complete(
         self,
-        params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        params: CallbackParams,
         *,
         binding: SecretStr | str,
         redirect_uri: str | None = None,
     ) -> Connection:
+        params, binding = received(params, binding)  # as in Runtime
         return self._run(Runtime.complete, params, binding=binding, redirect_uri=redirect_uri)
 
     def callback(
         self,
-        params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        params: CallbackParams,
         *,
         binding: SecretStr | str,
         redirect_uri: str | None = None,
     ) -> CallbackResult:
+        params, binding = received(params, binding)  # as in Runtime
         return self._run(Runtime.callback, params, binding=binding, redirect_uri=redirect_uri)
 
     def establish(
@@ -301,6 +305,7 @@ class BlockingRuntime:
         auth: str | None = None,
         grants: Iterable[str] = (),
     ) -> Connection:
+        fields = concealed(fields)  # as in Runtime
         return self._run(Runtime.establish, provider_id, scope=scope, fields=fields, auth=auth, grants=grants)
 
     def reconsent(

@@ -42,6 +42,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from .live_secrets import masked
+
 
 class ServicesError(Exception):
     """Something in go_services failed."""
@@ -62,12 +64,12 @@ class ServicesError(Exception):
     ) -> None:
         if message is None:
             message = (type(self).__doc__ or type(self).__name__).split("\n\n", 1)[0].strip()
-        super().__init__(message)
+        super().__init__(message := masked(message))
         self.message = message
-        self.hint = hint
+        self.hint = masked(hint)
         self.plugin = plugin
         self.field = field
-        self.metadata: dict[str, Any] = dict(metadata or {})
+        self.metadata: dict[str, Any] = masked(dict(metadata or {}))
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message
@@ -81,8 +83,7 @@ class ServicesError(Exception):
             "message": self.message,
         }
         for name in ("hint", "plugin", "field"):
-            value = getattr(self, name)
-            if value is not None:
+            if (value := getattr(self, name)) is not None:
                 fields[name] = value
         if self.metadata:
             fields["metadata"] = self.metadata
@@ -360,7 +361,7 @@ class TokenEndpointError(AuthError):
 
     def __init__(self, message: str | None = None, *, error: str | None = None, **details: Any) -> None:
         super().__init__(message, **details)
-        self.error = error
+        self.error = masked(error)
 
 
 class TokenResponseInvalid(TokenEndpointError):
@@ -451,7 +452,7 @@ class ConfigError(ServicesError):
     code = "SERVICE_BAD_INPUT"
 
     def __init__(self, message: str | None = None, *, problems: Iterable[str] = (), **details: Any) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(masked(problem) for problem in problems)
         if message is None and self.problems:
             count = len(self.problems)
             message = f"The configuration has {count} problem{'s' if count > 1 else ''}:\n" + "\n".join(
@@ -557,9 +558,9 @@ class ProviderError(ServicesError):
     ) -> None:
         super().__init__(message, **details)
         self.upstream_status = upstream_status
-        self.upstream_code = upstream_code
-        self.request_id = request_id
-        self.excerpt = excerpt
+        self.upstream_code = masked(upstream_code)
+        self.request_id = masked(request_id)
+        self.excerpt = masked(excerpt)
         self.attempts = attempts
         if upstream_status is not None and upstream_status >= 400:
             self.status = upstream_status

@@ -88,6 +88,16 @@ class ClientCertificate:
         return "<ClientCertificate>"
 
 
+def _secret(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.reveal()
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
+
+
+def _revealed(value: str | SecretStr) -> str:
+    return value if isinstance(value, str) else value.reveal()
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
@@ -121,7 +131,11 @@ class HttpRequest:
         Raises:
             BadInput: the name or the value holds a line break or another character that no header may have.
         """
-        check_header(name, value)
+        try:
+            check_header(name, value)
+        except BadInput:
+            del value  # or a traceback with locals shows it
+            raise
         lowered = name.lower()
         kept = tuple(pair for pair in self.headers if pair[0].lower() != lowered)
         headers = (*kept, (name, value))
@@ -139,26 +153,30 @@ class HttpRequest:
 
     @classmethod
     def form(
-        cls, url: str, fields: Mapping[str, str] | Iterable[tuple[str, str]], *, headers: Headers = ()
+        cls,
+        url: str,
+        fields: Mapping[str, str | SecretStr] | Iterable[tuple[str, str | SecretStr]],
+        *,
+        headers: Headers = (),
     ) -> HttpRequest:
         """A POST of ``application/x-www-form-urlencoded`` fields that asks for JSON.
 
         Raises:
             BadInput: a field holds a lone surrogate, which UTF-8 cannot encode.
         """
-        pairs = list(fields.items()) if isinstance(fields, Mapping) else list(fields)
+        pairs: Iterable[tuple[str, str | SecretStr]] = fields.items() if isinstance(fields, Mapping) else fields
         own: Headers = (("Content-Type", "application/x-www-form-urlencoded"), _ACCEPT_JSON, USER_AGENT)
         try:
-            body = urlencode(pairs).encode("ascii")
+            body = urlencode([(name, _revealed(value)) for name, value in pairs]).encode("ascii")
         except UnicodeEncodeError:
             raise BadInput("A field of the form holds a character that cannot be encoded.", field="form") from None
         return cls("POST", url, (*own, *headers), body)
 
     @classmethod
     def json(cls, method: str, url: str, data: Any, *, headers: Headers = ()) -> HttpRequest:
-        """A request with a JSON body that asks for JSON."""
+        """A request with a JSON body that asks for JSON; a ``SecretStr`` in ``data`` is sent as its value."""
         own: Headers = (("Content-Type", "application/json"), _ACCEPT_JSON, USER_AGENT)
-        return cls(method, url, (*own, *headers), _json.dumps(data, separators=(",", ":")).encode())
+        return cls(method, url, (*own, *headers), _json.dumps(data, separators=(",", ":"), default=_secret).encode())
 
 
 @frozen
@@ -223,4 +241,5 @@ def check_header(name: str, value: str) -> None:
     if not _TOKEN.fullmatch(name):
         raise BadInput("A header name may hold only token characters.", field="header")
     if _UNSAFE_VALUE.search(value):
+        del value  # or a traceback with locals shows it
         raise BadInput(f"The value for header {name} holds a line break or another forbidden character.", field=name)

@@ -223,6 +223,9 @@ class AuthFlow(Protocol):
     A flow with ``polls = True`` has no callback: ``complete`` is called with ``begin``'s memory until it raises
     something else than ``AuthorizationPending``, whose ``retry_after`` is the memory's ``interval`` from then on. Names
     of the memory that begin with ``runtime.`` are the runtime's.
+
+    A flow without a consent page may also have ``fields_for(auth: AuthSpec) -> (needed, optional)``: names of the
+    fields that a credential of this very record needs, and of those that it may have. Without it, it needs ``fields``.
     """
 
     interactive: bool
@@ -234,8 +237,10 @@ class AuthFlow(Protocol):
         """Prepare the consent."""
         ...
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Turn the callback's parameters, or the fields that were typed, into tokens.
+
+        All of them come as secrets, so that a traceback with locals shows none: reveal a value where it is used.
 
         Raises:
             CallbackRefused: the provider sent error parameters.

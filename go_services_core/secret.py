@@ -9,22 +9,34 @@ from __future__ import annotations
 import hmac
 from typing import Final, NoReturn
 
+from .live_secrets import LIVE
+
 MASK: Final = "••••"
 
 
 class SecretStr:
-    """Text that never prints. Comparison takes constant time."""
+    """Text that never prints. Comparison takes constant time.
 
-    __slots__ = ("_value",)
+    While it is in use, its value is masked wherever this process writes text (``redaction.mask``); not so with
+    ``name=True``, for what is kept with secrets but names somebody or something, such as a user name.
+    """
 
-    def __init__(self, value: str) -> None:
+    __slots__ = ("_name", "_value")
+
+    def __init__(self, value: str, *, name: bool = False) -> None:
         if not isinstance(value, str):
             raise TypeError("SecretStr holds text")
         self._value = value
+        self._name = name
+        if not name and value not in LIVE.known:
+            LIVE.add(value)
 
     def reveal(self) -> str:
         """The text itself."""
-        return self._value
+        value = self._value
+        if value not in LIVE.known and not self._name:
+            LIVE.add(value)
+        return value
 
     def __bool__(self) -> bool:
         return bool(self._value)
@@ -66,10 +78,14 @@ class SecretBytes:
         if not isinstance(value, bytes):
             raise TypeError("SecretBytes holds bytes")
         self._value = value
+        LIVE.add(value)
 
     def reveal(self) -> bytes:
         """The bytes themselves."""
-        return self._value
+        value = self._value
+        if value not in LIVE.known:
+            LIVE.add(value)
+        return value
 
     def __bool__(self) -> bool:
         return bool(self._value)

@@ -7,6 +7,7 @@ provider's settings class is put in when a provider instance is built.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
@@ -247,6 +248,61 @@ class Basic:
 
     kind: ClassVar[str] = "basic"
     signer: str = "basic"
+
+
+_HMAC_PARTS = (
+    "method", "path", "query", "target", "host", "body", "body_hash", "body_hash_base64",
+    "timestamp", "nonce", "key_id",
+)  # fmt: skip
+_HMAC_PART = re.compile(rf"(?:{'|'.join(_HMAC_PARTS)}|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)")
+
+
+def _hmac_parts(record: object, attribute: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    wrong = next((name for name in value if not _HMAC_PART.fullmatch(name)), None)
+    if wrong is not None or not value:
+        raise ValueError(f"signed takes {', '.join(_HMAC_PARTS)} and header:NAME, not {wrong or 'nothing'!r}")
+
+
+@frozen(kw_only=True)
+class Hmac:
+    """A shared secret that signs each request with HMAC (RFC 2104) and is never sent; the fields state the variant."""
+
+    kind: ClassVar[str] = "hmac"
+    signed: tuple[str, ...] = field(
+        default=("method", "target", "timestamp", "body_hash"), converter=_tuple, validator=_hmac_parts
+    )
+    """Parts of the request in the order in which they are signed. ``target`` is path and query as they are sent;
+    ``body_hash`` is the body's digest by ``algorithm``, in hexadecimal, ``body_hash_base64`` the same in Base64;
+    ``header:NAME`` the value of a header, which the request must then have."""
+    joiner: str = "\n"
+    """Stands between the parts."""
+    algorithm: Literal["sha256", "sha384", "sha512", "sha1"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    signature_header: str = "X-Signature"
+    prefix: str = ""
+    """Stands before the signature, for example ``sha256=``; ``{key_id}``, ``{timestamp}`` and ``{nonce}`` are put in:
+    ``ACME {key_id}:``."""
+    timestamp_header: str | None = "X-Timestamp"
+    timestamp_format: Literal["seconds", "milliseconds", "iso8601"] = "seconds"
+    """Since 1970; or ``2026-01-31T12:00:00Z``."""
+    nonce_header: str | None = None
+    """Where 32 random hexadecimal digits are sent, other ones with each request."""
+    key_id_header: str | None = None
+    secret_encoding: Literal["text", "hex", "base64"] = "text"
+    """How the secret is written down: as it is, or as the text of its bytes."""
+    signer: str = "hmac"
+
+    def __attrs_post_init__(self) -> None:
+        for name, header in (("timestamp", self.timestamp_header), ("nonce", self.nonce_header)):
+            if name in self.signed and header is None and f"{{{name}}}" not in self.prefix:
+                raise ValueError(f"signed has the {name}, so it must be sent: {name}_header is missing")
+        if f"header:{self.signature_header}".lower() in [name.lower() for name in self.signed]:
+            raise ValueError("signed has the header of the signature itself")
+
+    @property
+    def names_key(self) -> bool:
+        """Whether a request says which key has signed it."""
+        return self.key_id_header is not None or "key_id" in self.signed or "{key_id}" in self.prefix
 
 
 @frozen(kw_only=True)

@@ -48,7 +48,7 @@ class AwsSigV4Flow:
             field="auth",
         )
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Take the keys as they were typed, or those of the role that they assume.
 
         Raises:
@@ -57,13 +57,7 @@ class AwsSigV4Flow:
         """
         record = _record(ctx)
         role = record.role
-        required, optional = self.fields, ["session_token"]
-        if role is not None:
-            required += ("role_arn",) if role.arn is None else ()
-            optional += ["external_id"] if role.external_id is None else []
-        if record.access_token_header is not None:
-            optional.append("access_token")
-        typed = {name: SecretStr(value) for name, value in take(ctx, params, required, tuple(optional)).items()}
+        typed = take(ctx, params, *self.fields_for(record))
         for name, form in (
             ("access_key_id", _ACCESS_KEY_ID),
             ("role_arn", _ROLE_ARN),
@@ -80,6 +74,18 @@ class AwsSigV4Flow:
         if "session_token" in typed:
             source["source_session_token"] = typed.pop("session_token")
         return (yield from _assume(ctx, role, {**typed, **source}))
+
+    def fields_for(self, auth: AuthSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The fields that a credential of this record needs, and those that it may have."""
+        assert isinstance(auth, AwsSigV4)
+        role = auth.role
+        needed, optional = self.fields, ["session_token"]
+        if role is not None:
+            needed += ("role_arn",) if role.arn is None else ()
+            optional += ["external_id"] if role.external_id is None else []
+        if auth.access_token_header is not None:
+            optional.append("access_token")
+        return needed, tuple(optional)
 
     def renewable(self, auth: AuthSpec, tokens: TokenSet) -> bool:
         """Whether these are keys of a role: those that assume it are kept with them."""
@@ -125,7 +131,7 @@ def _assume(ctx: AuthContext, role: AssumeRole, kept: Mapping[str, SecretStr]) -
         expires_at=made.expires_at,
         extra={
             **kept,
-            "access_key_id": SecretStr(made.keys.access_key_id),
+            "access_key_id": SecretStr(made.keys.access_key_id, name=True),
             "session_token": made.keys.session_token,
         },
         account=arn,

@@ -17,7 +17,7 @@ _SETTINGS: Final = {"private_key_jwt": "client_key", "client_secret_jwt": "clien
 _EXAMPLES: Final = {"client_key": "file:client-key.pem", "client_secret": "env:CLIENT_SECRET"}
 
 
-def client_assertion_fields(assertion: str) -> dict[str, str]:
+def client_assertion_fields(assertion: SecretStr) -> dict[str, str | SecretStr]:
     """What a request carries of the assertion (RFC 7523 §2.2)."""
     return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
 

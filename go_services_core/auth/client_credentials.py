@@ -33,7 +33,7 @@ class ClientCredentialsFlow:
             field="auth",
         )
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Ask for a token (RFC 6749 §4.4.2).
 
         Raises:

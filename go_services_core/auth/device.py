@@ -71,7 +71,7 @@ class DeviceCodeFlow:
             expires_at=ctx.now + timedelta(seconds=life),
         )
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Ask once whether the person has consented (RFC 8628 §3.4). ``params`` are not read.
 
         ``ctx.memory`` is that of ``begin``, with ``interval`` replaced by what the last ``AuthorizationPending`` said.
@@ -88,8 +88,8 @@ class DeviceCodeFlow:
         code = ctx.memory["device_code"]
         yield from prepare(ctx)
         try:
-            fields = {"grant_type": GRANT_TYPE, "device_code": code.reveal()}
-            tokens = yield from token_request(ctx, fields, sent=(code,), held=ctx.memory)
+            fields: dict[str, str | SecretStr] = {"grant_type": GRANT_TYPE, "device_code": code}
+            tokens = yield from token_request(ctx, fields, held=ctx.memory)
         except TokenEndpointError as refused:
             self._answer(refused, float(ctx.memory["interval"].reveal()))
         return (yield from verified(ctx, tokens))

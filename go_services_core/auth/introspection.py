@@ -48,7 +48,7 @@ def introspect(ctx: AuthContext, token: SecretStr, *, hint: str = "access_token"
         raise CapabilityUnsupported(
             f"The provider {ctx.provider_id} has no introspection endpoint.", field="auth.introspection_url"
         )
-    fields = {"token": token.reveal(), "token_type_hint": hint}
+    fields: dict[str, str | SecretStr] = {"token": token, "token_type_hint": hint}
     answer = yield from ask(ctx, record.introspection_url, fields)
     said = read_answer(answer.response, now=ctx.now, endpoint="introspection endpoint", sent=(token, *answer.sent))
     active = said.get("active")

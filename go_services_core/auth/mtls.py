@@ -10,6 +10,7 @@ from ..errors import BadInput, ReauthRequired
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
+from ..specs import AuthSpec
 
 _OPTIONAL = "passphrase"
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n(.*?)\n-----END \1-----", re.DOTALL)
@@ -36,7 +37,7 @@ class MtlsFlow:
             field="auth",
         )
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Take the certificate and its key. Whether they belong together is seen when TLS first loads them.
 
         Raises:
@@ -45,7 +46,8 @@ class MtlsFlow:
         """
         yield from ()
         self._check_names(ctx, params)
-        certificate, key = (_lines(params[name]) for name in self.fields)
+        certificate = _lines(params["certificate"].reveal())
+        key = SecretStr(_lines(params["private_key"].reveal()))
         labels = [label for label, _ in _BLOCK.findall(certificate)]
         if not labels or set(labels) != {"CERTIFICATE"}:
             raise BadInput(
@@ -67,10 +69,12 @@ class MtlsFlow:
             raise BadInput(text, field=_OPTIONAL)
         extra = {"certificate": SecretStr(certificate)}
         if encrypted:
-            extra[_OPTIONAL] = SecretStr(params[_OPTIONAL])
-        return TokenSet(
-            access_token=SecretStr(key), token_type=ctx.auth.kind, expires_at=validity.not_after, extra=extra
-        )
+            extra[_OPTIONAL] = params[_OPTIONAL]
+        return TokenSet(access_token=key, token_type=ctx.auth.kind, expires_at=validity.not_after, extra=extra)
+
+    def fields_for(self, auth: AuthSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Certificate and key, and a passphrase for a key that is encrypted."""
+        return self.fields, (_OPTIONAL,)
 
     def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
         """Whoever issued the certificate renews it.
@@ -86,7 +90,7 @@ class MtlsFlow:
         yield from ()
         return False
 
-    def _check_names(self, ctx: AuthContext, params: Mapping[str, str]) -> None:
+    def _check_names(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> None:
         unknown = sorted(set(params) - {*self.fields, _OPTIONAL})
         missing = [name for name in self.fields if not params.get(name)]
         wrong = [f"{name} is not a field of it" for name in unknown] + [f"{name} is missing" for name in missing]
@@ -96,9 +100,6 @@ class MtlsFlow:
                 f"{'; '.join(wrong)}.",
                 field=(missing or unknown)[0],
             )
-        for name, value in params.items():
-            if not isinstance(value, str):
-                raise BadInput(f"The field {name} is text, not {type(value).__name__}.", field=name)
 
 
 def _lines(text: str) -> str:
@@ -109,9 +110,9 @@ def _lines(text: str) -> str:
     return text + "\n"
 
 
-def _is_encrypted(key: str) -> bool:
+def _is_encrypted(key: SecretStr) -> bool:
     """Whether the one private key is encrypted (RFC 7468 §11; ``Proc-Type`` as of RFC 1421 §4.6.1.1)."""
-    blocks = [(label, "Proc-Type: 4,ENCRYPTED" in content) for label, content in _BLOCK.findall(key)]
+    blocks = [(label, "Proc-Type: 4,ENCRYPTED" in content) for label, content in _BLOCK.findall(key.reveal())]
     keys = [block for block in blocks if block[0] in _KEYS]
     if len(keys) != 1 or any(label not in _KEYS | {"EC PARAMETERS"} for label, _ in blocks):
         raise BadInput(

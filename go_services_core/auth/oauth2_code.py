@@ -44,11 +44,11 @@ class OAuth2CodeFlow:
         require_jose(ctx)
         assert ctx.state is not None
         client_request(ctx, auth.token_url, {})  # what is missing for it is told before a person consents
-        query = {
+        query: dict[str, str | SecretStr] = {
             "response_type": "code",
             "client_id": ctx.settings.client_id,
             "redirect_uri": ctx.redirect_uri,
-            "state": ctx.state.reveal(),
+            "state": ctx.state,
         }
         if ctx.requested:
             query["scope"] = auth.scope_separator.join(ctx.requested)
@@ -56,13 +56,11 @@ class OAuth2CodeFlow:
             query["response_mode"] = auth.response_mode
         memory: dict[str, SecretStr] = {}
         if auth.pkce != "off":
-            verifier = _random_text(ctx)
+            verifier = memory["code_verifier"] = SecretStr(_random_text(ctx))
             method, challenge = _CHALLENGES[auth.pkce]
-            query |= {"code_challenge": challenge(verifier), "code_challenge_method": method}
-            memory["code_verifier"] = SecretStr(verifier)
+            query |= {"code_challenge": SecretStr(challenge(verifier.reveal())), "code_challenge_method": method}
         if "openid" in ctx.requested:
-            query["nonce"] = _random_text(ctx)
-            memory["nonce"] = SecretStr(query["nonce"])
+            query["nonce"] = memory["nonce"] = SecretStr(_random_text(ctx))
         key = proof_key(ctx, {})
         if key is not None:
             query["dpop_jkt"] = key_thumbprint(ctx, key)
@@ -75,9 +73,10 @@ class OAuth2CodeFlow:
             reference = yield from _push(ctx, auth.par_url, query, resources, memory)
             pairs = [*renamed(auth, [("client_id", ctx.settings.client_id)]), ("request_uri", reference)]
         joiner = "&" if "?" in auth.authorize_url else "?"
-        return AuthStart(url=f"{auth.authorize_url}{joiner}{urlencode(pairs)}", memory=memory)
+        shown = [(name, value if isinstance(value, str) else value.reveal()) for name, value in pairs]
+        return AuthStart(url=f"{auth.authorize_url}{joiner}{urlencode(shown)}", memory=memory)
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr | str]) -> Flow[TokenSet]:
         """Exchange the code (RFC 6749 §4.1.3) after checking ``iss`` (RFC 9207 §2.4).
 
         Raises:
@@ -89,20 +88,24 @@ class OAuth2CodeFlow:
         auth = _record(ctx)
         _check_issuer(auth, params)
         if "error" in params:
-            said = scrub(params["error"], (ctx.state,), limit=80)
-            why = params.get("error_description")
+            said = scrub(_text(params, "error") or "", (ctx.state,), limit=80)
+            why = _text(params, "error_description")
             detail = f" ({scrub(why, (ctx.state,))})" if why else ""
             raise CallbackRefused(f"The provider ended the consent with {said}{detail}.", metadata={"error": said})
-        code = params.get("code")
+        code = SecretStr(_text(params, "code") or "")
         if not code:
             raise CallbackRefused("The callback has neither a code nor an error.", field="code")
-        fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": ctx.redirect_uri}
+        fields: dict[str, str | SecretStr] = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": ctx.redirect_uri,
+        }
         verifier = ctx.memory.get("code_verifier")
         if verifier is not None:
-            fields["code_verifier"] = verifier.reveal()
+            fields["code_verifier"] = verifier
         yield from prepare(ctx)
-        tokens = yield from token_request(ctx, fields, sent=(SecretStr(code), verifier), held=ctx.memory)
-        return (yield from self.accept(ctx, tokens, SecretStr(code)))
+        tokens = yield from token_request(ctx, fields, held=ctx.memory)
+        return (yield from self.accept(ctx, tokens, code))
 
     def accept(self, ctx: AuthContext, tokens: TokenSet, code: SecretStr) -> Flow[TokenSet]:
         """The tokens of a consent, before anything is believed of them or kept: as ``id_token.verified``.
@@ -123,7 +126,7 @@ class OAuth2CodeFlow:
 def _push(
     ctx: AuthContext,
     url: str,
-    query: Mapping[str, str],
+    query: Mapping[str, str | SecretStr],
     resources: list[tuple[str, str]],
     memory: Mapping[str, SecretStr],
 ) -> Flow[str]:
@@ -143,8 +146,13 @@ def _push(
     return reference
 
 
-def _check_issuer(auth: OAuth2Code, params: Mapping[str, str]) -> None:
-    given = params.get("iss")
+def _text(params: Mapping[str, SecretStr | str], name: str) -> str | None:
+    value = params.get(name)
+    return value.reveal() if isinstance(value, SecretStr) else value
+
+
+def _check_issuer(auth: OAuth2Code, params: Mapping[str, SecretStr | str]) -> None:
+    given = _text(params, "iss")
     if auth.issuer is None or (given is None and not auth.authorization_response_iss):
         return
     if not hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), auth.issuer.encode()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import ProviderUnavailable, RateLimited, TokenEndpointError
 from ..model import Credential
 from ..protocols import AuthContext, Flow
+from ..secret import SecretStr
 from .token_endpoint import Answer, ask, client_record
 from .token_response import read_answer
 
@@ -34,7 +35,7 @@ def revoke_tokens(ctx: AuthContext, credential: Credential) -> Flow[bool]:
         given = given[:1]
     revoked = False
     for hint, token in given:
-        fields = {"token": token.reveal(), "token_type_hint": hint}
+        fields: dict[str, str | SecretStr] = {"token": token, "token_type_hint": hint}
         answer = yield from ask(ctx, record.revocation_url, fields)
         if answer.response.status == 200:
             revoked = True

@@ -39,7 +39,7 @@ class Answer:
 def ask(
     ctx: AuthContext,
     url: str,
-    fields: Mapping[str, str],
+    fields: Mapping[str, str | SecretStr],
     *,
     repeated: Iterable[tuple[str, str]] = (),
     key: SecretStr | None = None,
@@ -66,7 +66,7 @@ def ask(
 
 
 def client_request(
-    ctx: AuthContext, url: str, fields: Mapping[str, str], *, repeated: Iterable[tuple[str, str]] = ()
+    ctx: AuthContext, url: str, fields: Mapping[str, str | SecretStr], *, repeated: Iterable[tuple[str, str]] = ()
 ) -> tuple[HttpRequest, tuple[SecretStr | None, ...]]:
     """A form request on which the client has authenticated itself, and the client's own secrets in it.
 
@@ -80,31 +80,35 @@ def client_request(
     record = client_record(ctx)
     client_id, secret = ctx.settings.client_id, ctx.settings.client_secret
     headers: tuple[tuple[str, str], ...] = ()
-    own: dict[str, str] = {}
+    own: dict[str, str | SecretStr] = {}
     sent: tuple[SecretStr | None, ...] = (secret,)
     if record.client_auth in SIGNING_METHODS:
         assertion = client_assertion(ctx)
-        own = {"client_id": client_id, **client_assertion_fields(assertion.reveal())}
+        own = {"client_id": client_id, **client_assertion_fields(assertion)}
         sent = (secret, assertion)
     elif record.client_auth in ("none", "tls") or secret is None:
         own = {"client_id": client_id}
     elif record.client_auth == "post":
-        own = {"client_id": client_id, "client_secret": secret.reveal()}
+        own = {"client_id": client_id, "client_secret": secret}
     else:
-        pair = f"{quote_plus(client_id)}:{quote_plus(secret.reveal())}".encode()
-        headers = (("Authorization", f"Basic {b64encode(pair).decode()}"),)
+        headers = (("Authorization", _basic(client_id, secret)),)
     pairs = [*{**fields, **own}.items(), *repeated]
     return presenting(ctx, HttpRequest.form(url, renamed(record, pairs), headers=headers)), sent
 
 
-def renamed(record: OAuth2Client, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _basic(client_id: str, secret: SecretStr) -> str:
+    pair = f"{quote_plus(client_id)}:{quote_plus(secret.reveal())}"
+    return f"Basic {b64encode(pair.encode()).decode()}"
+
+
+def renamed(record: OAuth2Client, pairs: Iterable[tuple[str, str | SecretStr]]) -> list[tuple[str, str | SecretStr]]:
     """Parameters by the names that the provider has for them."""
     return [(record.parameters.get(name, name), value) for name, value in pairs]
 
 
 def token_request(
     ctx: AuthContext,
-    fields: Mapping[str, str],
+    fields: Mapping[str, str | SecretStr],
     *,
     sent: Iterable[SecretStr | None] = (),
     audience: Iterable[str] = (),
@@ -112,7 +116,7 @@ def token_request(
     held: Mapping[str, SecretStr] = MappingProxyType({}),
     refreshing: bool = False,
 ) -> Flow[TokenSet]:
-    """Ask for tokens; ``sent`` are the secrets in ``fields``, which no error repeats.
+    """Ask for tokens; no error repeats the secrets in ``fields``, nor those in ``sent``.
 
     ``keep`` are fields of the answer that shall be in ``extra`` besides those that the record maps there. ``held`` is
     where the connection has its DPoP key already: the attempt's memory, or ``extra`` of the tokens before.
@@ -132,11 +136,15 @@ def token_request(
         default_lifetime=record.default_lifetime,
         refresh_lifetime=record.refresh_lifetime,
         refreshing=refreshing,
-        sent=(*sent, *answer.sent),
+        sent=(*_secrets_in(fields), *sent, *answer.sent),
         paths={**{name: name for name in keep}, **record.token_response},
         scope_separator=record.scope_separator,
     )
     return with_proof_key(ctx, with_identity(ctx, tokens), key)
+
+
+def _secrets_in(fields: Mapping[str, str | SecretStr]) -> Iterable[SecretStr]:
+    return (value for value in fields.values() if isinstance(value, SecretStr))
 
 
 def refresh_request(ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
@@ -149,6 +157,6 @@ def refresh_request(ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
     held = credential.tokens.refresh_token
     if held is None:
         raise ReauthRequired("The connection has no refresh token.")
-    fields = {"grant_type": "refresh_token", "refresh_token": held.reveal()}
-    sent = (held, credential.tokens.access_token)
+    fields: dict[str, str | SecretStr] = {"grant_type": "refresh_token", "refresh_token": held}
+    sent = (credential.tokens.access_token,)
     return (yield from token_request(ctx, fields, sent=sent, held=credential.tokens.extra, refreshing=True))

@@ -11,6 +11,7 @@ from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
 from ..specs import AuthSpec, TokenExchange
+from .fields import is_stripped, kept
 from .revocation import revoke_tokens
 from .token_endpoint import refresh_request, token_request
 
@@ -23,6 +24,10 @@ class TokenExchangeFlow:
 
     interactive = False
     fields: tuple[str, ...] = ("subject_token",)
+
+    def fields_for(self, auth: AuthSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The token, and its type where that is not the record's."""
+        return self.fields, _OPTIONAL
 
     def renewable(self, auth: AuthSpec, tokens: TokenSet) -> bool:
         """With a refresh token, or with the subject token that was kept."""
@@ -37,7 +42,7 @@ class TokenExchangeFlow:
             field="auth",
         )
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Exchange ``subject_token``, of the type ``subject_token_type`` if that is given too (RFC 8693 §2.1).
 
         Raises:
@@ -52,12 +57,11 @@ class TokenExchangeFlow:
                 field=unknown[0] if unknown else "subject_token",
             )
         for name, value in params.items():
-            if not isinstance(value, str):
-                raise BadInput(f"The field {name} is text, not {type(value).__name__}.", field=name)
-            if value != value.strip():
+            if not is_stripped(value):
                 raise BadInput(f"The field {name} begins or ends with a space; it was probably pasted so.", field=name)
-        kind = params.get("subject_token_type") or _record(ctx).subject_token_type
-        return (yield from _exchange(ctx, SecretStr(params["subject_token"]), kind, {}))
+        typed_kind = params.get("subject_token_type")
+        kind = typed_kind.reveal() if typed_kind else _record(ctx).subject_token_type
+        return (yield from _exchange(ctx, params["subject_token"], kind, {}))
 
     def refresh(self, ctx: AuthContext, credential: Credential) -> Flow[TokenSet]:
         """By the refresh token if there is one, else by exchanging the subject token again.
@@ -90,23 +94,27 @@ class TokenExchangeFlow:
 def _exchange(ctx: AuthContext, subject: SecretStr, kind: str, held: Mapping[str, SecretStr]) -> Flow[TokenSet]:
     record = _record(ctx)
     grants = ctx.requested or record.default_grants
-    fields = {"grant_type": GRANT_TYPE, "subject_token": subject.reveal(), "subject_token_type": kind}
+    fields: dict[str, str | SecretStr] = {
+        "grant_type": GRANT_TYPE,
+        "subject_token": subject,
+        "subject_token_type": kind,
+    }
     if record.requested_token_type is not None:
         fields["requested_token_type"] = record.requested_token_type
     if grants:
         fields["scope"] = record.scope_separator.join(grants)
-    tokens = yield from token_request(
-        ctx, fields, sent=(subject,), audience=record.audience, keep=("issued_token_type",), held=held
-    )
+    tokens = yield from token_request(ctx, fields, audience=record.audience, keep=("issued_token_type",), held=held)
     extra = dict(tokens.extra)
     issued = extra.pop("issued_token_type", None)
     if issued is not None and record.requested_token_type not in (None, issued.reveal()):
         raise TokenResponseInvalid(
             "The token endpoint issued a token of another type than the one asked for.", field="issued_token_type"
         )
-    kept = {"subject_token": subject, "subject_token_type": SecretStr(kind)} if record.refreshable else {}
+    held = {}
+    if record.refreshable:
+        held = {"subject_token": subject, "subject_token_type": kept("subject_token_type", kind)}
     granted = tokens.granted if tokens.granted is not None else (grants or None)  # RFC 8693 §2.2.1: absent is as asked
-    return evolve(tokens, granted=granted, extra={**extra, **kept})
+    return evolve(tokens, granted=granted, extra={**extra, **held})
 
 
 def _record(ctx: AuthContext) -> TokenExchange:

@@ -1,4 +1,4 @@
-"""Credentials that a person or an operator types in: API key, personal access token, user name and password."""
+"""Credentials that a person or an operator types in: API key, personal access token, password, HMAC secret."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from ..http import check_header
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
+from ..specs import AuthSpec
+from .fields import is_stripped
 
 
 class _TypedFlow:
@@ -33,7 +35,7 @@ class _TypedFlow:
         yield from ()
         return False
 
-    def _take(self, ctx: AuthContext, params: Mapping[str, str]) -> tuple[str, ...]:
+    def _take(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> tuple[SecretStr, ...]:
         return tuple(take(ctx, params, self.fields).values())
 
 
@@ -42,11 +44,11 @@ class ApiKeyFlow(_TypedFlow):
 
     fields: tuple[str, ...] = ("key",)
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Take the key as it was typed."""
         yield from ()
         (key,) = self._take(ctx, params)
-        return TokenSet(access_token=SecretStr(key), token_type="api_key")
+        return TokenSet(access_token=key, token_type="api_key")
 
 
 class PersonalTokenFlow(_TypedFlow):
@@ -54,11 +56,11 @@ class PersonalTokenFlow(_TypedFlow):
 
     fields: tuple[str, ...] = ("token",)
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Take the token as it was typed."""
         yield from ()
         (token,) = self._take(ctx, params)
-        return TokenSet(access_token=SecretStr(token), token_type="pat")
+        return TokenSet(access_token=token, token_type="pat")
 
 
 class BasicFlow(_TypedFlow):
@@ -66,22 +68,38 @@ class BasicFlow(_TypedFlow):
 
     fields: tuple[str, ...] = ("username", "password")
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Take both as they were typed; a colon cannot be in the user name (RFC 7617 §2)."""
         yield from ()
         username, password = self._take(ctx, params)
-        if ":" in username:
+        if ":" in username.reveal():
             raise BadInput("A user name for basic authentication cannot hold a colon (RFC 7617 §2).", field="username")
-        return TokenSet(access_token=SecretStr(password), token_type="basic", extra={"username": SecretStr(username)})
+        return TokenSet(access_token=password, token_type="basic", extra={"username": username})
+
+
+class HmacFlow(_TypedFlow):
+    """The flow behind ``Hmac`` records; the fields are ``secret`` and ``key_id``, which says whose secret it is."""
+
+    fields: tuple[str, ...] = ("secret",)
+
+    def fields_for(self, auth: AuthSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The secret, and the key's id where the record sends it."""
+        return (("key_id", "secret"), ()) if getattr(auth, "names_key", False) else (("secret",), ("key_id",))
+
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
+        """Take both as they were typed. The secret is never sent, so that nobody is asked whether it is right."""
+        yield from ()
+        typed = take(ctx, params, *self.fields_for(ctx.auth))
+        return TokenSet(access_token=typed.pop("secret"), token_type="hmac", extra=typed)
 
 
 def take(
-    ctx: AuthContext, params: Mapping[str, str], fields: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> dict[str, str]:
+    ctx: AuthContext, params: Mapping[str, SecretStr], fields: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, SecretStr]:
     """What was typed, in the order of ``fields`` and then ``optional``; an optional field may be missing or empty.
 
     Raises:
-        BadInput: a field is missing, unknown, not text, pasted with a space around it, or cannot stand in a header.
+        BadInput: a field is missing, unknown, pasted with a space around it, or cannot stand in a header.
     """
     unknown = sorted(set(params) - {*fields, *optional})
     missing = [name for name in fields if not params.get(name)]
@@ -94,12 +112,10 @@ def take(
         )
     taken = {name: params[name] for name in (*fields, *optional) if name in fields or params.get(name)}
     for name, value in taken.items():
-        if not isinstance(value, str):
-            raise BadInput(f"The field {name} is text, not {type(value).__name__}.", field=name)
-        if value != value.strip():
+        if not is_stripped(value):
             raise BadInput(f"The field {name} begins or ends with a space; it was probably pasted so.", field=name)
         try:
-            check_header("X", value)
+            check_header("X", value.reveal())
         except BadInput:
             raise BadInput(f"The field {name} holds a line break or another forbidden character.", field=name) from None
     return taken

@@ -12,6 +12,7 @@ from ..specs import (
     ClientCredentials,
     DeviceCode,
     HealthCheckSpec,
+    Hmac,
     HmacWebhook,
     Mtls,
     OAuth2Code,
@@ -55,6 +56,7 @@ def gs_auth_strategies() -> tuple[AuthStrategySpec, ...]:
         AuthStrategySpec(kind="api_key", flow=Ref("go_services_core.auth.typed:ApiKeyFlow"), record=ApiKey),
         AuthStrategySpec(kind="pat", flow=Ref("go_services_core.auth.typed:PersonalTokenFlow"), record=PersonalToken),
         AuthStrategySpec(kind="basic", flow=Ref("go_services_core.auth.typed:BasicFlow"), record=Basic),
+        AuthStrategySpec(kind="hmac", flow=Ref("go_services_core.auth.typed:HmacFlow"), record=Hmac),
         AuthStrategySpec(kind="mtls", flow=Ref("go_services_core.auth.mtls:MtlsFlow"), record=Mtls),
         AuthStrategySpec(kind="aws_sigv4", flow=Ref("go_services_core.auth.aws:AwsSigV4Flow"), record=AwsSigV4),
     )
@@ -66,6 +68,7 @@ def gs_signers() -> tuple[SignerSpec, ...]:
         SignerSpec(scheme="bearer", signer=Ref("go_services_core.signing.bearer:BearerSigner")),
         SignerSpec(scheme="api_key", signer=Ref("go_services_core.signing.api_key:ApiKeySigner")),
         SignerSpec(scheme="basic", signer=Ref("go_services_core.signing.basic:BasicSigner")),
+        SignerSpec(scheme="hmac", signer=Ref("go_services_core.signing.hmac:HmacSigner")),
         SignerSpec(scheme="mtls", signer=Ref("go_services_core.signing.mtls:MtlsSigner")),
         SignerSpec(scheme="aws_sigv4", signer=Ref("go_services_core.signing.sigv4:SigV4Signer")),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -15,10 +16,13 @@ from .session import Session, pass_session
 if TYPE_CHECKING:
     from ..blocking import BlockingRuntime
     from ..model import Connection, ConnectStart, DevicePrompt, Scope
+    from ..protocols import AuthFlow
     from ..providers import ProviderInstance
     from ..secret import SecretStr
 
 
+WAIT: Final = 300.0
+"""Seconds for a person to consent."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -27,17 +31,10 @@ def in_browser(command: F) -> F:
     for option in (
         click.option("--no-browser", is_flag=True, help="Print the consent page's address and open nothing."),
         click.option(
-            "--timeout",
-            type=click.FloatRange(min=1),
-            default=300.0,
-            show_default=True,
-            help="Seconds to wait for the consent.",
+            "--timeout", type=click.FloatRange(min=1), help="Seconds to wait for the callback.  [default: 300]"
         ),
         click.option(
-            "--port",
-            type=click.IntRange(0, 65535),
-            default=0,
-            help="Port of the callback on 127.0.0.1; any by default.",
+            "--port", type=click.IntRange(0, 65535), help="Port of the callback on 127.0.0.1; any by default."
         ),
     ):
         command = option(command)
@@ -51,7 +48,19 @@ def in_browser(command: F) -> F:
     "--auth", metavar="KIND", help="How to authenticate, where the provider knows several ways: pat, api_key …"
 )
 @click.option("--grant", "grants", multiple=True, help="Grant to ask for, instead of the defaults. May be repeated.")
+@click.option("--device", is_flag=True, help="Consent on another device, with a code, where the provider can do that.")
+@click.option("--headless", is_flag=True, help="Ask for the callback's address, for a machine without a browser.")
+@click.option(
+    "--redirect-uri", metavar="URL", help="With --headless: where the provider sends the browser, as registered there."
+)
 @in_browser
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    metavar="FIELD=PATH",
+    help="Read a field from a file, such as a key. May be repeated.",
+)
 @dry_run
 @as_json
 @pass_session
@@ -61,46 +70,81 @@ def connect(
     scope: Scope,
     auth: str | None,
     grants: tuple[str, ...],
-    port: int,
-    timeout: float,
+    device: bool,
+    headless: bool,
+    redirect_uri: str | None,
+    port: int | None,
+    timeout: float | None,
     no_browser: bool,
+    files: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Connect an account at PROVIDER for a scope.
 
-    Opens the consent page and receives the callback on 127.0.0.1, so run it where the browser is. For a token or key
-    that was issued already, it asks for it and does not show it; it may also come from standard input. For a consent
-    on another device it prints the page and the code, and waits for the answer.
+    Opens the consent page and receives the callback on 127.0.0.1, so run it where the browser is. On a machine without
+    one, --headless prints the page's address and asks for the address to which the browser was sent back; --device
+    prints a page and a code, and waits for the answer.
+
+    For a token or key that was issued already, it asks for each field and does not show secrets; they may also come
+    from standard input, one line each, or from files.
 
     \b
     go-services connect github --scope user:1
+    go-services connect github --scope user:1 --headless --redirect-uri https://app.example/callback
     go-services connect github --scope org:acme --auth pat < token.txt
+    go-services connect drive --scope org:acme --auth service_account_jwt --file service_account_json=key.json
     """
     from .connections import print_connection
 
+    listening = [name for name, value in (("--port", port), ("--timeout", timeout)) if value is not None]
+    if device and (headless or listening):
+        raise click.UsageError(f"--device does not go with {'--headless' if headless else listening[0]}.")
+    if headless and listening:
+        raise click.UsageError(f"--headless waits for no callback and takes no {listening[0]}.")
+    if redirect_uri is not None and not headless:
+        raise click.UsageError("--redirect-uri goes with --headless; else the command receives the callback itself.")
     with session.runtime() as runtime:
         instance = _instance(runtime, provider)
-        kind = instance.auth(auth).kind
+        kind = _device_kind(runtime, instance, auth) if device else instance.auth(auth).kind
         flow = runtime.catalog().auth_strategy(kind).flow.resolve()()
+        polls = getattr(flow, "polls", False)
+        if flow.interactive and files:
+            raise click.UsageError(f"--file is for what is typed, and {provider} asks for a consent.")
+        if headless and (polls or not flow.interactive):
+            raise click.UsageError(f"--headless is for a kind with a callback, and {kind} has none.")
         if dry_run:
-            asks = "open the consent page for" if flow.interactive else "ask for"
-            what = (", ".join(grants) or "the default grants") if flow.interactive else ", ".join(flow.fields)
-            granted = f" with {', '.join(grants)}" if grants and not flow.interactive else ""
-            click.echo(f"Would {asks} {what or 'nothing'} and connect {provider} by {kind} for {scope}{granted}.")
+            _say_what(instance, kind, flow, scope, grants)
             return
-        if getattr(flow, "polls", False):
+        if polls:
             connection = runtime.connect_device(
                 provider, scope=scope, show=partial(_show, no_browser=no_browser), grants=grants, auth=kind
             )
+        elif headless:
+            connection = _pasted(runtime, provider, scope, kind, grants, redirect_uri)
         elif flow.interactive:
             begin = partial(runtime.connect, provider, scope=scope, grants=grants, auth=kind)
             connection = consented(runtime, begin, port=port, timeout=timeout, no_browser=no_browser)
         else:
-            connection = runtime.establish(provider, scope=scope, fields=_typed(flow.fields), auth=kind, grants=grants)
+            from ..auth.fields import fields_of
+
+            typed = _typed(*fields_of(flow, instance.auth(kind)), _read(files))
+            connection = runtime.establish(provider, scope=scope, fields=typed, auth=kind, grants=grants)
     if not as_json:
         click.echo(f"Connected {connection.provider_id} {connection.external_account_id} for {connection.scope}.")
     print_connection(connection, as_json)
+
+
+def _say_what(instance: ProviderInstance, kind: str, flow: AuthFlow, scope: Scope, grants: tuple[str, ...]) -> None:
+    if flow.interactive:
+        asks, what = "open the consent page for", ", ".join(grants) or "the default grants"
+    else:
+        from ..auth.fields import fields_of
+
+        needed, optional = fields_of(flow, instance.auth(kind))
+        asks, what = "ask for", ", ".join((*needed, *(f"{name} (optional)" for name in optional)))
+    granted = f" with {', '.join(grants)}" if grants and not flow.interactive else ""
+    click.echo(f"Would {asks} {what or 'nothing'} and connect {instance.id} by {kind} for {scope}{granted}.")
 
 
 def _instance(runtime: BlockingRuntime, provider: str) -> ProviderInstance:
@@ -120,30 +164,97 @@ def _show(prompt: DevicePrompt, *, no_browser: bool) -> None:
         click.launch(prompt.url)
 
 
-def _typed(fields: tuple[str, ...]) -> dict[str, SecretStr]:
-    from ..secret import SecretStr
-    from .questions import ask, ask_secret
+def _device_kind(runtime: BlockingRuntime, instance: ProviderInstance, auth: str | None) -> str:
+    """The provider's kind that is consented to on another device; ``auth``, if that is one."""
+    from ..errors import BadInput
 
-    return {name: SecretStr(ask(name)) if name == "username" else ask_secret(name) for name in fields}
+    for record in instance.spec.auth:
+        flow = runtime.catalog().auth_strategy(record.kind).flow.resolve()
+        if auth in (None, record.kind) and getattr(flow, "polls", False):
+            return record.kind
+    raise BadInput(
+        f"The provider {instance.id} is not consented to on another device{f' by {auth}' if auth else ''}.",
+        hint=f"It has {', '.join(record.kind for record in instance.spec.auth)}. Without a browser, use --headless.",
+        field="auth",
+    )
+
+
+def _read(files: tuple[str, ...]) -> dict[str, SecretStr]:
+    """The fields that stand in files, each without the line break at its end."""
+    from ..auth.fields import kept
+
+    read = {}
+    for text in files:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise click.BadParameter(f"{text!r} is not of the form FIELD=PATH", param_hint="--file")
+        if name in read:
+            raise click.BadParameter(f"{name} is given twice", param_hint="--file")
+        try:
+            read[name] = kept(name, Path(path).read_text(encoding="utf-8").removesuffix("\n"))
+        except UnicodeDecodeError:
+            raise click.BadParameter(f"{path} is not text in UTF-8", param_hint="--file") from None
+    return read
+
+
+def _typed(needed: tuple[str, ...], optional: tuple[str, ...], given: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    """The fields that are not ``given``, asked for; names are shown while they are typed, secrets are not."""
+    from ..auth.fields import NAMES, kept
+    from .questions import ask, ask_optional, ask_secret
+
+    typed = dict(given)
+    for name in needed:
+        if name not in given:
+            typed[name] = kept(name, ask(name)) if name in NAMES else ask_secret(name)
+    for name in optional:
+        if name not in given and (answer := ask_optional(name, hidden=name not in NAMES)) is not None:
+            typed[name] = answer
+    return typed
+
+
+def _pasted(
+    runtime: BlockingRuntime,
+    provider: str,
+    scope: Scope,
+    kind: str,
+    grants: tuple[str, ...],
+    redirect_uri: str | None,
+) -> Connection:
+    """Connect with the callback that a browser elsewhere was sent to; the binding stays in this process."""
+    from urllib.parse import urlsplit
+
+    from .questions import ask_secret
+
+    start = runtime.connect(provider, scope=scope, redirect_uri=redirect_uri, grants=grants, auth=kind)
+    click.echo(f"Consent here, in any browser: {start.url}", err=True)
+    click.echo("Then copy the whole address of the page that it ends on, even if that page shows an error.", err=True)
+    pasted = ask_secret("Address (not shown)").reveal().strip()
+    query = urlsplit(pasted).query if "://" in pasted else pasted.removeprefix("?")  # an address may have a fragment
+    return runtime.complete(query, binding=start.binding)
 
 
 def consented(
-    runtime: BlockingRuntime, begin: Callable[..., ConnectStart], *, port: int, timeout: float, no_browser: bool
+    runtime: BlockingRuntime,
+    begin: Callable[..., ConnectStart],
+    *,
+    port: int | None,
+    timeout: float | None,
+    no_browser: bool,
 ) -> Connection:
     """Open the page of the consent that ``begin`` gives for a ``redirect_uri``, and wait for its callback."""
     from ..errors import AuthError, ServicesError
     from .callback import CallbackListener
 
-    with CallbackListener(port) as listener:
+    with CallbackListener(port or 0) as listener:
         start = begin(redirect_uri=listener.redirect_uri)
         listener.expect(start.url)
         click.echo(f"Consent here: {start.url}", err=True)
         if not no_browser:
             click.launch(start.url)
-        query = listener.wait(timeout)
+        query = listener.wait(timeout or WAIT)
         if query is None:
             raise AuthError(
-                f"Nobody came back from the consent page within {timeout:g} s.",
+                f"Nobody came back from the consent page within {timeout or WAIT:g} s.",
                 hint=f"Is {listener.redirect_uri} registered at the provider?",
             )
         try:

@@ -13,7 +13,7 @@ from .._version import VERSION
 from ..errors import ServicesError
 from .exits import FAILED, INTERRUPTED, exit_code
 from .lazy import LazyGroup
-from .output import show_error, show_usage_error
+from .output import show_crash, show_error, show_usage_error
 from .session import Session
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ class Root(LazyGroup):
         except (ServicesError, OSError) as error:
             show_error(error)
             sys.exit(exit_code(error))
+        except Exception as error:
+            show_crash(error)
+            sys.exit(FAILED)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -123,4 +126,7 @@ def main(ctx: click.Context, config_path: Path | None) -> None:
     go-services connect github --scope user:1         connect an account
     go-services call CONNECTION repos.list            use it
     """
+    from ..log_redaction import install
+
+    ctx.call_on_close(install())
     ctx.obj = Session(config_path)

@@ -1,4 +1,7 @@
-"""What commands print: tables that fit the terminal, JSON for programs, errors with their remedy on stderr."""
+"""What commands print: tables that fit the terminal, JSON for programs, errors with their remedy on stderr.
+
+Whatever text comes here, a provider's too, is printed without the secrets that this process has handled.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import click
 
 from ..errors import ServicesError
+from ..live_secrets import masked
 
 _GAP = 2
 _NARROWEST = 8
@@ -17,12 +21,15 @@ _NARROWEST = 8
 
 def show_json(value: Any) -> None:
     """Print a value as JSON. Times are ISO 8601, scopes ``user:1``; a secret prints as its mask."""
-    click.echo(_dumps(value, indent=2))
+    click.echo(_dumps(masked(value), indent=2))
 
 
-def show_json_line(value: Any) -> None:
-    """Print a value as one line of JSON, for lists that are too long to hold."""
-    click.echo(_dumps(value))
+def show_json_line(value: Any, *, with_secrets: bool = False) -> None:
+    """Print a value as one line of JSON, for lists that are too long to hold.
+
+    ``with_secrets`` is for a command whose result is a secret.
+    """
+    click.echo(_dumps(value if with_secrets else masked(value)))
 
 
 def _dumps(value: Any, indent: int | None = None) -> str:
@@ -38,7 +45,7 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    return str(value)  # a SecretStr gives its mask
+    return masked(str(value))  # a SecretStr gives its mask
 
 
 def clean(value: Any) -> str:
@@ -51,7 +58,7 @@ def clean(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, (tuple, list)):
         return ", ".join(clean(item) for item in value) or "-"
-    text = " ".join(str(value).split())
+    text = " ".join(masked(str(value)).split())
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
@@ -97,7 +104,9 @@ def _line_length() -> int | None:
 def show_error(error: Exception) -> None:
     """Print what went wrong, and the remedy, on stderr."""
     if not isinstance(error, ServicesError):
-        click.echo(f"error: {clean(error)}", err=True)
+        from ..redaction import mask
+
+        click.echo(f"error: {clean(mask(str(error)))}", err=True)
         return
     lines = [clean(line) if not line.startswith("  ") else f"  {clean(line)}" for line in error.message.splitlines()]
     if error.plugin and error.plugin not in error.message:
@@ -105,6 +114,15 @@ def show_error(error: Exception) -> None:
     click.echo("error: " + "\n".join(lines), err=True)
     if error.hint:
         click.echo(f"  {clean(error.hint)}", err=True)
+
+
+def show_crash(error: Exception) -> None:
+    """Print what Python prints of an exception that nobody expected, without secrets."""
+    import traceback
+
+    from ..log_redaction import mask_traceback
+
+    click.echo(mask_traceback("".join(traceback.format_exception(error)).rstrip()), err=True)
 
 
 def show_usage_error(error: click.ClickException) -> None:

@@ -25,13 +25,29 @@ def ask(question: str, *, default: str | None = None) -> str:
 def ask_secret(question: str) -> SecretStr:
     """What is typed without being shown."""
     while True:
-        if sys.stdin.isatty():
-            answer = click.prompt(question, hide_input=True, err=True)
-        else:
-            click.echo(f"{question}: ", err=True)
-            line = sys.stdin.readline()
-            if not line:
-                raise click.Abort from EOFError()
-            answer = line.rstrip("\r\n")
+        answer = _hidden(question)
+        if answer is None:
+            raise click.Abort from EOFError()
         if answer:
             return SecretStr(answer)
+
+
+def ask_optional(question: str, *, hidden: bool) -> SecretStr | None:
+    """What is typed, or None for an empty line and where the input has ended."""
+    question = f"{question} (optional)"
+    if hidden:
+        answer = _hidden(question)
+    else:
+        click.echo(f"{question}: ", err=True, nl=False)
+        answer = sys.stdin.readline().strip()
+    return SecretStr(answer, name=not hidden) if answer else None
+
+
+def _hidden(question: str) -> str | None:
+    """A line that is not shown; None where the input has ended."""
+    if sys.stdin.isatty():
+        typed: str = click.prompt(question, default="", show_default=False, hide_input=True, err=True)
+        return typed
+    click.echo(f"{question}: ", err=True)
+    line = sys.stdin.readline()
+    return line.rstrip("\r\n") if line else None

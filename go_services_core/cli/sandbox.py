@@ -68,7 +68,8 @@ def sandbox(
                     "client_id": running.client_id,
                     "client_secret": running.client_secret.reveal(),
                     "webhook_secret": running.webhook_secret.reveal(),
-                }
+                },
+                with_secrets=True,
             )
         else:
             click.echo(_table(running))

@@ -49,6 +49,9 @@ class RuntimeRoot:
         default=None, help="URL that providers send the browser back to", example="https://app.example/callback"
     )
     allow_plaintext_secrets: bool = setting(default=False, help="Accept secrets in plain text, for experiments only")
+    redact_logs: bool = setting(
+        default=True, help="Mask secrets in the records of every logger of the process while a runtime is open"
+    )
     cache_seconds: float = setting(
         default=30.0, help="Seconds that a connection is cached in the process; 0 turns it off"
     )

@@ -73,7 +73,7 @@ class SourcedSecret(SecretStr):
         """
         if self._until is None:
             self.read()
-        return self._value
+        return super().reveal()
 
     def read(self, *, again: bool = False) -> bool:
         """Read it from its source if it is stale, or in any case with ``again``; blocks. Gives whether it changed.

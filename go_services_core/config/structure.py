@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ T = TypeVar("T")
 _INVALID: Any = object()
 _TRUE = {"true", "1", "yes", "on"}
 _FALSE = {"false", "0", "no", "off"}
+_REFERENCE = re.compile(r"[a-z][a-z0-9+.-]*:")
 
 
 class Text(str):
@@ -193,7 +195,7 @@ class Reader:
             self.problem(path, f"must be a reference such as 'env:NAME', not {_kind(raw)}.")
             return _INVALID
         if self._resolve is None:
-            return SecretStr(raw)
+            return SecretStr(raw, name=_REFERENCE.match(raw) is not None)  # errors name references
         try:
             return self._resolve(str(raw))
         except ServicesError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from .. import log_redaction
 from ..clock import Clock, SystemClock
 from ..config.layers import Config
 from ..config.report import check
@@ -69,6 +70,7 @@ async def build(
     )
 
     async with AsyncExitStack() as stack:
+        stack.callback(log_redaction.install(every_logger=settings.redact_logs))
         observations = Observations()
         stack.push_async_callback(observations.aclose)
         env = evolve(env, observe=observations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from ..errors import DuplicateParameter, RedirectMismatch, ServicesError, StateUnknown
@@ -14,15 +15,21 @@ from .connect import establish_tokens
 from .core import Core
 from .settings_secrets import drive
 
+_SHOWN: Final = frozenset({"error", "error_description", "error_uri", "iss", "scope"})
+"""Parameters that are no secrets: an error that tells them, as it must, is not to be masked for it."""
+CallbackParams: TypeAlias = str | Mapping[str, str | SecretStr] | Iterable[tuple[str, str | SecretStr]]
+"""A callback's query string, or its parameters."""
+
 
 async def callback(
     core: Core,
-    params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+    params: CallbackParams,
     *,
     binding: SecretStr | str,
     redirect_uri: str | None,
 ) -> CallbackResult:
     """Finish a consent; see ``Runtime.callback``."""
+    params, binding = received(params, binding)  # in place of what was given, or a traceback with locals shows it
     fields = _single(params)
     state = fields.get("state")
     if not state:
@@ -48,14 +55,14 @@ async def callback(
             )
     attempt = await facet.consume_attempt(*hashes, now=now)
     try:
-        connection = await _finish(core, attempt, SecretStr(state), fields)
+        connection = await _finish(core, attempt, state, fields)
     except ServicesError as error:
         error.metadata.update(_return_to(attempt))
         raise
     return CallbackResult(connection=connection, return_to=attempt.return_to)
 
 
-async def _finish(core: Core, attempt: Attempt, state: SecretStr, fields: Mapping[str, str]) -> Connection:
+async def _finish(core: Core, attempt: Attempt, state: SecretStr, fields: Mapping[str, SecretStr]) -> Connection:
     instance, record, memory = await attempts.recall(core, attempt)
     ctx = core.auth_context(
         instance,
@@ -76,13 +83,22 @@ def _return_to(attempt: Attempt) -> dict[str, str]:
     return {} if attempt.return_to is None else {"return_to": attempt.return_to}
 
 
-def _single(params: str | Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The callback's parameters; one that occurs twice is refused (RFC 6749 §3.1)."""
+def received(params: CallbackParams, binding: SecretStr | str) -> tuple[tuple[tuple[str, SecretStr], ...], SecretStr]:
+    """The callback's parameters and the binding, all as secrets."""
+    pairs: Iterable[tuple[str, str | SecretStr]]
     if isinstance(params, str):
         whole = params.startswith(("http://", "https://", "/", "?"))  # a "?" inside a query is part of a value
         pairs = parse_qsl(params.partition("?")[2] if whole else params, keep_blank_values=True)
     else:
-        pairs = list(params.items()) if isinstance(params, Mapping) else list(params)
+        pairs = params.items() if isinstance(params, Mapping) else params
+    secrets = tuple(
+        (name, SecretStr(value, name=name in _SHOWN) if isinstance(value, str) else value) for name, value in pairs
+    )
+    return secrets, SecretStr(binding) if isinstance(binding, str) else binding
+
+
+def _single(pairs: tuple[tuple[str, SecretStr], ...]) -> dict[str, SecretStr]:
+    """The parameters by name; one that occurs twice is refused (RFC 6749 §3.1)."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         twice = sorted({name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from ..auth.fields import concealed
 from ..clock import uuid7
 from ..errors import AccountMismatch, BadInput, EmbeddedAuthUnsupported, VersionConflict
 from ..grants import normalised
@@ -168,7 +169,8 @@ async def establish(
             hint="Leave out the grants.",
             field="grants",
         )
-    typed = {name: value.reveal() if isinstance(value, SecretStr) else value for name, value in fields.items()}
+    typed = concealed(fields)
+    del fields
     requested = requested or getattr(record, "default_grants", ())
     ctx = core.auth_context(instance, record, scope, requested=requested)
     tokens: TokenSet = await drive(core, instance, lambda: flow.complete(ctx, typed))

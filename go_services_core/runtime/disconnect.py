@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ..clock import uuid7
 from ..errors import LeaseLost, ReauthRequired, RefreshLocked, ServicesError, StoreError, VersionConflict
 from ..model import Connection, Disconnected, Observation, RefreshOpen, SealedCredential
+from ..redaction import mask
 from .core import Core, logger
 from .load import open_credential
 from .revocation import event_of, reason_of, revocation_job, revoke
@@ -32,6 +33,7 @@ TRIES: Final = 5
 
 async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconnected:
     """End a connection; see ``Runtime.disconnect``."""
+    reason = mask(reason)
     flight = core.flights.get(connection_id)
     if flight is not None:
         await asyncio.wait({flight}, timeout=WAIT)  # which does not cancel it

@@ -9,7 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from attrs import evolve
+
 from ..model import Observation
+from ..redaction import mask_data
 
 logger = logging.getLogger("go_services.runtime")
 
@@ -63,7 +66,7 @@ class Observations:
             await asyncio.wait([self._task])
             self._task = None
         while self._tell is not None and (observation := self._next()) is not None:
-            self._tell(observation)
+            self._tell(_masked(observation))
         if first and self.dropped:
             logger.warning("%d observations were dropped: they came faster than observers took them", self.dropped)
 
@@ -72,9 +75,14 @@ class Observations:
             await self._wake.wait()
             self._wake.clear()
             while (observation := self._next()) is not None:
-                tell(observation)
+                tell(_masked(observation))
                 await asyncio.sleep(0)
 
     def _next(self) -> Observation | None:
         with self._lock:
             return self._waiting.popleft() if self._waiting else None
+
+
+def _masked(observation: Observation) -> Observation:
+    """It came from a plugin, whose detail may quote what somebody else said."""
+    return evolve(observation, detail=mask_data(observation.detail)) if observation.detail else observation

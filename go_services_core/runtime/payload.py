@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import evolve, field, frozen
 
+from ..auth.fields import kept
 from ..errors import CannotOpen
 from ..http import InboundRequest
 from ..model import Connection, Credential, SealedCredential, SealedRow, TokenSet
@@ -147,7 +148,7 @@ def _token_set_json(plaintext: SecretBytes) -> _Payload:
         access_token=SecretStr(fields["access_token"]),
         refresh_token=SecretStr(fields["refresh_token"]) if "refresh_token" in fields else None,
         id_token=SecretStr(fields["id_token"]) if "id_token" in fields else None,
-        extra={name: SecretStr(value) for name, value in fields.get("extra", {}).items()},
+        extra={name: kept(name, value) for name, value in fields.get("extra", {}).items()},
     )
 
 
@@ -169,7 +170,7 @@ def _active_credential_json(plaintext: SecretBytes) -> _Payload:
         refresh_token=SecretStr(refresh_token) if refresh_token else None,
         id_token=SecretStr(id_token) if id_token else None,
         extra={
-            name: SecretStr(value if isinstance(value, str) else _json_text(value)) for name, value in metadata.items()
+            name: kept(name, value if isinstance(value, str) else _json_text(value)) for name, value in metadata.items()
         },
         connection_id=_value(fields, "connection_id", str, "").strip(),
         token_type=_value(fields, "token_type", str, "").strip(),

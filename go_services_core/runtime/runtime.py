@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..auth.fields import concealed
 from ..grants import GrantEvent, GrantReport
 from ..http import HttpRequest, InboundRequest
 from ..model import (
@@ -59,6 +60,7 @@ from . import refresh as _refresh
 from . import resolve as _resolve
 from . import rotation as _rotation
 from . import settings_secrets as _settings_secrets
+from .callback import CallbackParams
 from .core import Core
 from .rotation import Progress
 
@@ -254,7 +256,7 @@ class Runtime:
 
     async def complete(
         self,
-        params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        params: CallbackParams,
         *,
         binding: SecretStr | str,
         redirect_uri: str | None = None,
@@ -281,11 +283,12 @@ class Runtime:
             ProfileNotFound: the provider does not say whose account it is.
             AccountMismatch: a re-consent was given with another account.
         """
+        params, binding = _callback.received(params, binding)  # or a traceback with locals shows what was given
         return (await self.callback(params, binding=binding, redirect_uri=redirect_uri)).connection
 
     async def callback(
         self,
-        params: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        params: CallbackParams,
         *,
         binding: SecretStr | str,
         redirect_uri: str | None = None,
@@ -295,6 +298,7 @@ class Runtime:
         An error of a callback whose attempt was found has it in ``metadata["return_to"]``. ``callback_response`` of
         ``go_services_core.callback`` makes the answer to the browser of either.
         """
+        params, binding = _callback.received(params, binding)  # or a traceback with locals shows what was given
         return await _callback.callback(self._core, params, binding=binding, redirect_uri=redirect_uri)
 
     async def establish(
@@ -317,6 +321,7 @@ class Runtime:
             EmbeddedAuthUnsupported: ``auth`` is ``session_token_exchange``, and the provider has none.
             EmbeddedSessionInvalid, ReplayDetected: an embedded app's session token is not valid, or was used before.
         """
+        fields = concealed(fields)  # in place of what was given, or a traceback with locals shows it
         return await _connect.establish(self._core, provider_id, scope=scope, fields=fields, auth=auth, grants=grants)
 
     async def reconsent(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from go_services_core.auth.aws import AwsSigV4Flow
+from go_services_core.auth.fields import concealed
 from go_services_core.errors import (
     BadInput,
     ConnectFailed,
@@ -90,7 +91,7 @@ def refusal(code: str, status: int = 403, message: str = "no", *headers: tuple[s
 
 
 def completed(record: AwsSigV4, *answers: HttpResponse, **fields: str) -> tuple[TokenSet, list[HttpRequest]]:
-    return run(FLOW.complete(context(record), {**TYPED, **fields}), *answers)
+    return run(FLOW.complete(context(record), concealed({**TYPED, **fields})), *answers)
 
 
 def credential(record: AwsSigV4 = ROLE, **fields: str) -> Credential:
@@ -299,7 +300,7 @@ def test_role_of_the_record_is_followed_when_it_changes() -> None:
 
 
 def test_failed_connection_passes_through() -> None:
-    flow = FLOW.complete(context(ROLE), TYPED)
+    flow = FLOW.complete(context(ROLE), concealed(TYPED))
     next(flow)
     with pytest.raises(ConnectFailed):
         flow.throw(ConnectFailed("no route"))

@@ -16,6 +16,7 @@ from go_services_auth_jwt.jwk import Jwk
 from go_services_auth_jwt.jws import verify
 from go_services_core.auth.client_credentials import ClientCredentialsFlow
 from go_services_core.auth.device import DeviceCodeFlow
+from go_services_core.auth.fields import concealed
 from go_services_core.auth.introspection import introspect
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.settings import OAuth2Settings
@@ -97,7 +98,10 @@ OTHERS: list[tuple[OAuth2Client, Callable[[AuthContext], Flow[Any]]]] = [
         lambda ctx: DeviceCodeFlow().begin(ctx),
     ),
     (ClientCredentials(token_url=TOKEN_URL), lambda ctx: ClientCredentialsFlow().complete(ctx, {})),
-    (TokenExchange(token_url=TOKEN_URL), lambda ctx: TokenExchangeFlow().complete(ctx, {"subject_token": "st-1"})),
+    (
+        TokenExchange(token_url=TOKEN_URL),
+        lambda ctx: TokenExchangeFlow().complete(ctx, concealed({"subject_token": "st-1"})),
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from go_services_core.auth.client_credentials import ClientCredentialsFlow
+from go_services_core.auth.fields import concealed
 from go_services_core.errors import BadInput, InvalidGrant, TokenEndpointError
 from go_services_core.http import HttpResponse
 from go_services_core.model import TokenSet
@@ -125,7 +126,7 @@ def test_refusal_is_typed_and_names_no_secret() -> None:  # P42
 
 def test_nothing_is_typed_and_nobody_consents() -> None:
     with pytest.raises(BadInput) as caught:
-        run(FLOW.complete(client_context(RECORD), {"token": "x"}))
+        run(FLOW.complete(client_context(RECORD), concealed({"token": "x"})))
     assert caught.value.field == "token"
     with pytest.raises(BadInput, match="no consent page"):
         run(FLOW.begin(client_context(RECORD)))

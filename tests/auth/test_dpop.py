@@ -17,6 +17,7 @@ from go_services_core.auth.client_credentials import ClientCredentialsFlow
 from go_services_core.auth.device import DeviceCodeFlow
 from go_services_core.auth.dpop import KEY, is_bound, signer_of
 from go_services_core.auth.dpop_nonces import DpopNonces
+from go_services_core.auth.fields import concealed
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.settings import OAuth2Settings
 from go_services_core.auth.token_exchange import TokenExchangeFlow
@@ -226,7 +227,7 @@ def test_application_and_exchanged_token_keep_their_key_when_they_renew() -> Non
     assert proof_of(first)[0] == proof_of(second)[0]
 
     exchange = TokenExchange(token_url=TOKEN_URL, dpop="required")
-    tokens, (first,) = run(TokenExchangeFlow().complete(context(exchange), {"subject_token": "st"}), BOUND)
+    tokens, (first,) = run(TokenExchangeFlow().complete(context(exchange), concealed({"subject_token": "st"})), BOUND)
     _, (second,) = run(TokenExchangeFlow().refresh(context(exchange), held(exchange, tokens)), BOUND)
     assert proof_of(first)[0] == proof_of(second)[0]
 

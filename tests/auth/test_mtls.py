@@ -9,6 +9,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from go_services_core.auth.fields import concealed
 from go_services_core.auth.mtls import MtlsFlow
 from go_services_core.errors import BadInput, ReauthRequired, SigningError
 from go_services_core.http import HttpRequest
@@ -37,7 +38,7 @@ def context(now: datetime = NOW) -> AuthContext:
 
 
 def taken(params: Any, now: datetime = NOW) -> TokenSet:
-    tokens, requests = run(FLOW.complete(context(now), params))
+    tokens, requests = run(FLOW.complete(context(now), concealed(params)))
     assert requests == []
     return tokens
 

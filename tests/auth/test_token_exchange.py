@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 import pytest
 from attrs import evolve
 
+from go_services_core.auth.fields import concealed
 from go_services_core.auth.token_exchange import TokenExchangeFlow
 from go_services_core.errors import (
     BadInput,
@@ -33,12 +34,12 @@ SAID = {"access_token": "at-1", "issued_token_type": ACCESS, "token_type": "Bear
 
 
 def exchanged(record: TokenExchange = RECORD, typed: dict[str, str] = TYPED) -> TokenSet:
-    tokens, _ = run(FLOW.complete(client_context(record), typed), json_answer(SAID))
+    tokens, _ = run(FLOW.complete(client_context(record), concealed(typed)), json_answer(SAID))
     return tokens
 
 
 def test_exchange_has_the_parameters_of_the_rfc_and_no_other() -> None:  # RFC 8693 §2.1
-    tokens, (request,) = run(FLOW.complete(client_context(RECORD), TYPED), json_answer(SAID))
+    tokens, (request,) = run(FLOW.complete(client_context(RECORD), concealed(TYPED)), json_answer(SAID))
     assert (request.method, request.url) == ("POST", "https://id.example/token")
     assert form_of(request) == {
         "grant_type": GRANT_TYPE,
@@ -55,7 +56,7 @@ def test_what_the_record_and_the_caller_say_is_asked_for() -> None:
     record = evolve(RECORD, requested_token_type=JWT, audience=("a", "b"), resource="https://api.example")
     typed = {**TYPED, "subject_token_type": JWT}
     answer = json_answer({**SAID, "issued_token_type": JWT})
-    _, (request,) = run(FLOW.complete(client_context(record), typed), answer)
+    _, (request,) = run(FLOW.complete(client_context(record), concealed(typed)), answer)
     assert isinstance(request.body, bytes)
     pairs = parse_qsl(request.body.decode())
     assert {("subject_token_type", JWT), ("requested_token_type", JWT), ("resource", "https://api.example")} <= set(
@@ -83,7 +84,7 @@ def test_token_of_another_type_than_asked_for_is_refused() -> None:  # RFC 8693 
 )
 def test_fields_that_cannot_be_exchanged_make_no_request(typed: dict[str, str]) -> None:
     with pytest.raises(BadInput):
-        run(FLOW.complete(client_context(RECORD), typed))
+        run(FLOW.complete(client_context(RECORD), concealed(typed)))
 
 
 def test_subject_token_is_exchanged_again() -> None:
@@ -120,7 +121,7 @@ def test_subject_token_that_is_over_ends_the_grant(error: str) -> None:
 
 def test_first_exchange_that_is_refused_is_no_ended_grant() -> None:
     with pytest.raises(TokenEndpointError) as caught:
-        run(FLOW.complete(client_context(RECORD), TYPED), json_answer({"error": "invalid_request"}, 400))
+        run(FLOW.complete(client_context(RECORD), concealed(TYPED)), json_answer({"error": "invalid_request"}, 400))
     assert type(caught.value) is TokenEndpointError
 
 

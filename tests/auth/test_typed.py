@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from go_services_core.auth.fields import concealed
 from go_services_core.auth.typed import ApiKeyFlow, BasicFlow, PersonalTokenFlow
 from go_services_core.errors import BadInput, ReauthRequired
 from go_services_core.http import check_header
@@ -44,7 +45,7 @@ def context(auth: AuthSpec) -> AuthContext:
 
 def refused(flow: AuthFlow, auth: AuthSpec, params: Any) -> BadInput:
     with pytest.raises(BadInput) as caught:
-        run(flow.complete(context(auth), params))
+        run(flow.complete(context(auth), concealed(params)))
     return caught.value
 
 
@@ -64,7 +65,7 @@ def refused(flow: AuthFlow, auth: AuthSpec, params: Any) -> BadInput:
 def test_fields_become_tokens_without_a_request(
     flow: AuthFlow, auth: AuthSpec, fields: dict[str, str], expected: TokenSet
 ) -> None:
-    assert run(flow.complete(context(auth), fields)) == (expected, [])
+    assert run(flow.complete(context(auth), concealed(fields))) == (expected, [])
 
 
 @each_kind
@@ -100,7 +101,7 @@ def test_what_was_pasted_wrong_is_refused_without_repeating_it(
 def test_user_name_with_a_colon_is_refused_and_password_with_one_is_taken() -> None:  # RFC 7617 §2
     flow, auth, _ = KINDS[2]
     assert refused(flow, auth, {"username": "a:b", "password": "p"}).field == "username"
-    tokens, _ = run(flow.complete(context(auth), {"username": "a", "password": "p:q"}))
+    tokens, _ = run(flow.complete(context(auth), concealed({"username": "a", "password": "p:q"})))
     assert tokens.access_token == SecretStr("p:q")
 
 
@@ -108,7 +109,7 @@ def test_user_name_with_a_colon_is_refused_and_password_with_one_is_taken() -> N
 def test_there_is_no_consent_page_nothing_to_renew_and_nothing_to_give_back(
     flow: AuthFlow, auth: AuthSpec, fields: dict[str, str]
 ) -> None:
-    tokens, _ = run(flow.complete(context(auth), fields))
+    tokens, _ = run(flow.complete(context(auth), concealed(fields)))
     held = Credential(connection_id="c1", version=1, auth_kind=auth.kind, tokens=tokens)
     with pytest.raises(BadInput, match=f"{auth.kind}.*{', '.join(fields)}"):
         run(flow.begin(context(auth)))
@@ -121,7 +122,7 @@ def test_there_is_no_consent_page_nothing_to_renew_and_nothing_to_give_back(
 def test_what_is_taken_can_stand_in_a_header(text: str) -> None:
     flow, auth, _ = KINDS[0]
     try:
-        tokens, _ = run(flow.complete(context(auth), {"key": text}))
+        tokens, _ = run(flow.complete(context(auth), concealed({"key": text})))
     except BadInput:
         return
     assert tokens.access_token.reveal() == text

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from go_services_core.cli.output import clean, fields, show_error, show_json, table
+from go_services_core.cli.output import clean, fields, show_error, show_json, show_json_line, table
 from go_services_core.errors import ConfigError, ServicesError
 from go_services_core.model import Scope
-from go_services_core.secret import SecretStr
+from go_services_core.secret import MASK, SecretStr
 
 ROWS = [("github", "a" * 60, "loaded"), ("shopify", "b" * 10, "broken")]
 
@@ -62,3 +62,33 @@ def test_problems_of_a_configuration_keep_their_lines(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == (
         "error: The configuration has 2 problems:\n    - a is wrong\n    - b is wrong\n  Repair both.\n"
     ).replace("    - ", "  - ")
+
+
+TOKEN = "tok-0123456789abcdef"
+
+
+def test_whatever_is_printed_is_printed_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:  # P45
+    SecretStr(TOKEN)
+    show_json({"said": f"cannot use {TOKEN}", "at": [TOKEN], "n": 1, "scope": Scope("user", TOKEN)})
+    show_json_line([TOKEN])
+    table(("error",), [(f"cannot use {TOKEN}",)], empty="none")
+    fields([("last error", TOKEN)])
+    show_error(ServicesError(f"cannot use {TOKEN}"))
+    show_error(OSError(f"cannot open https://u:{TOKEN}@host/ with password=1234"))
+    out, err = capsys.readouterr()
+    assert TOKEN not in out + err
+    assert "1234" not in err
+    assert (out + err).count(MASK) == 9
+    assert json.loads(out[: out.index("}") + 1])["n"] == 1
+
+
+def test_a_number_in_json_stays_a_number_whatever_the_secrets_are(capsys: pytest.CaptureFixture[str]) -> None:
+    SecretStr("1234567890123456")
+    show_json({"id": 1234567890123456})
+    assert json.loads(capsys.readouterr().out) == {"id": 1234567890123456}
+
+
+def test_a_result_that_is_a_secret_is_printed_where_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    SecretStr(TOKEN)
+    show_json_line({"client_secret": TOKEN}, with_secrets=True)
+    assert TOKEN in capsys.readouterr().out

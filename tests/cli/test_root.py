@@ -181,3 +181,32 @@ def test_commands_that_write_have_a_dry_run_and_commands_that_read_have_json() -
         "connections refresh", "connections reconsent", "connections disconnect", "connections import",
         "connections export", "call",
     } == writes  # fmt: skip
+
+
+def test_what_nobody_expected_is_shown_as_a_traceback_without_secrets(install: Install, run: Run) -> None:
+    install(
+        "crashing",
+        """
+        import click
+        import logging
+        from go_services_core import CommandSpec, Ref, SecretStr, hookimpl
+
+        GS_CONTRACT = 1
+
+        @click.command()
+        def crash():
+            token = SecretStr("tok-0123456789abcdef")
+            logging.getLogger("a.library").error("sent %s", token.reveal())
+            raise RuntimeError(f"GET https://host/?k={token.reveal()}&password=1")
+
+        @hookimpl
+        def gs_commands():
+            return [CommandSpec(name="crash", summary="Crash.", command=Ref(f"{__name__}:crash"))]
+        """,
+    )
+    done = go_services("crash")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "RuntimeError: GET https://host/?k=••••&password=••••" in done.stderr
+    assert "sent ••••" in done.stderr
+    assert "tok-0123456789abcdef" not in done.stderr

@@ -59,7 +59,7 @@ def authenticated(server: OidcServer, client: KeyClient, form: dict[str, str], *
     }
     key = changes.pop("key", client.key)
     assertion = changes.pop("assertion", None) or client_assertion(key, **{**given, **changes})
-    return HttpRequest.form(f"{server.url}/token", {**form, **client_assertion_fields(assertion)})
+    return HttpRequest.form(f"{server.url}/token", {**form, **client_assertion_fields(SecretStr(assertion))})
 
 
 CREDENTIALS = {"grant_type": "client_credentials", "scope": "api:read"}

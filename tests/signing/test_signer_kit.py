@@ -17,9 +17,10 @@ from go_services_core.secret import SecretStr
 from go_services_core.signing.api_key import ApiKeySigner
 from go_services_core.signing.basic import BasicSigner
 from go_services_core.signing.bearer import BearerSigner
+from go_services_core.signing.hmac import HmacSigner
 from go_services_core.signing.mtls import MtlsSigner
 from go_services_core.signing.sigv4 import SigV4Signer
-from go_services_core.specs import ApiKey, AwsSigV4, Basic, Mtls, OAuth2Code, PersonalToken
+from go_services_core.specs import ApiKey, AwsSigV4, Basic, Hmac, Mtls, OAuth2Code, PersonalToken
 from go_services_core.testing.checks.signer import SignerSubject
 from go_services_core.testing.kit import conformance
 from go_services_core.testing.pytest_kit import SignerKit
@@ -79,6 +80,15 @@ class TestAwsS3(SignerKit):
     @asynccontextmanager
     async def subject(self) -> AsyncIterator[SignerSubject]:
         yield aws(service="s3")
+
+
+class TestHmac(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        tokens = TokenSet(access_token=SECRET, extra={"key_id": SecretStr("the-key-id", name=True)})
+        credential = Credential(connection_id="c", version=1, auth_kind="hmac", tokens=tokens)
+        auth = Hmac(key_id_header="X-Key", nonce_header="X-Nonce", prefix="{key_id} {nonce} ")
+        yield SignerSubject(HmacSigner(), SigningKey(secret=SECRET, auth=auth, credential=credential), REQUEST)
 
 
 class TestMtls(SignerKit):

@@ -31,7 +31,7 @@ class JwtBearerFlow(SigningFlow):
     fields: tuple[str, ...] = ("subject", "private_key", "key_id")
     optional: tuple[str, ...] = ("private_key", "key_id")
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Sign for what was typed and exchange it.
 
         Raises:
@@ -92,9 +92,8 @@ def _exchange(ctx: AuthContext, kept: Mapping[str, SecretStr]) -> Flow[TokenSet]
     )
     scopes = ctx.requested or record.default_grants
     asked = {"scope": record.scope_separator.join(scopes)} if scopes else {}
-    response: HttpResponse = yield HttpRequest.form(
-        record.token_url, {"grant_type": GRANT_TYPE, "assertion": assertion.reveal(), **asked}
-    )
+    fields: dict[str, str | SecretStr] = {"grant_type": GRANT_TYPE, "assertion": assertion, **asked}
+    response: HttpResponse = yield HttpRequest.form(record.token_url, fields)
     account = kept["subject"].reveal()
     return token_from(response, ctx, kept, scopes, assertion, record.default_lifetime, account=account)
 

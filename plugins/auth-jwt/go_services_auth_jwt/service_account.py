@@ -37,7 +37,7 @@ class ServiceAccountFlow(SigningFlow):
     fields: tuple[str, ...] = ("service_account_json", "issuer", "private_key", "key_id", "subject")
     optional: tuple[str, ...] = fields
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Sign with the key that was typed, and exchange the assertion where the record has a token URL.
 
         Raises:
@@ -88,9 +88,9 @@ def _kept(record: ServiceAccountJwt, given: dict[str, SecretStr]) -> dict[str, S
             plugin="auth-jwt",
             field=FIELD,
         )
-    kept = {"issuer": SecretStr(read.client_email), "private_key": read.private_key}
+    kept = {"issuer": SecretStr(read.client_email, name=True), "private_key": read.private_key}
     if read.private_key_id is not None:
-        kept["key_id"] = SecretStr(read.private_key_id)
+        kept["key_id"] = SecretStr(read.private_key_id, name=True)
     if "subject" in given:
         kept["subject"] = given["subject"]
     return kept
@@ -133,9 +133,8 @@ def _issue(ctx: AuthContext, kept: Mapping[str, SecretStr]) -> Flow[TokenSet]:
     if record.token_url is None:
         ends = ctx.now + timedelta(seconds=record.lifetime)
         return TokenSet(access_token=signed, expires_at=ends, extra=dict(kept), account=account)
-    response: HttpResponse = yield HttpRequest.form(
-        record.token_url, {"grant_type": GRANT_TYPE, "assertion": signed.reveal()}
-    )
+    fields: dict[str, str | SecretStr] = {"grant_type": GRANT_TYPE, "assertion": signed}
+    response: HttpResponse = yield HttpRequest.form(record.token_url, fields)
     return token_from(response, ctx, kept, scopes, signed, record.default_lifetime, account=account)
 
 

@@ -59,7 +59,7 @@ class SessionTokenFlow:
             field="auth",
         )
 
-    def complete(self, ctx: AuthContext, params: Mapping[str, str]) -> Flow[TokenSet]:
+    def complete(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> Flow[TokenSet]:
         """Check the session token, use it up, and exchange it at the shop that it is of.
 
         It is used up even if the exchange fails; the app's page brings another one.
@@ -73,18 +73,18 @@ class SessionTokenFlow:
         """
         record, settings = _record(ctx), _settings(ctx)
         given = take(ctx, params, self.fields, ("requested_token_type", "expected_shop"))
-        wanted = given.get("requested_token_type", "offline")
+        wanted = given["requested_token_type"].reveal() if "requested_token_type" in given else "offline"
         if wanted not in ("offline", "online"):
             raise BadInput(
                 "A session token is exchanged for an offline or an online token.",
                 plugin="auth-jwt",
                 field="requested_token_type",
             )
-        token = SecretStr(given["session_token"])
+        token = given["session_token"]
         session = read_session_token(
             token, record, client_id=settings.client_id, client_secret=settings.client_secret, now=ctx.now
         )
-        if given.get("expected_shop", session.shop).lower() != session.shop:
+        if "expected_shop" in given and given["expected_shop"].reveal().lower() != session.shop:
             raise EmbeddedSessionInvalid(
                 "The session token is of another shop than the one expected.", plugin="auth-jwt", field="expected_shop"
             )
@@ -105,7 +105,7 @@ class SessionTokenFlow:
             raise ReauthRequired("The connection has no refresh token.", hint="Bring a new session token.")
         if not is_allowed(shop.reveal(), _record(ctx)):
             raise ReauthRequired("The connection is of a shop that the provider's record does not allow any more.")
-        fields = {"grant_type": "refresh_token", "refresh_token": held.reveal()}
+        fields: dict[str, str | SecretStr] = {"grant_type": "refresh_token", "refresh_token": held}
         return (yield from _ask(ctx, shop.reveal(), fields, sent=(held, credential.tokens.access_token)))
 
     def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
@@ -116,9 +116,9 @@ class SessionTokenFlow:
 
 def _exchange(ctx: AuthContext, session: SessionToken, token: SecretStr, *, online: bool) -> Flow[TokenSet]:
     record = _record(ctx)
-    fields = {
+    fields: dict[str, str | SecretStr] = {
         "grant_type": GRANT_TYPE,
-        "subject_token": token.reveal(),
+        "subject_token": token,
         "subject_token_type": record.subject_token_type,
         "requested_token_type": record.online_token_type if online else record.offline_token_type,
     }
@@ -140,12 +140,14 @@ def _exchange(ctx: AuthContext, session: SessionToken, token: SecretStr, *, onli
             "The shop gave a token of another person than the session token's.", plugin="auth-jwt", field="sub"
         )
     account = f"{session.shop}|{session.subject}" if online else session.shop
-    return evolve(tokens, account=account, extra={**extra, SHOP: SecretStr(session.shop)})
+    return evolve(tokens, account=account, extra={**extra, SHOP: SecretStr(session.shop, name=True)})
 
 
-def _ask(ctx: AuthContext, shop: str, fields: Mapping[str, str], *, sent: tuple[SecretStr, ...]) -> Flow[TokenSet]:
+def _ask(
+    ctx: AuthContext, shop: str, fields: Mapping[str, str | SecretStr], *, sent: tuple[SecretStr, ...]
+) -> Flow[TokenSet]:
     record, settings = _record(ctx), _settings(ctx)
-    client = {"client_id": settings.client_id, "client_secret": settings.client_secret.reveal()}
+    client: dict[str, str | SecretStr] = {"client_id": settings.client_id, "client_secret": settings.client_secret}
     response: HttpResponse = yield HttpRequest.form(token_url(shop, record), {**client, **fields})
     return parse_token_response(
         response,

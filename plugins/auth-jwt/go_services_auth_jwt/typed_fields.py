@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from go_services_core.auth.fields import is_stripped
 from go_services_core.errors import BadInput
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import AuthContext, AuthStart, Flow
@@ -32,6 +33,10 @@ class SigningFlow:
             field="auth",
         )
 
+    def fields_for(self, auth: AuthSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Those that are needed, and ``optional``."""
+        return tuple(name for name in self.fields if name not in self.optional), self.optional
+
     def renewable(self, auth: AuthSpec, tokens: TokenSet) -> bool:
         """True unless the record says otherwise: another assertion is signed, no refresh token is needed."""
         return bool(getattr(auth, "refreshable", True))
@@ -41,13 +46,13 @@ class SigningFlow:
         yield from ()
         return False
 
-    def take(self, ctx: AuthContext, params: Mapping[str, str]) -> dict[str, SecretStr]:
+    def take(self, ctx: AuthContext, params: Mapping[str, SecretStr]) -> dict[str, SecretStr]:
         """The fields that were filled in.
 
         Raises:
-            BadInput: an unknown or missing field, one that is not text, or a line break where one line is wanted.
+            BadInput: an unknown or missing field, or a line break where one line is wanted.
         """
-        given = {name: value for name, value in params.items() if value not in ("", None)}
+        given = {name: value for name, value in params.items() if value}
         unknown = sorted(set(given) - set(self.fields))
         missing = [name for name in self.fields if name not in given and name not in self.optional]
         if unknown or missing:
@@ -58,12 +63,10 @@ class SigningFlow:
                 field=(missing or unknown)[0],
             )
         for name, value in given.items():
-            if not isinstance(value, str):
-                raise BadInput(f"The field {name} is text, not {type(value).__name__}.", plugin="auth-jwt", field=name)
-            if name in SHORT and (value != value.strip() or not value.isprintable()):
+            if name in SHORT and not (is_stripped(value) and value.reveal().isprintable()):
                 raise BadInput(
                     f"The field {name} is one line without a space at its ends; it was probably pasted so.",
                     plugin="auth-jwt",
                     field=name,
                 )
-        return {name: SecretStr(value) for name, value in given.items()}
+        return given

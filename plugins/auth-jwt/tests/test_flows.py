@@ -17,6 +17,7 @@ from go_services_auth_jwt.jwt_bearer import JwtBearerFlow
 from go_services_auth_jwt.records import JwtBearer, ServiceAccountJwt
 from go_services_auth_jwt.service_account import ServiceAccountFlow
 from go_services_auth_jwt.settings import JwtBearerSettings
+from go_services_core.auth.fields import concealed
 from go_services_core.errors import (
     BadInput,
     ConfigError,
@@ -102,7 +103,7 @@ def key_file(**changes: Any) -> str:
 
 def refused(flow: AuthFlow, ctx: AuthContext, fields: Any) -> ServicesError:
     with pytest.raises(ServicesError) as caught:
-        run(flow.complete(ctx, fields))
+        run(flow.complete(ctx, concealed(fields)))
     return caught.value
 
 
@@ -111,7 +112,7 @@ def refused(flow: AuthFlow, ctx: AuthContext, fields: Any) -> ServicesError:
 
 def test_key_file_is_exchanged_for_a_token() -> None:
     tokens, (request,) = run(
-        ServiceAccountFlow().complete(context(GOOGLE), {"service_account_json": key_file()}), answer()
+        ServiceAccountFlow().complete(context(GOOGLE), concealed({"service_account_json": key_file()})), answer()
     )
     assert (request.method, request.url) == ("POST", TOKEN_URL)
     assert form(request)["grant_type"] == GRANT_TYPE
@@ -134,31 +135,34 @@ def test_key_file_is_exchanged_for_a_token() -> None:
 
 def test_account_is_the_service_account_whatever_its_key_and_the_person_it_acts_for() -> None:
     def account(**fields: str) -> str | None:
-        return run(ServiceAccountFlow().complete(context(GOOGLE), fields), answer())[0].account
+        return run(ServiceAccountFlow().complete(context(GOOGLE), concealed(fields)), answer())[0].account
 
     robot = "robot@acme.iam.example"
     assert account(service_account_json=key_file()) == robot
     assert account(service_account_json=key_file(private_key=pem("RS256", 1), private_key_id="k2")) == robot
     assert account(service_account_json=key_file(client_email="other@acme.iam.example")) == "other@acme.iam.example"
     assert account(service_account_json=key_file(), subject="ada@acme.example") == f"{robot}|ada@acme.example"
-    signed, _ = run(ServiceAccountFlow().complete(context(WORKDAY), {"issuer": robot, "private_key": pem("RS256")}))
+    signed, _ = run(
+        ServiceAccountFlow().complete(context(WORKDAY), concealed({"issuer": robot, "private_key": pem("RS256")}))
+    )
     assert signed.account == robot
 
 
 def test_account_of_a_bearer_grant_is_its_subject() -> None:
     for subject in ("ada", "bob"):
-        tokens, _ = run(JwtBearerFlow().complete(context(BEARER, SETTINGS), {"subject": subject}), answer())
+        tokens, _ = run(JwtBearerFlow().complete(context(BEARER, SETTINGS), concealed({"subject": subject})), answer())
         assert tokens.account == subject
 
 
 def test_delegated_subject_is_sent_only_when_it_was_given() -> None:
     """behaviour.md §27 item 9: the scope's id is no subject."""
     fields = {"service_account_json": key_file(), "subject": "alice@acme.example"}
-    tokens, (request,) = run(ServiceAccountFlow().complete(context(GOOGLE), fields), answer())
+    tokens, (request,) = run(ServiceAccountFlow().complete(context(GOOGLE), concealed(fields)), answer())
     assert assertion(request).claims["sub"] == "alice@acme.example"
     assert tokens.extra["subject"] == SecretStr("alice@acme.example")
     _, (request,) = run(
-        ServiceAccountFlow().complete(context(GOOGLE), {"service_account_json": key_file(), "subject": ""}), answer()
+        ServiceAccountFlow().complete(context(GOOGLE), concealed({"service_account_json": key_file(), "subject": ""})),
+        answer(),
     )
     assert "sub" not in assertion(request).claims
 
@@ -166,7 +170,7 @@ def test_delegated_subject_is_sent_only_when_it_was_given() -> None:
 def test_renewal_signs_anew_with_the_kept_key_and_needs_no_refresh_token() -> None:
     flow = ServiceAccountFlow()
     fields = {"service_account_json": key_file(), "subject": "alice@acme.example"}
-    first, (before,) = run(flow.complete(context(GOOGLE), fields), answer())
+    first, (before,) = run(flow.complete(context(GOOGLE), concealed(fields)), answer())
     assert set(first.extra) == {"issuer", "private_key", "key_id", "subject"}
     later = NOW + timedelta(hours=1)
     ctx = context(GOOGLE, now=later, random=FrozenClock(seed=1).random)
@@ -183,21 +187,23 @@ def test_renewal_signs_anew_with_the_kept_key_and_needs_no_refresh_token() -> No
 def test_scopes_that_were_asked_for_win_and_the_answers_scope_is_what_was_granted() -> None:
     ctx = context(GOOGLE, requested=("a", "b"))
     fields = {"service_account_json": key_file()}
-    tokens, (request,) = run(ServiceAccountFlow().complete(ctx, fields), answer({**ANSWER, "scope": "a"}))
+    tokens, (request,) = run(ServiceAccountFlow().complete(ctx, concealed(fields)), answer({**ANSWER, "scope": "a"}))
     assert assertion(request).claims["scope"] == "a b"
     assert tokens.granted == ("a",)
 
 
 def test_issuer_and_key_may_be_given_without_a_file() -> None:
     fields = {"issuer": "robot@acme.iam.example", "private_key": pem("RS256").replace("\n", "\\n"), "key_id": "k"}
-    _, (request,) = run(ServiceAccountFlow().complete(context(GOOGLE), fields), answer())
+    _, (request,) = run(ServiceAccountFlow().complete(context(GOOGLE), concealed(fields)), answer())
     assert assertion(request).claims["iss"] == "robot@acme.iam.example"
     assert assertion(request).header["kid"] == "k"
 
 
 def test_request_goes_to_the_records_token_url_whatever_the_file_says() -> None:
     named = key_file(token_uri="https://accounts.google.com/o/oauth2/token")
-    _, (request,) = run(ServiceAccountFlow().complete(context(GOOGLE), {"service_account_json": named}), answer())
+    _, (request,) = run(
+        ServiceAccountFlow().complete(context(GOOGLE), concealed({"service_account_json": named})), answer()
+    )
     assert request.url == assertion(request).claims["aud"] == TOKEN_URL
     evil = refused(
         ServiceAccountFlow(), context(GOOGLE), {"service_account_json": key_file(token_uri="https://evil.example/t")}
@@ -208,7 +214,7 @@ def test_request_goes_to_the_records_token_url_whatever_the_file_says() -> None:
 
 def test_self_signed_token_is_the_access_token_and_nothing_is_sent() -> None:
     fields = {"issuer": "client-1", "private_key": pem("RS256"), "subject": "isu_user"}
-    tokens, sent = run(ServiceAccountFlow().complete(context(WORKDAY), fields))
+    tokens, sent = run(ServiceAccountFlow().complete(context(WORKDAY), concealed(fields)))
     assert sent == []
     claims = jose_jwt.decode(tokens.access_token.reveal(), jose_jwk.RSAKey.import_key(pem("RS256"))).claims
     assert (claims["iss"], claims["sub"], claims["aud"]) == ("client-1", "isu_user", "https://api.workday.example")
@@ -224,7 +230,7 @@ def test_self_signed_token_is_the_access_token_and_nothing_is_sent() -> None:
 
 def test_self_signed_token_without_a_subject_is_about_its_issuer() -> None:
     fields = {"issuer": "client-1", "private_key": pem("RS256")}
-    tokens, _ = run(ServiceAccountFlow().complete(context(WORKDAY), fields))
+    tokens, _ = run(ServiceAccountFlow().complete(context(WORKDAY), concealed(fields)))
     claims = jose_jwt.decode(tokens.access_token.reveal(), jose_jwk.RSAKey.import_key(pem("RS256"))).claims
     assert claims["sub"] == "client-1"
 
@@ -232,7 +238,7 @@ def test_self_signed_token_without_a_subject_is_about_its_issuer() -> None:
 def test_shared_secret_signs_where_the_record_says_hs256() -> None:
     record = ServiceAccountJwt(audience="https://api.example", algorithm="HS256")
     fields = {"issuer": "client-1", "private_key": SECRET}
-    tokens, _ = run(ServiceAccountFlow().complete(context(record), fields))
+    tokens, _ = run(ServiceAccountFlow().complete(context(record), concealed(fields)))
     key = jose_jwk.OctKey.import_key(SECRET)
     assert jose_jwt.decode(tokens.access_token.reveal(), key).header["alg"] == "HS256"
     assert isinstance(refused(ServiceAccountFlow(), context(record), {**fields, "private_key": "short"}), BadInput)
@@ -303,7 +309,7 @@ def test_record_without_audience_or_scopes_is_an_error_of_the_configuration(reco
 
 def test_assertion_of_the_applications_key_is_exchanged_and_the_key_is_not_copied() -> None:
     tokens, (request,) = run(
-        JwtBearerFlow().complete(context(BEARER, SETTINGS), {"subject": "alice@acme.example"}), answer()
+        JwtBearerFlow().complete(context(BEARER, SETTINGS), concealed({"subject": "alice@acme.example"})), answer()
     )
     read = assertion(request, 1)
     assert request.url == "https://login.example/token"
@@ -320,7 +326,7 @@ def test_assertion_of_the_applications_key_is_exchanged_and_the_key_is_not_copie
 
 
 def test_renewal_takes_the_key_that_the_settings_have_now() -> None:
-    tokens, _ = run(JwtBearerFlow().complete(context(BEARER, SETTINGS), {"subject": "alice"}), answer())
+    tokens, _ = run(JwtBearerFlow().complete(context(BEARER, SETTINGS), concealed({"subject": "alice"})), answer())
     rotated = JwtBearerSettings(client_id="my-app", private_key=SecretStr(pem("RS256", 2)), key_id="new")
     _, (request,) = run(JwtBearerFlow().refresh(context(BEARER, rotated), credential(tokens)), answer())
     assert assertion(request, 2).header["kid"] == "new"
@@ -329,7 +335,7 @@ def test_renewal_takes_the_key_that_the_settings_have_now() -> None:
 def test_typed_key_is_kept_for_renewal_and_wins_over_the_settings() -> None:
     fields = {"subject": "alice", "private_key": pem("RS256"), "key_id": "own"}
     for settings in (SETTINGS, KEYLESS):
-        tokens, (request,) = run(JwtBearerFlow().complete(context(BEARER, settings), fields), answer())
+        tokens, (request,) = run(JwtBearerFlow().complete(context(BEARER, settings), concealed(fields)), answer())
         assert assertion(request).header["kid"] == "own"
         _, (again,) = run(JwtBearerFlow().refresh(context(BEARER, settings), credential(tokens)), answer())
         assert assertion(again).claims["sub"] == "alice"
@@ -337,7 +343,7 @@ def test_typed_key_is_kept_for_renewal_and_wins_over_the_settings() -> None:
 
 def test_token_url_is_the_audience_when_the_record_names_none() -> None:
     record = JwtBearer(token_url="https://login.example/token", scope_separator=",", default_grants=("a", "b"))
-    _, (request,) = run(JwtBearerFlow().complete(context(record, SETTINGS), {"subject": "alice"}), answer())
+    _, (request,) = run(JwtBearerFlow().complete(context(record, SETTINGS), concealed({"subject": "alice"})), answer())
     assert assertion(request, 1).claims["aud"] == "https://login.example/token"
     assert form(request)["scope"] == "a,b"
 
@@ -390,8 +396,8 @@ def test_refusal_of_the_endpoint_is_typed_when_connecting_and_renewing(
     flow: AuthFlow, ctx: AuthContext, fields: dict[str, str], response: HttpResponse, error: type[ServicesError]
 ) -> None:
     with pytest.raises(error):
-        run(flow.complete(ctx, fields), response)
-    tokens, _ = run(flow.complete(ctx, fields), answer())
+        run(flow.complete(ctx, concealed(fields)), response)
+    tokens, _ = run(flow.complete(ctx, concealed(fields)), answer())
     with pytest.raises(error):
         run(flow.refresh(ctx, credential(tokens)), response)
 
@@ -402,7 +408,7 @@ def test_endpoint_that_repeats_the_assertion_or_the_key_does_not_leak_it(
 ) -> None:
     """P42."""
     for secret in ("assertion", "key"):
-        step = flow.complete(ctx, fields)
+        step = flow.complete(ctx, concealed(fields))
         request = next(step)
         assert isinstance(request, HttpRequest)
         repeated = form(request)["assertion"] if secret == "assertion" else pem("RS256")
@@ -415,7 +421,9 @@ def test_endpoint_that_repeats_the_assertion_or_the_key_does_not_leak_it(
 @each_flow
 def test_refresh_token_of_the_answer_is_not_kept(flow: AuthFlow, ctx: AuthContext, fields: dict[str, str]) -> None:
     """RFC 7521 §4.1: the assertion renews."""
-    tokens, _ = run(flow.complete(ctx, fields), answer({**ANSWER, "refresh_token": "r", "refresh_token_expires_in": 9}))
+    tokens, _ = run(
+        flow.complete(ctx, concealed(fields)), answer({**ANSWER, "refresh_token": "r", "refresh_token_expires_in": 9})
+    )
     assert (tokens.refresh_token, tokens.refresh_expires_at) == (None, None)
 
 
@@ -439,7 +447,7 @@ def test_there_is_no_consent_page_and_nothing_to_revoke(
 
 @each_flow
 def test_tokens_and_their_key_do_not_print(flow: AuthFlow, ctx: AuthContext, fields: dict[str, str]) -> None:
-    tokens, requests = run(flow.complete(ctx, fields), answer())
+    tokens, requests = run(flow.complete(ctx, concealed(fields)), answer())
     shown = repr((tokens, requests, ctx))
     assert not [line for line in pem("RS256").split("\n") if line and line in shown]
     assert "ya29" not in shown

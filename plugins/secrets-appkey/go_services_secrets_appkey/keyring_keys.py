@@ -151,7 +151,9 @@ class KeyLoader:
                 secret = SecretStr(secret.reveal())
         except ConfigError as error:
             problem, secret = f"leads to nothing: {error}", SecretStr("")
-        if secret == SecretStr(reference):  # plain text is allowed in settings, but this would be stored and shown
+        if secret == SecretStr(
+            reference, name=True
+        ):  # plain text is allowed in settings, but this would be stored and shown
             problem = "is not a reference such as env:NAME."
         if problem:
             raise KeyInvalid(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from go_services_core.errors import KeyInvalid
-from go_services_core.secret import SecretStr
+from go_services_core.redaction import mask
+from go_services_core.secret import MASK, SecretStr
 from go_services_secrets_appkey.keyring import Entry, Kdf, Keyring, parse, render
 from go_services_secrets_appkey.passphrase import ScryptParameters
 
@@ -128,3 +129,8 @@ def test_a_hash_in_a_value_is_no_comment() -> None:
 
 def test_key_that_stands_in_the_file_is_not_shown() -> None:
     assert KEY not in repr(parsed(PRIMARY))
+
+
+def test_keys_of_a_keyring_are_masked_wherever_they_are_written() -> None:  # P44
+    parsed(PRIMARY)
+    assert mask(f"read {KEY} of the keyring") == f"read {MASK} of the keyring"

@@ -17,6 +17,7 @@ import pytest
 from go_services_core.clock import SystemClock
 from go_services_core.errors import ConfigError, SchemaOutOfDate, SchemaTooNew, StoreError, StoreUnavailable
 from go_services_core.protocols import PluginEnv
+from go_services_core.redaction import mask
 from go_services_core.secret import SecretStr
 from go_services_core.testing.postgres import LocalServer, PostgresServer
 from go_services_store_postgres.plugin import gs_stores
@@ -317,6 +318,12 @@ def _wait_for_rule(own: LocalServer, url: str) -> None:
             psycopg.connect(urlsplit(url)._replace(netloc=f"guarded@127.0.0.1:{own.port}").geturl()).close()
         except psycopg.OperationalError:
             return
+
+
+def test_password_in_the_url_is_masked_wherever_the_process_writes_it() -> None:  # P44
+    target_of(PostgresSettings(url="postgresql://app:p%40ss-w0rd-of-app@db.example/app"))
+    for text in ("connecting with p@ss-w0rd-of-app", "postgresql://app:p%40ss-w0rd-of-app@db.example/app"):
+        assert "ss-w0rd" not in mask(text)
 
 
 async def test_password_comes_from_a_secret_and_is_in_no_error(guarded: str) -> None:

@@ -106,13 +106,18 @@ class HttpTransport:
             TransportError: anything else that ended the exchange.
         """
         url = _parse(request)
-        route = self._routes.get((provider_id, url.scheme, url.raw_authority)) or self._route(provider_id, url)
-        headers = self._headers(request, url)
-        seconds = self._settings.timeout if request.timeout is None else request.timeout
-        if seconds <= 0:
-            raise RequestTimeout(f"{request.method} {route.origin}: no time is left.", sent=False)
-        if request.client_certificate is not None and url.scheme != "https":
-            raise BadInput("A client certificate is presented over https only.", field="url")
+        try:
+            route = self._routes.get((provider_id, url.scheme, url.raw_authority)) or self._route(provider_id, url)
+            headers = self._headers(request, url)
+            seconds = self._settings.timeout if request.timeout is None else request.timeout
+            if seconds <= 0:
+                raise RequestTimeout(f"{request.method} {route.origin}: no time is left.", sent=False)
+            if request.client_certificate is not None and url.scheme != "https":
+                raise BadInput("A client certificate is presented over https only.", field="url")
+        except ServicesError:
+            headers = ()  # here and below: a traceback with locals would show what is in them
+            del url
+            raise
         limit = self._settings.max_body if request.max_body is None else request.max_body
         body = request.body
         exchange = Exchange()
@@ -127,6 +132,7 @@ class HttpTransport:
             data = BytesIO(body)
         failure: ServicesError
         identity: Identity | None = None
+        response: aiohttp.ClientResponse | None = None
         try:
             if request.client_certificate is None:
                 session = self._sessions.get(route.pool) or self._open(route.pool, self._sessions, self._trust)
@@ -174,6 +180,7 @@ class HttpTransport:
                 with suppress(RuntimeError):  # its writer was cancelled just now and closes it
                     await stream.aclose()
         # Outside the handler: aiohttp's errors hold URLs with their queries and must not become this one's context.
+        del url, headers, body, data, response
         raise failure
 
     async def aclose(self) -> None:
@@ -224,32 +231,39 @@ class HttpTransport:
             )
         if url.scheme in {"http", "https"} and (not host or port is None or ("[" in authority) != (":" in host)):
             raise BadInput("The URL has no usable host and port.", field="url")
-        route = self._guard.check(provider_id, url.scheme, host or "", port or 0)
+        scheme = url.scheme
+        del url
+        route = self._guard.check(provider_id, scheme, host or "", port or 0)
         if len(self._routes) >= _REMEMBERED:
             self._routes.clear()
-        self._routes[provider_id, url.scheme, authority] = route
+        self._routes[provider_id, scheme, authority] = route
         return route
 
     def _headers(self, request: HttpRequest, url: URL) -> Headers:
         """The request's headers, checked; with the configured User-Agent where there is none."""
         names = self._header_names
         spelling: dict[str, str] = {}
-        for name, value in request.headers:
-            lowered = names.get(name)
-            if lowered is None:
-                check_header(name, "")
-                if len(names) >= _REMEMBERED:
-                    names.clear()
-                lowered = names[name] = name.lower()
-            if spelling.setdefault(lowered, name) != name:
-                # aiohttp would keep only the last of them.
-                raise BadInput(f"The header {name} occurs in two spellings.", field=name)
-            if not value.isprintable():
-                check_header(name, value)
-                if _UNSENDABLE.search(value):
-                    raise BadInput(f"The value for header {name} holds a control character.", field=name)
-            if lowered in _FRAMING:
-                _check_framing(lowered, value, request, url)
+        try:
+            for name, value in request.headers:
+                lowered = names.get(name)
+                if lowered is None:
+                    check_header(name, "")
+                    if len(names) >= _REMEMBERED:
+                        names.clear()
+                    lowered = names[name] = name.lower()
+                if spelling.setdefault(lowered, name) != name:
+                    # aiohttp would keep only the last of them.
+                    raise BadInput(f"The header {name} occurs in two spellings.", field=name)
+                if not value.isprintable():
+                    check_header(name, value)
+                    if _UNSENDABLE.search(value):
+                        raise BadInput(f"The value for header {name} holds a control character.", field=name)
+                if lowered in _FRAMING:
+                    _check_framing(lowered, value, request, url)
+        except BadInput:
+            value = ""  # or a traceback with locals shows it
+            del url
+            raise
         agent = self._settings.user_agent
         if agent is not None and "user-agent" not in spelling:
             return (*request.headers, ("User-Agent", agent))
@@ -262,11 +276,13 @@ def _parse(request: HttpRequest) -> URL:
     if method not in _COMMON_METHODS and (method == "CONNECT" or not _METHOD.fullmatch(method)):
         raise BadInput("The method is not one that HTTP sends in capitals.", field="method")
     if not (text.isascii() and text.isprintable()) or " " in text or "\\" in text:
+        del text  # or a traceback with locals shows it
         raise BadInput("The URL holds a character that must be percent-encoded.", field="url")
     url: URL | None = None
     with suppress(ValueError):
         url = URL(text, encoded=True)
     if url is None:
+        del text
         raise BadInput("The URL cannot be read.", field="url")
     return url
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import BadInput
 from ..model import Drained, QueueName
-from . import ahead, delivery, jobs
+from . import delivery, jobs, refresh_ahead
 from .core import Core
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ async def run_due(core: Core, runtime: Runtime, kind: str, limit: int) -> tuple[
         return await delivery.run_due(core, runtime, queue, limit)
     if kind in jobs.JOBS:
         return await jobs.run_due(core, kind, limit)
-    if kind == ahead.AHEAD:
-        return await ahead.run(core, limit)
-    kinds = ", ".join([*_QUEUES, *sorted(jobs.JOBS), ahead.AHEAD])
+    if kind == refresh_ahead.AHEAD:
+        return await refresh_ahead.run(core, limit)
+    kinds = ", ".join([*_QUEUES, *sorted(jobs.JOBS), refresh_ahead.AHEAD])
     raise BadInput(f"There is no kind of work {kind!r}.", hint=f"Kinds: {kinds}.", field="kind")
 
 
@@ -45,7 +45,7 @@ async def drain(core: Core, runtime: Runtime) -> Drained:
             if handled + failed == 0:
                 break
     # Once is all: what failed and is not held back by its state would be due again at once.
-    renewals, refused = await ahead.run(core)
+    renewals, refused = await refresh_ahead.run(core)
     return Drained(
         deliveries=counts["inbox"],
         events=counts["outbox"],

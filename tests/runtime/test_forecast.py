@@ -9,7 +9,7 @@ from attrs import evolve
 
 from go_services_core import Scope
 from go_services_core.errors import BadInput, ConnectionNotFound
-from go_services_core.runtime.ahead import AHEAD
+from go_services_core.runtime.refresh_ahead import AHEAD
 
 DAY = 86400.0
 LIFE = 3600

@@ -9,8 +9,8 @@ from attrs import evolve
 
 from go_services_core.errors import BadInput, FacetMissing, RefreshUnknown, TransportError
 from go_services_core.model import Drained
-from go_services_core.runtime import ahead
-from go_services_core.runtime.ahead import AHEAD, IN_A_ROW
+from go_services_core.runtime import refresh_ahead
+from go_services_core.runtime.refresh_ahead import AHEAD, IN_A_ROW
 
 LIFE = 3600
 INSIDE_MARGIN = LIFE - 299
@@ -91,7 +91,7 @@ async def test_limit_is_how_many_are_renewed_and_bad_kinds_are_named(either, cou
 
 
 async def test_more_than_a_page_is_renewed_and_each_once(either, counted, monkeypatch):
-    monkeypatch.setattr(ahead, "PAGE", 3)
+    monkeypatch.setattr(refresh_ahead, "PAGE", 3)
     async with either.open() as runtime:
         made = await connected(either, runtime, 10)
         either.clock.advance(LIFE)
@@ -233,12 +233,12 @@ async def test_rate_needs_a_store_with_budgets(either, monkeypatch):
 
 
 async def test_run_begins_nothing_after_its_minute_and_the_next_goes_on(either, monkeypatch):
-    monkeypatch.setattr(ahead, "LONGEST_RUN", 0.0)
+    monkeypatch.setattr(refresh_ahead, "LONGEST_RUN", 0.0)
     async with either.open() as runtime:
         await connected(either, runtime, 2)
         either.clock.advance(LIFE)
         assert await runtime.run_due(AHEAD) == 0
-        monkeypatch.setattr(ahead, "LONGEST_RUN", 60.0)
+        monkeypatch.setattr(refresh_ahead, "LONGEST_RUN", 60.0)
         assert await runtime.run_due(AHEAD) == 2
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._version import VERSION as __version__  # noqa: N811
+    from .auth_specs import ApiKey, Basic, ClientCredentials, DeviceCode, OAuth2Code, PersonalToken, TokenExchange
     from .blocking import BlockingRuntime
     from .clock import Clock, SystemClock
     from .config import setting, settings
@@ -22,38 +23,34 @@ if TYPE_CHECKING:
     from .runtime.runtime import Runtime
     from .secret import SecretBytes, SecretStr
     from .specs import (
-        ApiKey,
         ApiSpec,
         AuthStrategySpec,
-        Basic,
         Capability,
-        ClientCredentials,
         CommandSpec,
-        DeviceCode,
         EventHandlerSpec,
         HealthCheckSpec,
         HmacWebhook,
         Identity,
         JoseSpec,
-        OAuth2Code,
         ObserverSpec,
         Operation,
         OperationPack,
         Pagination,
         Param,
-        PersonalToken,
         ProviderSpec,
         SecretBackendSpec,
         SecretSourceSpec,
         SignerSpec,
         StoreSpec,
-        TokenExchange,
         TransportSpec,
         WebhookSchemeSpec,
     )
 
 _HOMES = {
     "_version": ("__version__",),
+    "auth_specs": (
+        "ApiKey", "Basic", "ClientCredentials", "DeviceCode", "OAuth2Code", "PersonalToken", "TokenExchange",
+    ),
     "blocking": ("BlockingRuntime",),
     "clock": ("Clock", "SystemClock"),
     "config.schema": ("setting", "settings"),
@@ -66,10 +63,9 @@ _HOMES = {
     "runtime.runtime": ("Runtime",),
     "secret": ("SecretBytes", "SecretStr"),
     "specs": (
-        "ApiKey", "ApiSpec", "AuthStrategySpec", "Basic", "Capability", "ClientCredentials", "CommandSpec",
-        "DeviceCode", "EventHandlerSpec", "HealthCheckSpec", "HmacWebhook", "Identity", "JoseSpec", "OAuth2Code",
-        "ObserverSpec", "Operation", "OperationPack", "Pagination", "Param", "PersonalToken", "ProviderSpec",
-        "SecretBackendSpec", "SecretSourceSpec", "SignerSpec", "StoreSpec", "TokenExchange", "TransportSpec",
+        "ApiSpec", "AuthStrategySpec", "Capability", "CommandSpec", "EventHandlerSpec", "HealthCheckSpec",
+        "HmacWebhook", "Identity", "JoseSpec", "ObserverSpec", "Operation", "OperationPack", "Pagination", "Param",
+        "ProviderSpec", "SecretBackendSpec", "SecretSourceSpec", "SignerSpec", "StoreSpec", "TransportSpec",
         "WebhookSchemeSpec",
     ),
 }  # fmt: skip

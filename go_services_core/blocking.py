@@ -34,14 +34,11 @@ from .model import (
     GrantSnapshot,
     Health,
     Job,
-    KeyInfo,
     KeyRef,
-    KeyStatus,
     MigrationStep,
     OperationResult,
     Page,
     Resolution,
-    RotationReport,
     Scope,
     SecretState,
     StoreStatus,
@@ -54,6 +51,7 @@ from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
 from .secret import SecretStr
 from .transfer import Exported, Imported, TokenImport
+from .wrapping_keys import KeyInfo, KeyStatus, RotationReport
 
 if TYPE_CHECKING:
     from .catalog import Catalog

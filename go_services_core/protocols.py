@@ -31,19 +31,11 @@ from .model import (
 from .secret import SecretStr
 
 if TYPE_CHECKING:
-    from .facets import (
-        BudgetFacet,
-        ConnectionFacet,
-        LeaseFacet,
-        LogFacet,
-        OnceFacet,
-        QueueFacet,
-        ResourceFacet,
-        SealedFacet,
-    )
+    from .auth_specs import AuthSpec
+    from .connection_facet import ConnectionFacet
+    from .facets import BudgetFacet, LeaseFacet, LogFacet, OnceFacet, QueueFacet, ResourceFacet, SealedFacet
     from .runtime.runtime import Runtime
     from .sealing import SecretBackend
-    from .specs import AuthSpec
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -364,7 +356,7 @@ are arguments, never made inside."""
 
 
 class Store(Protocol):
-    """Durable records, in the facets of :mod:`go_services_core.facets`.
+    """Durable records, in facets: those of :mod:`go_services_core.facets`, and ``ConnectionFacet``.
 
     A store may leave a facet out: then it has no such attribute.
     """

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import attrs
 from attrs import evolve, field, frozen
 
+from .auth_specs import AuthSpec
 from .catalog import Catalog, provider_fault
 from .config.layers import Config
 from .config.roots import DeclaredProvider, ProviderCommon
@@ -23,7 +24,7 @@ from .errors import BadInput, CapabilityUnsupported, ConfigError, OperationNotFo
 from .hosts import DEFAULT_PORTS, PLAIN_URL, host_of, is_on_hosts
 from .refs import Ref
 from .secret import SecretStr
-from .specs import ApiSpec, AuthSpec, Capability, Operation, ProviderSpec
+from .specs import ApiSpec, Capability, Operation, ProviderSpec
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FILLED: Final = ("_url", "issuer", "region", "assertion_audience")

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from attrs import field, frozen
 
 from .clock import Clock
 from .errors import SecretError
-from .model import (
-    Binding,
-    KeyInfo,
-    KeyRef,
-    Sealed,
-    SealedRow,
-)
+from .model import Binding, KeyRef, Sealed
 from .secret import SecretBytes, SecretStr
-
-if TYPE_CHECKING:
-    pass
+from .wrapping_keys import KeyInfo, SealedRow
 
 
 @frozen(kw_only=True)

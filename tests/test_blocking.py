@@ -128,7 +128,7 @@ def consent(url: str) -> str:
 
 
 def public(cls):
-    return {name for name in vars(cls) if not name.startswith("_")}
+    return {name for name in dir(cls) if not name.startswith("_")}
 
 
 def test_both_faces_have_the_same_methods():

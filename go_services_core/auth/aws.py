@@ -6,13 +6,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 
+from ..auth_specs import AssumeRole, AuthSpec, AwsSigV4
 from ..errors import BadInput, ReauthRequired
 from ..http import HttpResponse
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
 from ..signing.sigv4 import AwsKeys
-from ..specs import AssumeRole, AuthSpec, AwsSigV4
 from .sts import assume_role, read_role_keys
 from .typed import take
 

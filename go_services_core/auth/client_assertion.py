@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..auth_specs import OAuth2Client
 from ..errors import ConfigError, KeyInvalid
 from ..protocols import AuthContext
 from ..secret import SecretStr
-from ..specs import OAuth2Client
 from .jose import required_jose
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from attrs import evolve
 
+from ..auth_specs import AuthSpec, ClientCredentials
 from ..errors import BadInput
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
-from ..specs import AuthSpec, ClientCredentials
 from .revocation import revoke_tokens
 from .token_endpoint import token_request
 

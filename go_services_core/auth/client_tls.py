@@ -6,12 +6,12 @@ from typing import Final
 
 from attrs import evolve
 
+from ..auth_specs import OAuth2Client
 from ..errors import ConfigError
 from ..http import ClientCertificate, HttpRequest
 from ..model import TokenSet
 from ..protocols import AuthContext
 from ..secret import SecretStr
-from ..specs import OAuth2Client
 
 _CERTIFICATE, _KEY, _PASSPHRASE = "client_certificate", "client_private_key", "client_key_passphrase"
 """The settings, and the extras of a token that is bound to them."""

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from ..auth_specs import DeviceCode
 from ..errors import AuthorizationPending, CallbackRefused, StateExpired, TokenEndpointError, TokenResponseInvalid
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
-from ..specs import DeviceCode
 from .dpop import KEY, proof_key
 from .id_token import prepare, refresh_verified, require_jose, verified
 from .revocation import revoke_tokens

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
+from ..auth_specs import ClientAuth, OAuth2Code
 from ..errors import BadInput, MetadataInvalid, MetadataNotFound, ProviderUnavailable, RateLimited, ResponseInvalid
 from ..hosts import host_of, is_on_hosts
 from ..http import USER_AGENT, HttpRequest, HttpResponse
 from ..protocols import Flow
-from ..specs import ClientAuth, OAuth2Code
 from .settings import OAuth2Settings
 
 _MOST: Final = 1 << 20

@@ -11,12 +11,12 @@ from typing import Final
 
 from attrs import evolve
 
+from ..auth_specs import AuthSpec, OAuth2Client
 from ..errors import TokenResponseInvalid
 from ..http import HttpRequest
 from ..model import TokenSet
 from ..protocols import AuthContext
 from ..secret import SecretStr
-from ..specs import AuthSpec, OAuth2Client
 from .jose import required_jose
 
 KEY: Final = "dpop_key"

@@ -9,8 +9,8 @@ from ..errors import BadInput
 from ..secret import SecretStr
 
 if TYPE_CHECKING:
+    from ..auth_specs import AuthSpec
     from ..protocols import AuthFlow
-    from ..specs import AuthSpec
 
 NAMES: Final = frozenset(
     {

@@ -9,11 +9,11 @@ from typing import Any
 
 from attrs import evolve
 
+from ..auth_specs import OpenIdClient
 from ..errors import ConfigError, JwtInvalid, JwtKeyUnknown, ServicesError, TokenResponseInvalid
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, Flow, Jose, Jwks
 from ..secret import SecretStr
-from ..specs import OpenIdClient
 from .token_endpoint import refresh_request
 
 

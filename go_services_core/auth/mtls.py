@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ..auth_specs import AuthSpec
 from ..certificate import read_validity
 from ..errors import BadInput, ReauthRequired
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
-from ..specs import AuthSpec
 
 _OPTIONAL = "passphrase"
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n(.*?)\n-----END \1-----", re.DOTALL)

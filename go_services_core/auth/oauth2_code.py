@@ -12,12 +12,12 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from urllib.parse import urlencode
 
+from ..auth_specs import OAuth2Code
 from ..errors import CallbackRefused, IssuerMismatch, PushedRequestRefused
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..redaction import scrub
 from ..secret import SecretStr
-from ..specs import OAuth2Code
 from .dpop import KEY, key_thumbprint, proof_key
 from .id_token import prepare, refresh_verified, require_jose, verified
 from .revocation import revoke_tokens

@@ -12,13 +12,13 @@ from xml.parsers import expat
 
 from attrs import evolve, frozen
 
+from ..auth_specs import AssumeRole, AwsSigV4
 from ..errors import InvalidGrant, ProviderUnavailable, RateLimited, TokenEndpointError, TokenResponseInvalid
 from ..http import HttpRequest, HttpResponse
 from ..redaction import scrub
 from ..retry_after import retry_after
 from ..secret import SecretStr
 from ..signing.sigv4 import AwsKeys, SigningScope, sign_headers
-from ..specs import AssumeRole, AwsSigV4
 
 MAX_ANSWER = 65_536
 """Bytes; an answer has about 2,000."""

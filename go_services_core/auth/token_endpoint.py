@@ -9,12 +9,12 @@ from urllib.parse import quote_plus
 
 from attrs import frozen
 
+from ..auth_specs import OAuth2Client
 from ..errors import ReauthRequired
 from ..http import HttpRequest, HttpResponse
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, Flow
 from ..secret import SecretStr
-from ..specs import OAuth2Client
 from .client_assertion import SIGNING_METHODS, client_assertion, client_assertion_fields
 from .client_tls import presenting, with_identity
 from .dpop import proof_key, proven, with_proof_key

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from attrs import evolve
 
+from ..auth_specs import AuthSpec, TokenExchange
 from ..errors import BadInput, InvalidGrant, ReauthRequired, TokenEndpointError, TokenResponseInvalid
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
-from ..specs import AuthSpec, TokenExchange
 from .fields import is_stripped, kept
 from .revocation import revoke_tokens
 from .token_endpoint import refresh_request, token_request

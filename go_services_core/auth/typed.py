@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..auth_specs import AuthSpec
 from ..errors import BadInput, ReauthRequired
 from ..http import check_header
 from ..model import Credential, TokenSet
 from ..protocols import AuthContext, AuthStart, Flow
 from ..secret import SecretStr
-from ..specs import AuthSpec
 from .fields import is_stripped
 
 

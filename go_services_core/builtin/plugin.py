@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from ..hookspecs import hookimpl
-from ..refs import Ref
-from ..specs import (
+from ..auth_specs import (
     ApiKey,
-    AuthStrategySpec,
     AwsSigV4,
     Basic,
     ClientCredentials,
     DeviceCode,
-    HealthCheckSpec,
     Hmac,
-    HmacWebhook,
     Mtls,
     OAuth2Code,
     PersonalToken,
-    SecretSourceSpec,
-    SignerSpec,
     TokenExchange,
-    WebhookSchemeSpec,
 )
+from ..hookspecs import hookimpl
+from ..refs import Ref
+from ..specs import AuthStrategySpec, HealthCheckSpec, HmacWebhook, SecretSourceSpec, SignerSpec, WebhookSchemeSpec
 
 GS_CONTRACT = 1
 

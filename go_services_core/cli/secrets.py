@@ -18,9 +18,10 @@ from .session import Session, pass_session
 
 if TYPE_CHECKING:
     from ..blocking import BlockingRuntime
-    from ..model import KeyRef, KeyStatus, RotationReport
+    from ..model import KeyRef
     from ..runtime.rotation import Progress
     from ..secret import SecretStr
+    from ..wrapping_keys import KeyStatus, RotationReport
 
 _NEXT = "Every process seals under it within five minutes; then run `go-services secrets rewrap`."
 

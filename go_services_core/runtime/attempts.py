@@ -18,8 +18,8 @@ from .grants import asked_again
 from .payload import decode_memory, encode_memory
 
 if TYPE_CHECKING:
+    from ..auth_specs import AuthSpec
     from ..providers import ProviderInstance
-    from ..specs import AuthSpec
 
 SHORTEST_SESSION: Final = 16
 """Characters of a value that takes the place of a random binding."""

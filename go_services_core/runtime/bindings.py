@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from ..model import Binding, Scope, SealedRow
+from ..model import Binding, Scope
+from ..wrapping_keys import SealedRow
 
 if TYPE_CHECKING:
     from ..resources import LedgerKind

@@ -39,8 +39,8 @@ from .refresh_rules import renewable
 from .settings_secrets import drive
 
 if TYPE_CHECKING:
+    from ..auth_specs import AuthSpec
     from ..providers import ProviderInstance
-    from ..specs import AuthSpec
 
 ESTABLISH_TRIES = 5
 EMBEDDED = "session_token_exchange"

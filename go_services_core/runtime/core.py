@@ -18,6 +18,7 @@ from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, Sign
 from .jwks import KeySets, key_set
 
 if TYPE_CHECKING:
+    from ..auth_specs import AuthSpec
     from ..catalog import Catalog
     from ..clock import Clock
     from ..config.roots import RuntimeRoot, WorkerRoot
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from ..resources import Subscription
     from ..sealing import Sealer, SecretBackend
     from ..secret import SecretStr
-    from ..specs import AuthSpec
     from .requests import Plan
 
 logger = logging.getLogger("go_services.runtime")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from ..auth_specs import AuthSpec
 from ..errors import BadInput, ConfigError, ProviderNotFound
 from ..model import Page, RefreshHistory, Scope
 from ..outlook import ConnectionHealth, CredentialFacts, Outlook, Verdict
-from ..specs import AuthSpec
 from . import refresh_rules
 from .core import Core
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..auth_specs import AuthSpec
 from ..clock import uuid7
 from ..grants import Granted, GrantEvent, GrantReport
 from ..model import Decision, Event, Scope
-from ..specs import AuthSpec, Capability, ProviderSpec
+from ..specs import Capability, ProviderSpec
 from .core import Core
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ from attrs import frozen
 from ..auth.dpop import signer_of
 from ..auth.id_token import subject
 from ..auth.identity import other_spellings, read_profile
+from ..auth_specs import OpenIdClient
 from ..errors import AuthError, BadInput, ProfileNotFound, ProviderForbidden, ProviderUnauthorized
 from ..hosts import host_of, is_on_hosts
 from ..http import USER_AGENT, Headers, HttpRequest
 from ..model import Credential, Scope, TokenSet, UserProfile
 from ..protocols import ProviderAdapter, SigningKey
-from ..specs import Identity, OpenIdClient
+from ..specs import Identity
 from .core import Core
 from .load import load
 from .outcomes import error_for
@@ -25,8 +26,8 @@ from .settings_secrets import prepared
 from .signed import send_signed
 
 if TYPE_CHECKING:
+    from ..auth_specs import AuthSpec
     from ..providers import ProviderInstance
-    from ..specs import AuthSpec
 
 
 @frozen(kw_only=True)

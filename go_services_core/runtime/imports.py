@@ -17,8 +17,8 @@ from .load import open_version
 from .secret_state import UNREADABLE
 
 if TYPE_CHECKING:
+    from ..auth_specs import AuthSpec
     from ..providers import ProviderInstance
-    from ..specs import AuthSpec
 
 
 async def import_connection(

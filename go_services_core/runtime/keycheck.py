@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BackendUnavailable, CannotOpen, KeyInvalid, KeyNotFound, SecretError
-from ..model import Binding, KeyRef, Sealed, SealedRow
+from ..model import Binding, KeyRef, Sealed
+from ..wrapping_keys import SealedRow
 from . import bindings
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..errors import BadInput, CapabilityUnsupported, Conflict, KeyNotFound, SecretError
-from ..model import KeyInfo, KeyRef, KeyStatus, KeyUse
+from ..model import KeyRef
 from ..sealing import KeyLifecycle, SecretBackend
+from ..wrapping_keys import KeyInfo, KeyStatus, KeyUse
 from . import keycheck
 from .core import Core
 from .load import open_credential

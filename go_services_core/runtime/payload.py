@@ -16,8 +16,9 @@ from attrs import evolve, field, frozen
 from ..auth.fields import kept
 from ..errors import CannotOpen
 from ..http import InboundRequest
-from ..model import Connection, Credential, SealedCredential, SealedRow, TokenSet
+from ..model import Connection, Credential, SealedCredential, TokenSet
 from ..secret import SecretBytes, SecretStr
+from ..wrapping_keys import SealedRow
 
 CREDENTIAL_FORMAT = "token_set_json"
 CREDENTIAL_VERSION = 1

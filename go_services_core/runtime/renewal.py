@@ -45,8 +45,8 @@ from .revocation import reason_of, revocation_job, revoke
 from .settings_secrets import drive, prepared
 
 if TYPE_CHECKING:
+    from ..auth_specs import AuthSpec
     from ..providers import ProviderInstance
-    from ..specs import AuthSpec
 
 T = TypeVar("T")
 

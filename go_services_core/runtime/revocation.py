@@ -17,7 +17,7 @@ from .load import open_version
 from .settings_secrets import drive
 
 if TYPE_CHECKING:
-    from ..specs import AuthSpec
+    from ..auth_specs import AuthSpec
 
 REVOKE_TIMEOUT: Final = 15.0
 """Seconds for one revocation request."""

@@ -14,18 +14,9 @@ from attrs import Factory, define, field
 
 from ..errors import BackendUnavailable, BadInput, FacetMissing, SecretError, ServicesError
 from ..facets import SealedFacet
-from ..model import (
-    KeyRef,
-    KeyUse,
-    Observation,
-    Resealed,
-    RotatedKind,
-    RotationReport,
-    SealedKind,
-    SealedRow,
-    Unreadable,
-)
+from ..model import KeyRef, Observation
 from ..secret import SecretBytes
+from ..wrapping_keys import KeyUse, Resealed, RotatedKind, RotationReport, SealedKind, SealedRow, Unreadable
 from . import bindings, keycheck
 from .core import Core
 from .payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSION, is_current, to_current

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote_plus
 
+from ..auth_specs import ApiKey
 from ..errors import SigningError
 from ..http import HttpRequest
 from ..protocols import SigningContext, SigningKey
-from ..specs import ApiKey
 
 
 class ApiKeySigner:

@@ -10,11 +10,11 @@ from hashlib import new
 from typing import Final
 from urllib.parse import urlsplit
 
+from ..auth_specs import Hmac
 from ..errors import SigningError
 from ..http import HttpRequest, check_header
 from ..protocols import SigningContext, SigningKey
 from ..secret import SecretStr
-from ..specs import Hmac
 
 _VALUES: Final = re.compile(r"\{(key_id|timestamp|nonce)\}")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..auth_specs import Mtls
 from ..errors import SigningError
 from ..http import ClientCertificate, HttpRequest
 from ..protocols import SigningContext, SigningKey
-from ..specs import Mtls
 
 
 class MtlsSigner:

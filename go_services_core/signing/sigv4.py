@@ -17,11 +17,11 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from attrs import evolve, field, frozen
 
+from ..auth_specs import AwsSigV4
 from ..errors import SigningError
 from ..http import HttpRequest, check_header
 from ..protocols import SigningContext, SigningKey
 from ..secret import SecretStr
-from ..specs import AwsSigV4
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 LONGEST: Final = 604_800

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from attrs import evolve, frozen
 
 from ..errors import BadInput
-from ..model import KeyRef, KeyUse, Page, Resealed, Sealed, SealedCredential, SealedKind, SealedRow, SecretState
+from ..model import KeyRef, Page, Sealed, SealedCredential, SecretState
 from ..resources import Subscription
+from ..wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 from .memory_tables import Consent, Entry, Intent, Slot, Tables, page
 
 KINDS: tuple[SealedKind, ...] = ("credential", "attempt", "inbox", "idempotency", "subscription", "intent")

@@ -12,8 +12,9 @@ from collections.abc import Collection, Sequence
 from itertools import cycle
 
 from ..errors import ReauthRequired, SyncCursorConflict
-from ..model import Resealed, Sealed
+from ..model import Sealed
 from ..protocols import Store
+from ..wrapping_keys import Resealed
 from .checks.store import KEY, credential, event, new_id
 from .checks.store_budgets import REST
 from .checks.store_jobs import take_jobs

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from go_services_core.auth.settings import OAuth2Settings
+from go_services_core.auth_specs import AuthSpec
 from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import Credential, Scope, TokenSet
 from go_services_core.protocols import AuthContext, Flow
 from go_services_core.secret import SecretStr
-from go_services_core.specs import AuthSpec
 from go_services_core.testing.clock import FrozenClock
 
 T = TypeVar("T")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from go_services_core.auth.aws import AwsSigV4Flow
 from go_services_core.auth.fields import concealed
+from go_services_core.auth_specs import AssumeRole, AwsSigV4
 from go_services_core.errors import (
     BadInput,
     ConnectFailed,
@@ -30,7 +31,6 @@ from go_services_core.protocols import AuthContext
 from go_services_core.runtime.payload import carry_over
 from go_services_core.secret import SecretStr
 from go_services_core.signing.sigv4 import AwsKeys, SigningScope, sign_headers
-from go_services_core.specs import AssumeRole, AwsSigV4
 from go_services_core.testing.clock import FrozenClock
 
 from .driving import form_of, json_answer, run

@@ -21,12 +21,12 @@ from go_services_core.auth.introspection import introspect
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.settings import OAuth2Settings
 from go_services_core.auth.token_exchange import TokenExchangeFlow
+from go_services_core.auth_specs import AuthSpec, ClientCredentials, DeviceCode, OAuth2Client, OAuth2Code, TokenExchange
 from go_services_core.errors import ConfigError, PushedRequestRefused, TokenEndpointError
 from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import TokenSet
 from go_services_core.protocols import AuthContext, Flow
 from go_services_core.secret import SecretStr
-from go_services_core.specs import AuthSpec, ClientCredentials, DeviceCode, OAuth2Client, OAuth2Code, TokenExchange
 
 from .driving import NOW, client_context, form_of, held, json_answer, run
 

@@ -11,11 +11,11 @@ from attrs import evolve
 
 from go_services_core.auth.client_credentials import ClientCredentialsFlow
 from go_services_core.auth.fields import concealed
+from go_services_core.auth_specs import ClientCredentials
 from go_services_core.errors import BadInput, InvalidGrant, TokenEndpointError
 from go_services_core.http import HttpResponse
 from go_services_core.model import TokenSet
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ClientCredentials
 
 from .driving import NOW, client_context, form_of, held, json_answer, run
 

@@ -11,13 +11,13 @@ from attrs import evolve
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.settings import OAuth2Settings
 from go_services_core.auth.token_endpoint import client_request
+from go_services_core.auth_specs import OAuth2Code
 from go_services_core.errors import ConfigError
 from go_services_core.http import ClientCertificate, HttpRequest, HttpResponse
 from go_services_core.model import Credential, Scope, TokenSet
 from go_services_core.protocols import AuthContext, SigningContext, SigningKey
 from go_services_core.secret import SecretStr
 from go_services_core.signing.bearer import BearerSigner
-from go_services_core.specs import OAuth2Code
 from go_services_core.testing.clock import FrozenClock
 
 from .driving import form_of, json_answer, run

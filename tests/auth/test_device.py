@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from go_services_core.auth.device import DeviceCodeFlow
+from go_services_core.auth_specs import DeviceCode
 from go_services_core.errors import (
     AuthorizationPending,
     CallbackRefused,
@@ -25,7 +26,6 @@ from go_services_core.errors import (
 from go_services_core.model import TokenSet
 from go_services_core.protocols import AuthStart
 from go_services_core.secret import SecretStr
-from go_services_core.specs import DeviceCode
 
 from .driving import NOW, client_context, form_of, held, json_answer, run
 

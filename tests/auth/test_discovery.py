@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from go_services_core.auth.discovery import ServerMetadata, code_record, discover
 from go_services_core.auth.settings import OAuth2Settings
+from go_services_core.auth_specs import OAuth2Code
 from go_services_core.errors import (
     BadInput,
     MetadataInvalid,
@@ -22,7 +23,6 @@ from go_services_core.errors import (
 )
 from go_services_core.http import HttpResponse
 from go_services_core.secret import SecretStr
-from go_services_core.specs import OAuth2Code
 
 from .driving import json_answer, run
 

@@ -21,13 +21,13 @@ from go_services_core.auth.fields import concealed
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.settings import OAuth2Settings
 from go_services_core.auth.token_exchange import TokenExchangeFlow
+from go_services_core.auth_specs import AuthSpec, ClientCredentials, DeviceCode, OAuth2Code, TokenExchange
 from go_services_core.errors import ConfigError, TokenEndpointError, TokenResponseInvalid
 from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import TokenSet
 from go_services_core.protocols import AuthContext
 from go_services_core.runtime.payload import carry_over
 from go_services_core.secret import SecretStr
-from go_services_core.specs import AuthSpec, ClientCredentials, DeviceCode, OAuth2Code, TokenExchange
 
 from .driving import client_context, form_of, held, json_answer, run
 

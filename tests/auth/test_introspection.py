@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from go_services_core.auth.introspection import Introspection, introspect
+from go_services_core.auth_specs import ClientCredentials
 from go_services_core.errors import CapabilityUnsupported, ProviderUnavailable, ServicesError, TokenEndpointError
 from go_services_core.http import HttpResponse
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ClientCredentials
 
 from .driving import NOW, client_context, form_of, json_answer, run
 

@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives import serialization
 
 from go_services_core.auth.fields import concealed
 from go_services_core.auth.mtls import MtlsFlow
+from go_services_core.auth_specs import ApiKey, Mtls
 from go_services_core.errors import BadInput, ReauthRequired, SigningError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, Scope, TokenSet
 from go_services_core.protocols import AuthContext, SigningContext, SigningKey
 from go_services_core.secret import SecretStr
 from go_services_core.signing.mtls import MtlsSigner
-from go_services_core.specs import ApiKey, Mtls
 from go_services_core.testing.clock import FrozenClock
 
 from .driving import run

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.settings import OAuth2Settings
+from go_services_core.auth_specs import OAuth2Code
 from go_services_core.errors import (
     CallbackRefused,
     ConnectFailed,
@@ -30,7 +31,6 @@ from go_services_core.model import Credential, Scope, TokenSet
 from go_services_core.protocols import AuthContext
 from go_services_core.runtime.payload import carry_over
 from go_services_core.secret import SecretStr
-from go_services_core.specs import OAuth2Code
 from go_services_core.testing.clock import FrozenClock
 
 from .driving import form_of, json_answer, run

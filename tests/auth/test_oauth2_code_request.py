@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
+from go_services_core.auth_specs import OAuth2Code
 from go_services_core.errors import (
     CallbackRefused,
     ProviderUnavailable,
@@ -22,7 +23,6 @@ from go_services_core.http import HttpResponse
 from go_services_core.model import TokenSet
 from go_services_core.protocols import AuthContext, AuthStart, Flow
 from go_services_core.secret import SecretStr
-from go_services_core.specs import OAuth2Code
 
 from .driving import client_context, form_of, held, json_answer, run
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from go_services_core.auth.revocation import revoke_tokens
+from go_services_core.auth_specs import ClientCredentials, DeviceCode, OAuth2Client, OAuth2Code, TokenExchange
 from go_services_core.errors import TokenEndpointError
 from go_services_core.model import TokenSet
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ClientCredentials, DeviceCode, OAuth2Client, OAuth2Code, TokenExchange
 
 from .driving import client_context, form_of, held, json_answer, run
 

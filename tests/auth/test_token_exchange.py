@@ -9,6 +9,7 @@ from attrs import evolve
 
 from go_services_core.auth.fields import concealed
 from go_services_core.auth.token_exchange import TokenExchangeFlow
+from go_services_core.auth_specs import TokenExchange
 from go_services_core.errors import (
     BadInput,
     InvalidGrant,
@@ -21,7 +22,6 @@ from go_services_core.http import HttpResponse
 from go_services_core.model import TokenSet
 from go_services_core.runtime.payload import carry_over
 from go_services_core.secret import SecretStr
-from go_services_core.specs import TokenExchange
 
 from .driving import client_context, form_of, held, json_answer, run
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from go_services_core.auth.fields import concealed
 from go_services_core.auth.typed import ApiKeyFlow, BasicFlow, PersonalTokenFlow
+from go_services_core.auth_specs import ApiKey, AuthSpec, Basic, PersonalToken
 from go_services_core.errors import BadInput, ReauthRequired
 from go_services_core.http import check_header
 from go_services_core.model import Credential, Scope, TokenSet
 from go_services_core.protocols import AuthContext, AuthFlow
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ApiKey, AuthSpec, Basic, PersonalToken
 from go_services_core.testing.clock import FrozenClock
 
 from .driving import run

@@ -17,6 +17,7 @@ from go_services_core.config import describe
 from go_services_core.hookspecs import HookSpecs
 from go_services_core.plugins import PluginManager
 from go_services_core.runtime import delivery, inbound
+from go_services_core.runtime.runtime import Runtime
 from go_services_core.testing.kit import CHECKS, checks_of
 from go_services_transport_http.settings import TransportSettings
 
@@ -92,6 +93,12 @@ def test_every_error_is_in_the_reference_with_its_code() -> None:
         if isinstance(cls, type) and issubclass(cls, errors.ServicesError):
             assert rows[name][2].strip() == str(cls.status)
             assert rows[name][3].strip(" `") == cls.code
+
+
+def test_every_method_of_the_runtime_is_in_the_reference_subject_by_subject() -> None:
+    methods = [name for cls in Runtime.__bases__ for name in vars(cls) if not name.startswith("_")]
+    assert len(methods) > 40
+    assert re.findall(r"^\.\. automethod:: Runtime\.(\w+)$", page("runtime.md"), re.MULTILINE) == methods
 
 
 def emitted() -> dict[str, str]:

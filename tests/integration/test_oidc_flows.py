@@ -20,6 +20,7 @@ from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.registration import register
 from go_services_core.auth.revocation import revoke_tokens
 from go_services_core.auth.settings import OAuth2Settings
+from go_services_core.auth_specs import ClientCredentials, OAuth2Client
 from go_services_core.errors import (
     BadInput,
     CallbackRefused,
@@ -34,7 +35,6 @@ from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import Credential, DevicePrompt, TokenSet
 from go_services_core.protocols import AuthContext, Flow
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ClientCredentials, OAuth2Client
 
 from .oidc.browser import Browser
 from .oidc.flows import DEVICE_PAGE, ROBOT_SECRET, page_code

@@ -20,13 +20,13 @@ from go_services_auth_jwt.jwk import JwkSet
 from go_services_core.auth.client_assertion import client_assertion_fields
 from go_services_core.auth.dpop import KEY
 from go_services_core.auth.dpop_nonces import wanted_nonce
+from go_services_core.auth_specs import PersonalToken
 from go_services_core.clock import SystemClock
 from go_services_core.errors import JwtInvalid
 from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import SigningContext, SigningKey
 from go_services_core.secret import SecretStr
-from go_services_core.specs import PersonalToken
 
 from .oidc.browser import Browser
 from .oidc.clients import KEY_CLIENTS, REDIRECT, KeyClient

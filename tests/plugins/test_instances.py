@@ -22,12 +22,12 @@ from go_services_core import (
     setting,
     settings,
 )
+from go_services_core.auth_specs import AwsSigV4
 from go_services_core.config import Config, resolver
 from go_services_core.errors import BadInput, CapabilityUnsupported, ConfigError, OperationNotFound
 from go_services_core.plugins import PluginManager
 from go_services_core.providers import build_instances
 from go_services_core.refs import Ref
-from go_services_core.specs import AwsSigV4
 
 
 @settings

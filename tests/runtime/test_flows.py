@@ -13,6 +13,7 @@ from attrs import field, frozen
 import go_services_secrets_appkey.plugin as appkey
 import go_services_store_sqlite.plugin as sqlite
 from go_services_core import ApiSpec, HttpRequest, HttpResponse, ProviderSpec, Runtime, Scope, hookimpl
+from go_services_core.auth_specs import ClientCredentials, DeviceCode, TokenExchange
 from go_services_core.config import Config
 from go_services_core.errors import (
     AccountMismatch,
@@ -28,7 +29,7 @@ from go_services_core.errors import (
 from go_services_core.model import Connection, DeviceStart
 from go_services_core.plugins import PluginManager
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ClientCredentials, DeviceCode, Identity, TokenExchange
+from go_services_core.specs import Identity
 from go_services_core.testing.clock import FrozenClock
 from go_services_core.testing.memory import MemoryStore
 from go_services_core.testing.transport import ScriptedTransport

@@ -9,8 +9,9 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from go_services_core.auth_specs import ApiKey, ClientCredentials
 from go_services_core.runtime.grants import decide, tells_grants, with_implied
-from go_services_core.specs import ApiKey, Capability, ClientCredentials
+from go_services_core.specs import Capability
 
 IMPLIES = {"admin": ("write",), "write": ("read", "list"), "a": ("b",), "b": ("a",), "self": ("self",)}
 

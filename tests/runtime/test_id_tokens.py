@@ -16,6 +16,7 @@ from joserfc import jwt as jose_jwt
 
 from go_services_core import Runtime, SystemClock
 from go_services_core.auth.id_token import subject
+from go_services_core.auth_specs import DeviceCode, OAuth2Code
 from go_services_core.errors import (
     AccountMismatch,
     ConfigError,
@@ -28,7 +29,6 @@ from go_services_core.errors import (
 )
 from go_services_core.model import Connection
 from go_services_core.secret import SecretStr
-from go_services_core.specs import DeviceCode, OAuth2Code
 
 from .openid_server import OpenIdApp, OpenIdServer, serving, signing_key
 

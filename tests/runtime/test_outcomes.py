@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from go_services_core.auth_specs import PersonalToken
 from go_services_core.errors import (
     Conflict,
     PermissionDenied,
@@ -26,7 +27,7 @@ from go_services_core.refs import Ref
 from go_services_core.runtime.core import Core, Ownership
 from go_services_core.runtime.outcomes import error_for
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ApiSpec, PersonalToken, ProviderSpec
+from go_services_core.specs import ApiSpec, ProviderSpec
 from go_services_core.testing.clock import FrozenClock
 
 ANY = st.characters(codec=None) | st.sampled_from("\ud800\udfff\r\n\0")

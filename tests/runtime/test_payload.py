@@ -16,16 +16,7 @@ from hypothesis import strategies as st
 
 from go_services_core.errors import CannotOpen
 from go_services_core.http import InboundRequest
-from go_services_core.model import (
-    Connection,
-    Credential,
-    KeyRef,
-    Scope,
-    Sealed,
-    SealedCredential,
-    SealedRow,
-    TokenSet,
-)
+from go_services_core.model import Connection, Credential, KeyRef, Scope, Sealed, SealedCredential, TokenSet
 from go_services_core.runtime import payload
 from go_services_core.runtime.payload import (
     CREDENTIAL_FORMAT,
@@ -41,6 +32,7 @@ from go_services_core.runtime.payload import (
     to_current,
 )
 from go_services_core.secret import SecretBytes, SecretStr
+from go_services_core.wrapping_keys import SealedRow
 
 ANY = st.characters(codec=None) | st.sampled_from("\ud800\udfff\r\n\0")
 """Any character, and often one that cannot be encoded or would break a header."""

@@ -11,6 +11,7 @@ from attrs import frozen
 from go_services_core import ApiKey
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth.typed import ApiKeyFlow
+from go_services_core.auth_specs import OAuth2Code
 from go_services_core.clock import SystemClock, uuid7
 from go_services_core.errors import (
     BadInput,
@@ -37,7 +38,6 @@ from go_services_core.runtime.refresh_rules import (
     shortest_rest,
 )
 from go_services_core.secret import SecretStr
-from go_services_core.specs import OAuth2Code
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

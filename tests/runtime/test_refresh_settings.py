@@ -8,8 +8,8 @@ import pytest
 from attrs import evolve
 
 from go_services_auth_jwt.records import JwtBearer, ServiceAccountJwt
+from go_services_core.auth_specs import ClientCredentials, DeviceCode, OAuth2Code, TokenExchange
 from go_services_core.errors import ConfigError
-from go_services_core.specs import ClientCredentials, DeviceCode, OAuth2Code, TokenExchange
 
 URL = "https://a.example/t"
 SECONDS = ("refresh_margin", "default_lifetime", "refresh_lifetime", "refresh_inactivity")

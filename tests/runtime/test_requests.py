@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from go_services_core.auth_specs import PersonalToken
 from go_services_core.errors import BadInput, ServicesError, UnknownParameter
 from go_services_core.http import USER_AGENT, HttpRequest
 from go_services_core.providers import ProviderInstance
 from go_services_core.runtime.requests import build, compile_plan
-from go_services_core.specs import ApiSpec, Operation, Param, PersonalToken, ProviderSpec
+from go_services_core.specs import ApiSpec, Operation, Param, ProviderSpec
 
 ANY = st.characters(codec=None) | st.sampled_from("\ud800\udfff\r\n\0")
 """Any character, and often one that cannot be encoded or would break a header."""

@@ -24,7 +24,7 @@ from go_services_core.errors import (
     KeyNotFound,
     SecretError,
 )
-from go_services_core.model import KeyRef, Resealed, Sealed
+from go_services_core.model import KeyRef, Sealed
 from go_services_core.runtime import bindings
 from go_services_core.runtime.build import open_secret_backend
 from go_services_core.runtime.keys import lifecycle
@@ -32,6 +32,7 @@ from go_services_core.runtime.payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSI
 from go_services_core.runtime.rotation import rotate
 from go_services_core.runtime.sealed_values import open_result, open_verification
 from go_services_core.secret import SecretStr
+from go_services_core.wrapping_keys import Resealed
 from go_services_secrets_appkey.key import generate_key
 
 from .member import Remote

@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from go_services_core.errors import BackendUnavailable, CannotOpen, KeyDenied, KeyDisabled, KeyNotFound
-from go_services_core.model import Resealed, Sealed
+from go_services_core.model import Sealed
+from go_services_core.wrapping_keys import Resealed
 from go_services_secrets_appkey.key import generate_key
 
 from .member import Remote

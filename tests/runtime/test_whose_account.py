@@ -22,6 +22,7 @@ from go_services_core import (
     SystemClock,
     TokenSet,
 )  # fmt: skip
+from go_services_core.auth_specs import ClientCredentials
 from go_services_core.errors import (
     AccountMismatch,
     AuthError,
@@ -34,7 +35,6 @@ from go_services_core.http import HttpResponse
 from go_services_core.model import Connection, UserProfile
 from go_services_core.protocols import AuthContext, Flow
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ClientCredentials
 
 from .openid_server import USER, OpenIdApp, OpenIdServer, serving
 

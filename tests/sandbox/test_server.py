@@ -12,8 +12,8 @@ import urllib.parse
 
 import pytest
 
+from go_services_core.auth_specs import OAuth2Code
 from go_services_core.errors import BadInput, TransportError
-from go_services_core.specs import OAuth2Code
 from go_services_core.testing.sandbox import ENDPOINTS, Sandbox, SandboxProcess, serve
 
 

@@ -14,13 +14,13 @@ from attrs import evolve
 
 from go_services_core.auth.fields import concealed
 from go_services_core.auth.typed import HmacFlow
+from go_services_core.auth_specs import Hmac, PersonalToken
 from go_services_core.errors import BadInput, ReauthRequired, SigningError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import SigningContext, SigningKey
 from go_services_core.secret import SecretStr
 from go_services_core.signing.hmac import HmacSigner
-from go_services_core.specs import Hmac, PersonalToken
 
 from ..auth.driving import client_context, held, run
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from go_services_core.auth_specs import ApiKey, AwsSigV4, Basic, Hmac, Mtls, OAuth2Code, PersonalToken
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import SigningContext, SigningKey
@@ -20,7 +21,6 @@ from go_services_core.signing.bearer import BearerSigner
 from go_services_core.signing.hmac import HmacSigner
 from go_services_core.signing.mtls import MtlsSigner
 from go_services_core.signing.sigv4 import SigV4Signer
-from go_services_core.specs import ApiKey, AwsSigV4, Basic, Hmac, Mtls, OAuth2Code, PersonalToken
 from go_services_core.testing.checks.signer import SignerSubject
 from go_services_core.testing.kit import conformance
 from go_services_core.testing.pytest_kit import SignerKit

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from go_services_core.auth_specs import ApiKey, AuthSpec, Basic, PersonalToken
 from go_services_core.errors import BadInput, ServicesError, SigningError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
@@ -18,7 +19,6 @@ from go_services_core.secret import SecretStr
 from go_services_core.signing.api_key import ApiKeySigner
 from go_services_core.signing.basic import BasicSigner
 from go_services_core.signing.bearer import BearerSigner
-from go_services_core.specs import ApiKey, AuthSpec, Basic, PersonalToken
 
 ANY = st.characters(codec=None) | st.sampled_from("\ud800\udfff\r\n\0")
 """Any character, and often one that cannot be encoded or would break a header."""

@@ -13,6 +13,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from go_services_core.auth_specs import ApiKey, AwsSigV4
 from go_services_core.errors import BadInput, ServicesError, SigningError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
@@ -27,7 +28,6 @@ from go_services_core.signing.sigv4 import (
     presign,
     sign_headers,
 )
-from go_services_core.specs import ApiKey, AwsSigV4
 
 ANY = st.characters(codec=None) | st.sampled_from("\ud800\udfff\r\n\0")
 """Any character, and often one that cannot be encoded or would break a header."""

@@ -22,12 +22,13 @@ from go_services_core import (
     settings,
 )
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
+from go_services_core.auth_specs import ApiKey
 from go_services_core.errors import CallbackRefused, InvalidGrant, TokenEndpointError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import AuthContext, AuthStart, Flow, ProviderAdapter
 from go_services_core.secret import SecretStr
-from go_services_core.specs import ApiKey, Identity
+from go_services_core.specs import Identity
 from go_services_core.testing.checks import provider_oauth
 from go_services_core.testing.kit import Report, checks_of, conformance
 

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from ...auth_specs import DeviceCode, OAuth2Client, OAuth2Code
 from ...protocols import ProviderAdapter
 from ...refs import Ref
 from ...secret import MASK, SecretBytes, SecretStr
-from ...specs import DeviceCode, HmacWebhook, OAuth2Client, OAuth2Code, ProviderSpec
+from ...specs import HmacWebhook, ProviderSpec
 from ..kit import Skipped, check
 
 _ID = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")

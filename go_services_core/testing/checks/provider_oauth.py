@@ -15,12 +15,13 @@ import attrs
 
 from ...auth.oauth2_code import OAuth2CodeFlow
 from ...auth.settings import OAuth2Settings
+from ...auth_specs import OAuth2Code
 from ...errors import CallbackRefused, InvalidGrant, TokenEndpointError
 from ...http import HttpRequest, HttpResponse
 from ...model import Credential, Scope, TokenSet
 from ...protocols import AuthContext, Flow
 from ...secret import SecretStr
-from ...specs import OAuth2Code, ProviderSpec
+from ...specs import ProviderSpec
 from ..clock import FrozenClock
 from ..kit import Skipped, check
 from .provider import filled, settings_of

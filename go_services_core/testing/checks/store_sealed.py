@@ -9,8 +9,9 @@ from typing import Any, get_args
 from attrs import evolve
 
 from ...errors import BadInput, ConnectionNotFound
-from ...model import Connection, KeyRef, Resealed, Sealed, SealedCredential, SealedKind, SealedRow
+from ...model import Connection, KeyRef, Sealed, SealedCredential
 from ...protocols import Store
+from ...wrapping_keys import Resealed, SealedKind, SealedRow
 from ..kit import check
 from .store import KEY, SCOPE, attempt, change, connection, credential, established, event, new_id, now, refused
 from .store_queues import delivery

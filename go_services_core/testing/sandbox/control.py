@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from aiohttp import web
 
+from ...auth_specs import Rotation
 from ...errors import ServicesError
 from ...secret import SecretStr
-from ...specs import Rotation
 from .refused import Refused
 from .state import Account
 from .token import TokenAnswer

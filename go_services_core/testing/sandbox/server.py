@@ -13,10 +13,10 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 from aiohttp import web
 
+from ...auth_specs import Rotation
 from ...clock import Clock, SystemClock
 from ...errors import BadInput
 from ...secret import SecretStr
-from ...specs import Rotation
 from . import api, authorize, control, token, webhooks
 from .faults import Faults
 from .items import Items

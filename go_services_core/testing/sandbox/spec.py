@@ -6,18 +6,9 @@ from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...auth_specs import OAuth2Code, Rotation
 from ...secret import SecretStr
-from ...specs import (
-    ApiSpec,
-    Capability,
-    Identity,
-    OAuth2Code,
-    Operation,
-    Pagination,
-    Param,
-    ProviderSpec,
-    Rotation,
-)
+from ...specs import ApiSpec, Capability, Identity, Operation, Pagination, Param, ProviderSpec
 from .authorize import SCOPES
 from .webhooks import WEBHOOK
 

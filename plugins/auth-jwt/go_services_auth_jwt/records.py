@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from attrs import field, frozen
 from attrs.validators import and_, ge, instance_of, lt, optional
 
-from go_services_core.specs import Rotation
+from go_services_core.auth_specs import Rotation
 
 _seconds: Any = optional(and_(instance_of((int, float)), ge(0), lt(math.inf)))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from go_services_core.auth.fields import is_stripped
+from go_services_core.auth_specs import AuthSpec
 from go_services_core.errors import BadInput
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import AuthContext, AuthStart, Flow
 from go_services_core.secret import SecretStr
-from go_services_core.specs import AuthSpec
 
 SHORT: tuple[str, ...] = ("issuer", "key_id", "subject")
 """Fields of one line; the others are key material."""

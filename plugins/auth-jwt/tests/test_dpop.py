@@ -20,12 +20,12 @@ from joserfc import jws as jose_jws
 from go_services_auth_jwt.base64url import decode, encode
 from go_services_auth_jwt.dpop import DpopSigner, generate_key, proof, thumbprint
 from go_services_core.auth.dpop import KEY
+from go_services_core.auth_specs import PersonalToken
 from go_services_core.errors import KeyInvalid, SigningError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import SigningContext, SigningKey
 from go_services_core.secret import SecretStr
-from go_services_core.specs import PersonalToken
 from go_services_core.testing.checks.signer import SignerSubject
 from go_services_core.testing.pytest_kit import SignerKit
 

@@ -18,6 +18,7 @@ from go_services_auth_jwt.records import JwtBearer, ServiceAccountJwt
 from go_services_auth_jwt.service_account import ServiceAccountFlow
 from go_services_auth_jwt.settings import JwtBearerSettings
 from go_services_core.auth.fields import concealed
+from go_services_core.auth_specs import AuthSpec
 from go_services_core.errors import (
     BadInput,
     ConfigError,
@@ -32,7 +33,6 @@ from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import Credential, Scope, TokenSet
 from go_services_core.protocols import AuthContext, AuthFlow, Flow
 from go_services_core.secret import SecretStr
-from go_services_core.specs import AuthSpec
 from go_services_core.testing.clock import FrozenClock
 
 from .keys import NOW, SECRET, encrypted_pem, pem

@@ -16,12 +16,12 @@ from go_services_auth_jwt.jws import sign_claims
 from go_services_auth_jwt.records import SessionTokenExchange
 from go_services_auth_jwt.session_token import SessionToken, is_allowed, read_session_token, token_url
 from go_services_auth_jwt.shop_token import ShopTokenSigner
+from go_services_core.auth_specs import PersonalToken
 from go_services_core.errors import EmbeddedSessionInvalid, KeyInvalid, SigningError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import SigningContext, SigningKey
 from go_services_core.secret import SecretStr
-from go_services_core.specs import PersonalToken
 from go_services_core.testing.checks.signer import SignerSubject
 from go_services_core.testing.clock import FrozenClock
 from go_services_core.testing.pytest_kit import SignerKit

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from go_services_core.errors import CannotOpen, KeyNotFound, SecretError
-from go_services_core.model import Binding, Sealed, SealedRow
+from go_services_core.model import Binding, Sealed
 from go_services_core.sealing import GoEnvelope, GoEnvelopeReader, SecretBackend
 from go_services_core.secret import SecretBytes
+from go_services_core.wrapping_keys import SealedRow
 
 from .format import MAX_KEY_ID, MAX_KEY_VERSION
 

@@ -12,9 +12,10 @@ from cryptography.exceptions import InvalidTag
 
 from go_services_core.clock import Clock
 from go_services_core.errors import BadInput, CannotOpen, KeyInvalid, SecretError
-from go_services_core.model import Binding, KeyRef, Sealed, SealedRow
+from go_services_core.model import Binding, KeyRef, Sealed
 from go_services_core.sealing import SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes
+from go_services_core.wrapping_keys import SealedRow
 
 from .cache import KeyCache
 from .format import (

@@ -25,9 +25,10 @@ from go_services_core.errors import (
     KeyNotFound,
     SecretError,
 )
-from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
+from go_services_core.model import Binding, KeyRef, Scope, Sealed
 from go_services_core.sealing import GoEnvelope
 from go_services_core.secret import SecretBytes
+from go_services_core.wrapping_keys import SealedRow
 from go_services_envelope import Sealer
 from go_services_envelope.go_envelope import MAX_SIZE, PREFIX, decode
 

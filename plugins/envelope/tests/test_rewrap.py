@@ -9,10 +9,11 @@ import attrs
 import pytest
 
 from go_services_core.errors import BackendUnavailable, CannotOpen, KeyDisabled, KeyInvalid, KeyNotFound, SecretError
-from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
+from go_services_core.model import Binding, KeyRef, Scope, Sealed
 from go_services_core.sealing import WrappedKey
 from go_services_core.secret import SecretBytes
 from go_services_core.testing.clock import FrozenClock
+from go_services_core.wrapping_keys import SealedRow
 from go_services_envelope import Sealer
 
 SECRET: Final = b"a secret of forty bytes, or thereabouts."

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from go_services_core.clock import SystemClock
 from go_services_core.errors import BackendUnavailable, BadInput, CannotOpen, KeyInvalid, KeyNotFound
-from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
+from go_services_core.model import Binding, KeyRef, Scope, Sealed
 from go_services_core.sealing import DataKey
 from go_services_core.secret import SecretBytes
+from go_services_core.wrapping_keys import SealedRow
 from go_services_envelope import Sealer, keys
 
 BINDING = Binding(

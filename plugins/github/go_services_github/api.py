@@ -5,11 +5,11 @@ from __future__ import annotations
 from base64 import b64encode
 from urllib.parse import quote
 
+from go_services_core.auth_specs import OAuth2Code
 from go_services_core.errors import RateLimited, TokenEndpointError
 from go_services_core.http import HttpRequest, HttpResponse
 from go_services_core.model import Credential
 from go_services_core.protocols import AuthContext, Flow, ProviderAdapter
-from go_services_core.specs import OAuth2Code
 
 SECONDARY_LIMIT_WAIT = 60.0
 """Seconds to wait at least when a secondary limit answers without Retry-After.

@@ -9,7 +9,8 @@ from typing import Final
 from attrs import frozen
 
 from go_services_core.errors import KeyDisabled
-from go_services_core.model import KeyRef, KeyState
+from go_services_core.model import KeyRef
+from go_services_core.wrapping_keys import KeyState
 
 from .wrapping import WrappingKey
 

@@ -12,8 +12,9 @@ from typing import Final, TypeVar
 from attrs import evolve
 
 from go_services_core.errors import ConfigError, Conflict, KeyNotFound, ServicesError
-from go_services_core.model import KeyInfo, KeyRef
+from go_services_core.model import KeyRef
 from go_services_core.protocols import PluginEnv
+from go_services_core.wrapping_keys import KeyInfo
 
 from .backend import AppKeyBackend, unknown_windows
 from .held import BACKEND, HeldKey, KeySet

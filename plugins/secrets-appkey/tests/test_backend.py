@@ -24,12 +24,13 @@ from go_services_core.errors import (
     KeyNotFound,
     SecretError,
 )
-from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
+from go_services_core.model import Binding, KeyRef, Scope, Sealed
 from go_services_core.protocols import PluginEnv
 from go_services_core.sealing import GoEnvelope, GoEnvelopeReader, KeyLifecycle, WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_core.testing.clock import FrozenClock
 from go_services_core.testing.pytest_kit import SecretBackendKit
+from go_services_core.wrapping_keys import SealedRow
 from go_services_envelope import Sealer
 from go_services_envelope.policy import KeyWindow
 from go_services_secrets_appkey.backend import AppKeyBackend, keys_of, open_backend

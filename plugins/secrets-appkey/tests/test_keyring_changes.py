@@ -15,8 +15,9 @@ from go_services_core.errors import (
     KeyInvalid,
     KeyNotFound,
 )
-from go_services_core.model import Scope, Sealed, SealedRow
+from go_services_core.model import Scope, Sealed
 from go_services_core.secret import SecretBytes, SecretStr
+from go_services_core.wrapping_keys import SealedRow
 from go_services_envelope import Sealer
 from go_services_envelope.policy import KeyWindow
 from go_services_secrets_appkey.key import generate_key

@@ -17,10 +17,11 @@ from go_services_core.errors import (
     PluginNotFound,
     SecretError,
 )
-from go_services_core.model import KeyInfo, KeyRef
+from go_services_core.model import KeyRef
 from go_services_core.protocols import PluginEnv
 from go_services_core.sealing import DataKey, GoEnvelope, GoEnvelopeReader, KeyLifecycle, SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes
+from go_services_core.wrapping_keys import KeyInfo
 
 from .breaker import Breaker
 from .diagnostics import Diagnostics

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 import go_services_secrets_appkey.plugin as appkey
 from go_services_core.clock import SystemClock
 from go_services_core.errors import CannotOpen, Conflict, KeyNotFound, SecretError
-from go_services_core.model import KeyInfo, KeyRef, Observation
+from go_services_core.model import KeyRef, Observation
 from go_services_core.protocols import PluginEnv
 from go_services_core.sealing import DataKey, GoEnvelope, SecretBackend, WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
+from go_services_core.wrapping_keys import KeyInfo
 from go_services_secrets_appkey.key import generate_key
 from go_services_secrets_failover.backend import FailoverBackend, open_backend
 from go_services_secrets_failover.settings import FailoverSettings

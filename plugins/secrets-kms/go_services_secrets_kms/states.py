@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from go_services_core.model import KeyInfo, KeyRef, KeyState
+from go_services_core.model import KeyRef
+from go_services_core.wrapping_keys import KeyInfo, KeyState
 from go_services_envelope.policy import KeyPolicy
 
 

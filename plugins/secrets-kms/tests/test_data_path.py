@@ -14,9 +14,10 @@ import pytest
 
 from go_services_core.clock import SystemClock
 from go_services_core.errors import CannotOpen, KeyInvalid, KeyNotFound
-from go_services_core.model import Binding, KeyRef, Scope, SealedRow
+from go_services_core.model import Binding, KeyRef, Scope
 from go_services_core.sealing import WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
+from go_services_core.wrapping_keys import SealedRow
 from go_services_envelope import Sealer
 
 from .conftest import AWAY, Moto, Opener

@@ -25,10 +25,11 @@ from go_services_core.errors import (
     SecretError,
     ServicesError,
 )
-from go_services_core.model import KeyInfo, KeyRef
+from go_services_core.model import KeyRef
 from go_services_core.protocols import PluginEnv
 from go_services_core.sealing import DataKey, GoEnvelope, WrappedKey
 from go_services_core.secret import SecretBytes
+from go_services_core.wrapping_keys import KeyInfo
 from go_services_envelope.policy import KeyPolicy
 
 from .ciphertext import KeyPath, parse, version_of

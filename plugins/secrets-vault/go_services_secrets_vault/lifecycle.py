@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from attrs import frozen
 
 from go_services_core.errors import CapabilityUnsupported, Conflict, KeyInvalid, KeyNotFound
-from go_services_core.model import KeyInfo, KeyRef, KeyState
+from go_services_core.model import KeyRef
+from go_services_core.wrapping_keys import KeyInfo, KeyState
 from go_services_envelope.policy import KeyPolicy
 
 from .ciphertext import KeyPath

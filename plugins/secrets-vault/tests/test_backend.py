@@ -26,11 +26,12 @@ from go_services_core.errors import (
     KeyInvalid,
     KeyNotFound,
 )
-from go_services_core.model import Binding, KeyRef, Scope, Sealed, SealedRow
+from go_services_core.model import Binding, KeyRef, Scope, Sealed
 from go_services_core.sealing import DataKey, GoEnvelopeReader, KeyLifecycle, WrappedKey
 from go_services_core.secret import SecretBytes, SecretStr
 from go_services_core.testing.openbao import Refused
 from go_services_core.testing.pytest_kit import SecretBackendKit
+from go_services_core.wrapping_keys import SealedRow
 from go_services_envelope import Sealer
 from go_services_envelope.policy import KeyWindow
 from go_services_secrets_vault.backend import BATCH, VaultBackend, open_backend

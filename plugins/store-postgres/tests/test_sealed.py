@@ -7,8 +7,8 @@ import asyncio
 import psycopg
 import pytest
 
-from go_services_core.model import SealedRow
 from go_services_core.testing.checks.store_sealed import KINDS, listed, one_of_each, other
+from go_services_core.wrapping_keys import SealedRow
 from go_services_store_postgres.store import PostgresStore
 from go_services_store_sql import connections, sealed
 from go_services_store_sql.dialect import POSTGRES, Json

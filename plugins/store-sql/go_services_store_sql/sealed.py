@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 from attrs import frozen
 
-from go_services_core.model import KeyRef, KeyUse, Page, Resealed, Scope, Sealed, SealedKind, SealedRow, SecretState
+from go_services_core.model import KeyRef, Page, Scope, Sealed, SecretState
+from go_services_core.wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 
 from . import connections
 from .dialect import Json

@@ -14,10 +14,11 @@ import pytest
 
 from go_services_core.admin import AdoptedTable, AdoptOptions
 from go_services_core.errors import Conflict, StoreError
-from go_services_core.model import KeyRef, Resealed, Scope, Sealed
+from go_services_core.model import KeyRef, Scope, Sealed
 from go_services_core.resources import BudgetKey, Dispatch
 from go_services_core.testing.checks.store_sealed import counted, listed
 from go_services_core.testing.go_database import BODY, CIPHERTEXT, statements
+from go_services_core.wrapping_keys import Resealed
 from go_services_store_sql.go_schema import COLUMNS
 from go_services_store_sqlite.store import SqliteStore
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from go_services_core.errors import BadInput
-from go_services_core.model import KeyRef, KeyUse, Page, Resealed, SealedKind, SealedRow, SecretState
+from go_services_core.model import KeyRef, Page, SecretState
+from go_services_core.wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 
 from .. import sealed
 from ..driver import Driver

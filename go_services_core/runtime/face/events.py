@@ -1,0 +1,75 @@
+"""Events in and out, and the work that is due."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from ...http import InboundRequest
+from ...model import Accepted, Drained
+from .. import delivery as _delivery
+from .. import due as _due
+from .. import inbound as _inbound
+from ..core import Core
+
+if TYPE_CHECKING:
+    from ...protocols import EventHandler, Observer
+    from ..runtime import Runtime
+
+
+class Events:
+    """Webhooks, handlers, observers and what is due."""
+
+    _core: Core
+
+    async def accept_webhook(
+        self, provider_id: str, request: InboundRequest, *, connection_id: str | None = None
+    ) -> Accepted:
+        """Verify a delivery's raw bytes and keep it durably; what follows is done by ``drain``.
+
+        Answer 2xx when this returns, 401 when it raises ``WebhookRejected``, 503 when it raises ``StoreError`` or
+        ``BackendUnavailable``.
+
+        Args:
+            provider_id: from the URL that was called, never from the body.
+            request: as it was received.
+            connection_id: from the URL as well, where each connection has its own.
+
+        Raises:
+            WebhookRejected: the delivery is not authentic; it was not kept.
+            StoreError, BackendUnavailable: it could not be kept; the provider should try again.
+        """
+        return await _inbound.accept_webhook(self._core, provider_id, request, connection_id=connection_id)
+
+    async def on(self, events: str, handler: EventHandler, *, name: str) -> None:
+        """Have ``handler`` called, by ``drain``, for every event that is committed from now on and matches.
+
+        Args:
+            events: an event's name or a pattern: ``connection.*``.
+            handler: ``async (event, context) -> Work | None``.
+            name: stable; what has been handled is remembered under it, also over restarts.
+        """
+        await _delivery.register(self._core, {name: (events, handler)})
+
+    def observe(self, observer: Observer, *, name: str) -> None:
+        """Have ``observer`` called for what happens in this process; it must be quick."""
+        self._core.observers.append((name, observer))
+
+    async def drain(self) -> Drained:
+        """Do what is due, once: deliveries, events to their handlers, the runtime's jobs, renewals ahead of time."""
+        return await _due.drain(self._core, cast("Runtime", self))
+
+    async def run_due(self, kind: str, limit: int = 50) -> int:
+        """Do up to ``limit`` due items of one kind; gives how many were done.
+
+        Args:
+            kind: ``inbox``, ``outbox``, ``refresh.ahead``, or a kind of job: ``secrets.rewrap`` wraps anew what was
+                sealed while the primary secret backend did not answer; ``connections.revoke`` tells providers of
+                disconnects. ``refresh.ahead`` renews the tokens that are about to end, within each provider's
+                ``refresh_concurrency`` and ``refresh_rate``; it begins nothing after a minute.
+            limit: how many are claimed at most.
+
+        Raises:
+            BadInput: there is no such kind; the hint lists them.
+        """
+        handled, _ = await _due.run_due(self._core, cast("Runtime", self), kind, limit)
+        return handled

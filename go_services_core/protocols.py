@@ -216,6 +216,9 @@ class AuthFlow(Protocol):
     something else than ``AuthorizationPending``, whose ``retry_after`` is the memory's ``interval`` from then on. Names
     of the memory that begin with ``runtime.`` are the runtime's.
 
+    A flow may have ``refused(response: HttpResponse) -> bool``: whether an answer to a call, other than 401, says that
+    the credential is over, so that a new one helps.
+
     A flow without a consent page may also have ``fields_for(auth: AuthSpec) -> (needed, optional)``: names of the
     fields that a credential of this very record needs, and of those that it may have. Without it, it needs ``fields``.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 
@@ -17,6 +16,10 @@ from .sts import assume_role, read_role_keys
 from .typed import take
 
 _ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_OVER = ("ExpiredToken", "ExpiredTokenException")
+_OVER_IN_BODY = re.compile(
+    rb'(?:<Code>\s*|"(?:__type|code|Code)"\s*:\s*"(?:[^"#]*#)?)ExpiredToken(?:Exception)?(?=\s*<|")'
+)
 _ROLE_ARN = re.compile(r"arn:[!-~]{16,2044}")
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
 
@@ -32,8 +35,8 @@ class AwsSigV4Flow:
     are extras, and for a role also the keys that assume it: ``source_access_key_id``, ``source_secret_access_key``,
     ``source_session_token``, ``role_arn`` and ``external_id``.
 
-    The account of a role is its ARN, which STS has then proven; that of keys is made of a hash of the access key id, of
-    which nothing else is shown.
+    The account of a role is its ARN, which STS has then proven. Of keys without a role nobody says whose they are: AWS
+    has its users replace them, and new ones are then the same connection's.
     """
 
     interactive = False
@@ -67,9 +70,7 @@ class AwsSigV4Flow:
                 raise BadInput(f"The field {name} is not what AWS gives out under that name.", field=name)
         secret = typed.pop("secret_access_key")
         if role is None:
-            key_id = typed["access_key_id"].reveal().encode()
-            account = f"access-key:{hashlib.sha256(key_id).hexdigest()[:24]}"
-            return TokenSet(access_token=secret, token_type=record.kind, extra=typed, account=account)
+            return TokenSet(access_token=secret, token_type=record.kind, extra=typed)
         source = {"source_access_key_id": typed.pop("access_key_id"), "source_secret_access_key": secret}
         if "session_token" in typed:
             source["source_session_token"] = typed.pop("session_token")
@@ -104,6 +105,17 @@ class AwsSigV4Flow:
         if role is None or "source_access_key_id" not in extra:
             raise ReauthRequired("AWS keys without a role cannot be renewed; enter new ones.")
         return (yield from _assume(ctx, role, extra))
+
+    def refused(self, response: HttpResponse) -> bool:
+        """Whether the answer says that the keys are over: S3 and others do so with 400, most with 403, none with 401.
+
+        Errors have their code in XML, in JSON or in a header, by the service's protocol (AWS Signature Version 4 error
+        responses; S3 API Reference, Error Responses).
+        """
+        named = response.header("x-amzn-errortype") or ""
+        return response.status in (400, 403) and (
+            named.partition(":")[0] in _OVER or _OVER_IN_BODY.search(response.body[:4096]) is not None
+        )
 
     def revoke(self, ctx: AuthContext, credential: Credential) -> Flow[bool]:
         """AWS has no call that gives keys back: an administrator deletes them."""

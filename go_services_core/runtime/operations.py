@@ -195,18 +195,11 @@ async def _observed(core: Core, loaded: Loaded, operation: Operation, request: H
 
 
 async def _call(core: Core, loaded: Loaded, operation: Operation, request: HttpRequest) -> OperationResult:
-    """Send; after a 401 renew once and send once more, unless the credential did not change.
-
-    A 401 that only asks for a nonce says nothing of the credential.
-    """
+    """Send; if the credential is refused renew once and send once more, unless the credential did not change."""
     loaded = await ensure_fresh(core, loaded)
     response = await _send(core, loaded, operation, request)
     attempts = 1
-    if (
-        response.status == 401
-        and loaded.credential.refreshable
-        and not (loaded.bound and wanted_nonce(response) is not None)
-    ):
+    if not 200 <= response.status < 300 and loaded.credential.refreshable and _is_refused(core, loaded, response):
         core.forget(loaded.connection.id)
         renewed = await refresh(core, loaded.connection.id, used=loaded.credential.version, refused=True)
         if renewed.credential.version != loaded.credential.version:
@@ -225,6 +218,14 @@ async def _call(core: Core, loaded: Loaded, operation: Operation, request: HttpR
         attempts=attempts,
         request_id=response.header(api.request_id_header) if api is not None else None,
     )
+
+
+def _is_refused(core: Core, loaded: Loaded, response: HttpResponse) -> bool:
+    """Whether the credential is what is wrong: a 401 says so, unless it only asks for a nonce, or the kind's flow."""
+    if response.status == 401:
+        return not (loaded.bound and wanted_nonce(response) is not None)
+    says = getattr(core.flow(loaded.key.auth.kind), "refused", None)
+    return says is not None and bool(says(response))
 
 
 async def _send(core: Core, loaded: Loaded, operation: Operation, request: HttpRequest) -> HttpResponse:

@@ -63,6 +63,10 @@ class AwsServer:
         self.url = ""
         self.keys: dict[str, tuple[str, str | None]] = {}
         """Access key id → secret access key and session token."""
+        self.over: set[str] = set()
+        """Access key ids of keys whose session is over."""
+        self.sessions_end = False
+        """Whether every session is over at once."""
         self.denied = False
         """Whether STS denies access to the role."""
         self.assumed: list[dict[str, str]] = []
@@ -144,6 +148,8 @@ class AwsServer:
                 raise Refused("XAmzContentSHA256Mismatch", "wrong hash of the body")
         if theirs != signature:
             raise Refused("SignatureDoesNotMatch", "wrong signature")
+        if id in self.over or (self.sessions_end and token is not None):
+            raise Refused("ExpiredToken", "the session is over")
         return id, service
 
 

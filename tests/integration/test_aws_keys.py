@@ -154,6 +154,20 @@ async def test_renewal_brings_new_keys_with_those_that_were_typed(
             assert new not in (old, TYPED["access_key_id"])
 
 
+async def test_keys_that_end_early_are_renewed_and_the_call_repeated(runtime: Runtime, server: AwsServer) -> None:
+    """P82: AWS says 403, never 401; the role's keys are asked for once, and typed ones cannot be."""
+    connection = await runtime.establish("reports", scope=ACME, fields=ROLE)
+    old = (await executed(runtime, connection.id, "report", {"name": "a"}))["key"]
+    server.over.add(old)
+    result = await runtime.execute(connection.id, "report", {"name": "a"})
+    assert (result.attempts, len(server.assumed)) == (2, 2)
+    assert result.data["key"] != old
+    server.sessions_end = True
+    with pytest.raises(ProviderForbidden):
+        await runtime.execute(connection.id, "report", {"name": "a"})
+    assert len(server.assumed) == 3
+
+
 @pytest.mark.parametrize(
     ("wrong", "kind"),
     [({"secret_access_key": "wrong"}, TokenEndpointError), ({"access_key_id": "AKIAUNKNOWN"}, InvalidGrant)],

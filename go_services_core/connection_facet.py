@@ -136,10 +136,12 @@ class ConnectionFacet(Protocol):
         """The history of the connection's grants by id, a page at a time."""
         ...
 
-    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
+    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str | None) -> RefreshOpen:
         """Take the connection's refresh lease for ``lease`` seconds, write the intent, read the credential: one unit.
 
-        ``abandoned`` of the answer is the oldest unsettled intent of an earlier fence for the same version.
+        ``abandoned`` of the answer is the oldest unsettled intent of an earlier fence for the same version. Without
+        ``intent_id`` there is no intent and no ``abandoned``: for who only keeps others from renewing and sends no
+        token request, so that nobody has to wonder about one.
 
         Raises:
             RefreshLocked: another owner holds the lease; ``metadata["retry_in"]`` are the seconds it has left.

@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from ..clock import uuid7
 from ..errors import LeaseLost, ReauthRequired, RefreshLocked, ServicesError, StoreError, VersionConflict
 from ..model import Connection, Disconnected, Observation, RefreshOpen, SealedCredential
 from ..redaction import mask
@@ -74,14 +73,15 @@ async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconne
 
 
 async def _hold(core: Core, connection_id: str) -> tuple[RefreshOpen | None, bool]:
-    """The lease without which nobody renews; or None, and whether a renewal is still going on."""
+    """The lease without which nobody renews; or None, and whether a renewal is still going on.
+
+    It has no intent: whoever finds it abandoned knows that no token request was sent under it.
+    """
     waited = 0.0
     while True:
         try:
             facet = core.store.connections
-            return await facet.open_refresh(
-                connection_id, owner=core.owner, lease=LEASE, intent_id=uuid7(core.clock)
-            ), False
+            return await facet.open_refresh(connection_id, owner=core.owner, lease=LEASE, intent_id=None), False
         except ReauthRequired:
             return None, False
         except RefreshLocked:

@@ -53,7 +53,7 @@ class Refreshes:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
+    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str | None) -> RefreshOpen:
         tables = self._tables
         resource, now = f"refresh:{connection_id}", tables.clock.now()
         hold = tables.holds.get(resource)
@@ -70,18 +70,19 @@ class Refreshes:
             if intent.settled_at is None and intent.version == credential.version
         ]
         abandoned = None
-        if earlier:
+        if earlier and intent_id is not None:
             oldest = min(earlier, key=lambda intent: intent.fence)
             abandoned = AbandonedRefresh(intent_id=oldest.id, age=self._since(oldest.sent_at))
         tables.holds[resource] = Hold(owner, fence, tables.later(lease))
-        tables.intents[intent_id] = Intent(
-            id=intent_id,
-            connection_id=connection_id,
-            version=credential.version,
-            resource=resource,
-            fence=fence,
-            sent_at=now,
-        )
+        if intent_id is not None:
+            tables.intents[intent_id] = Intent(
+                id=intent_id,
+                connection_id=connection_id,
+                version=credential.version,
+                resource=resource,
+                fence=fence,
+                sent_at=now,
+            )
         return RefreshOpen(
             lease=Lease(resource=resource, owner=owner, fence=fence),
             connection=connection,
@@ -175,7 +176,7 @@ class Refreshes:
             kept = tables.intents[adopted]
             kept.outcome, kept.late = "adopted", None
             kept.settled_at = tables.clock.now()
-        _settle(tables, self._intent(lease), "saved")
+        self._settle_own(lease, "saved")
         for announced in (event, *also):
             tables.enqueue(announced)
         hold.owner = hold.expires_at = None
@@ -226,13 +227,19 @@ class Refreshes:
     async def drop_refresh(self, lease: Lease) -> None:
         hold = self._tables.held(lease)
         hold.owner = hold.expires_at = None
-        _settle(self._tables, self._intent(lease), "dropped")
+        self._settle_own(lease, "dropped")
+
+    def _settle_own(self, lease: Lease, outcome: str) -> None:
+        """Settle the intent of a lease, if it has one."""
+        for intent in _intents(self._tables, lease.resource):
+            if intent.fence == lease.fence:
+                _settle(self._tables, intent, outcome)
 
     def _renew(self, lease: Lease, seconds: float) -> None:
         self._tables.held(lease).expires_at = self._tables.later(seconds)
-        intent = self._intent(lease)
-        if intent.settled_at is None:
-            intent.sent_at = self._tables.clock.now()
+        for intent in _intents(self._tables, lease.resource):
+            if intent.fence == lease.fence and intent.settled_at is None:
+                intent.sent_at = self._tables.clock.now()
 
     def _intent(self, lease: Lease) -> Intent:
         for intent in _intents(self._tables, lease.resource):

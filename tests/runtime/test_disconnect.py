@@ -10,12 +10,23 @@ import pytest
 from attrs import evolve
 
 from go_services_core import HttpRequest, ProviderAdapter, Ref, Scope
-from go_services_core.errors import ConnectionNotFound, ReauthRequired
+from go_services_core.errors import ConnectionNotFound, ReauthRequired, StoreUnavailable
 
 
 def accepted(sandbox):
     """Whether the sandbox still accepts any of the tokens that it issued."""
     return [secret for secret in sandbox.issued_secrets() if sandbox.ledger.find_access(secret)]
+
+
+class Instead:
+    """The real facet, of which some calls are others."""
+
+    def __init__(self, real, **calls):
+        self.real = real
+        self.__dict__.update(calls)
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
 
 
 async def test_disconnect_revokes_at_the_provider_and_ends_the_connection(either, counted):
@@ -185,6 +196,39 @@ async def test_disconnect_waits_for_a_renewal_by_another_runtime_and_revokes_its
         assert not accepted(live.sandbox)
         assert "credential.refreshed" in await live.events(one)
         assert live.rows("SELECT count(*) FROM service_credentials WHERE length(encrypted_payload) > 0") == [(0,)]
+
+
+async def test_disconnect_that_died_leaves_a_good_connection_good(either, counted):
+    """P24: no token request was sent, so that the successor has none to call unknown."""
+    async with either.open() as runtime:
+        connection = await either.connect(runtime)
+        for _ in range(2):
+            async with either.open() as dying:
+                revoking = asyncio.Event()
+
+                class Silent:
+                    async def send(self, request, *, provider_id, revoking=revoking):
+                        revoking.set()
+                        await asyncio.Event().wait()
+
+                async def gone(lease):
+                    raise StoreUnavailable
+
+                dying._core.transport = Silent()
+                dying._core.store.connections = Instead(dying._core.store.connections, drop_refresh=gone)
+                ending = asyncio.create_task(dying.disconnect(connection.id))
+                await asyncio.wait_for(revoking.wait(), 30)
+                ending.cancel()
+                with suppress(asyncio.CancelledError):
+                    await ending
+            if either.store is not None:
+                either.store.connections = dying._core.store.connections.real
+            either.age(65)
+        counted()
+        renewed = await runtime.refresh(connection.id)
+        assert (renewed.status, renewed.refresh_state) == ("active", "ok")
+        assert counted() == {"token": 1}
+        assert "credential.refresh_unknown" not in await either.events(runtime)
 
 
 async def test_connection_whose_grant_is_over_can_still_be_disconnected(app, runtime):

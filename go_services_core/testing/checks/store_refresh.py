@@ -210,6 +210,16 @@ async def abandoned_refresh_is_told_and_settled_once(store: Store) -> None:
     await asyncio.sleep(0.1)
     newer = await facet.open_refresh(made.id, owner="a", lease=30, intent_id=new_id())
     assert newer.abandoned is None  # it was about the old version
+    await facet.drop_refresh(newer.lease)
+    await facet.open_refresh(made.id, owner="a", lease=0.05, intent_id=None)
+    await asyncio.sleep(0.1)
+    next = await facet.open_refresh(made.id, owner="b", lease=30, intent_id=new_id())
+    assert next.abandoned is None  # without an intent nothing was sent
+    await facet.drop_refresh(next.lease)
+    kept = await facet.open_refresh(made.id, owner="a", lease=30, intent_id=None)
+    await facet.renew_refresh(kept.lease, seconds=30)
+    await facet.close_refresh(credential(made.id, 3), lease=kept.lease, active_version=2, event=event())
+    await refused(LeaseLost, facet.drop_refresh(kept.lease))
 
 
 @check("STORE-029", "store", needs=("connections", "queues"))

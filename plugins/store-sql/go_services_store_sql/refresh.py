@@ -108,8 +108,11 @@ BACK_OFF: Statement[Row] = Statement(
 )
 
 
-def open_refresh(connection_id: str, *, owner: str, seconds: float, intent_id: str) -> Steps[RefreshOpen]:
-    """Lease, intent and credential: 3 statements. Raises RefreshLocked, ReauthRequired or ConnectionNotFound."""
+def open_refresh(connection_id: str, *, owner: str, seconds: float, intent_id: str | None) -> Steps[RefreshOpen]:
+    """Lease, credential and, if it has an id, intent: 3 statements.
+
+    Raises RefreshLocked, ReauthRequired or ConnectionNotFound.
+    """
     resource = leases.refresh_of(connection_id)
     lease = yield from leases.take(resource, owner=owner, seconds=seconds)
     if lease is None:
@@ -118,6 +121,8 @@ def open_refresh(connection_id: str, *, owner: str, seconds: float, intent_id: s
     connection, credential = yield from connections.load(connection_id)
     if connection.status != "active" or credential is None:
         raise ReauthRequired(metadata={"connection_id": connection_id, "status": connection.status})
+    if intent_id is None:
+        return RefreshOpen(lease=lease, connection=connection, credential=credential, abandoned=None)
     intent = yield from INSERT_INTENT.first(
         id=intent_id,
         connection_id=connection_id,

@@ -115,7 +115,7 @@ class SqlConnections:
         at_least_one(limit)
         return await self._driver.read(lambda: grants.history(connection_id, after=after, limit=limit))
 
-    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str) -> RefreshOpen:
+    async def open_refresh(self, connection_id: str, *, owner: str, lease: float, intent_id: str | None) -> RefreshOpen:
         return await self._driver.run(
             lambda: refresh.open_refresh(connection_id, owner=owner, seconds=lease, intent_id=intent_id)
         )

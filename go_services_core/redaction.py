@@ -126,14 +126,19 @@ class Patterns:
         """With ``whole_words`` a value that is not long is found only where it is not part of a longer word."""
         self._whole_words = whole_words
         self.starts: dict[str, dict[int, set[str]]] = {}
-        """First characters → length → forms that begin so."""
+        """First characters → length → forms that begin so. A mapping of lengths only ever is replaced by a larger one:
+        other threads go through it meanwhile."""
         self._words: set[str] = set()
 
     def add(self, value: str | bytes) -> None:
         """Search for ``value`` too, in every form."""
         for form in _forms_of_bytes(value) if isinstance(value, bytes) else _forms(value):
             if len(form) >= SHORTEST:
-                self.starts.setdefault(form[:SHORTEST], {}).setdefault(len(form), set()).add(form)
+                begun = self.starts.get(form[:SHORTEST], {})
+                if len(form) in begun:
+                    begun[len(form)].add(form)
+                else:
+                    self.starts[form[:SHORTEST]] = {**begun, len(form): {form}}
         if self._whole_words and isinstance(value, str) and len(value) < DISTINCTIVE:
             self._words.add(value)
 

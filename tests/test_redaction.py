@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 from base64 import b64encode, urlsafe_b64encode
 from urllib.parse import quote, quote_plus
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from go_services_core.redaction import SHORTEST, mask, mask_data, scrub
+from go_services_core.redaction import SHORTEST, Patterns, mask, mask_data, scrub
 from go_services_core.secret import MASK, SecretStr
 
 SECRET = SecretStr('s3cr/et+ü"v')
@@ -173,6 +175,38 @@ def test_data_is_masked_by_value_and_by_name_and_keeps_its_shape() -> None:
     assert (shown["n"], shown["none"], shown["headers"][1]) == (1, None, ("Accept", "*/*"))
     assert data["note"] == "sent tok-0123456789abcdef"
     assert mask_data({"password": "1", "note": "tok-0123456789abcdef"}, named=False) == {"password": "1", "note": MASK}
+
+
+def test_texts_are_searched_while_another_thread_adds_secrets() -> None:
+    """``BlockingRuntime``: its loop makes secrets while other threads log; tokens of one kind begin alike."""
+    patterns, text = Patterns(), "eyJhbGciOiJSUzI1NiJ9.zzzz " * 50
+    for length in range(50):
+        patterns.add("eyJhbGciOiJS" + "a" * length)
+    added = threading.Event()
+    failed: list[RuntimeError] = []
+
+    def search() -> None:
+        while not added.is_set():
+            try:
+                patterns.matches(text)
+            except RuntimeError as error:
+                failed.append(error)
+                return
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        for length in range(50, 1500):
+            patterns.add("eyJhbGciOiJS" + "a" * length)
+    finally:
+        added.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert not failed
 
 
 def test_overlapping_secrets_leave_no_rest() -> None:

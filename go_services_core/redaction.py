@@ -40,16 +40,18 @@ _HEADERS: Final = (
     "x-shopify-access-token|private-token|cookie|set-cookie|dpop"
 )
 _BEFORE: Final = r"(?<![A-Za-z0-9_-])"
+_IS: Final = r"(?:\\?[\"']?\s*:|\\?[\"']\s*,)\s*b?\\?[\"']?"
+"""Between a header's name and its value; a comma only after a quoted name, or it would be one of a sentence."""
 _SHAPES: Final = (
     # Authorization: Bearer …, also as the repr of a mapping or of a pair
     re.compile(
-        rf"({_BEFORE}(?:proxy-)?authorization\\?[\"']?\s*[:=,]\s*b?\\?[\"']?(?:[a-z0-9-]+\s+(?=[^\s\"']))?)"
+        rf"({_BEFORE}(?:proxy-)?authorization(?:{_IS}|=)(?:[a-z0-9-]+\s+(?=[^\s\"']))?)"
         r"[^\s\"'\\,;]+",
         re.IGNORECASE,
     ),
     re.compile(r"(\bbearer\s+)[A-Za-z0-9._~+/-]{16,}=*", re.IGNORECASE),
     # X-API-Key: …
-    re.compile(rf"({_BEFORE}(?:{_HEADERS})\\?[\"']?\s*[:,]\s*b?\\?[\"']?)[^\s\"'\\,]+", re.IGNORECASE),
+    re.compile(rf"({_BEFORE}(?:{_HEADERS}){_IS})[^\s\"'\\,]+", re.IGNORECASE),
     # access_token=… in queries, forms and connection strings
     re.compile(rf"({_BEFORE}(?:{_KEYS})=)(?![\s\"'(])[^\s&;,\"'<>)\]}}]+", re.IGNORECASE),
     re.compile(r"([?&](?:code|state|key|sig|signature)=)[^\s&;,\"'<>)\]}]+", re.IGNORECASE),

@@ -124,6 +124,7 @@ def test_each_line_of_a_key_is_masked_where_it_is_written_line_by_line() -> None
         ("Authorization: Bearer abc", f"Authorization: Bearer {MASK}"),
         ("{'authorization': 'Basic dTpw', 'accept': '*/*'}", f"{{'authorization': 'Basic {MASK}', 'accept': '*/*'}}"),
         ("(b'Authorization', b'token abc')", f"(b'Authorization', b'token {MASK}')"),
+        ("('DPoP', 'a.b.c'), 'Cookie', 'c'", f"('DPoP', '{MASK}'), 'Cookie', '{MASK}'"),
         ("Proxy-Authorization: abc", f"Proxy-Authorization: {MASK}"),
         ("sent bearer 0123456789abcdef0 along", f"sent bearer {MASK} along"),
         ("X-API-Key: 1, Accept: */*", f"X-API-Key: {MASK}, Accept: */*"),
@@ -152,6 +153,8 @@ def test_what_stands_behind_the_name_of_a_secret_is_masked_even_when_it_is_short
         "password reset for u1; api key of acme is missing; key_id=app-1",
         'token_type="bearer" expires_in=3600 {"token_type": "bearer"}',
         "see https://user@host/path and mailto:a@b.example",
+        "The provider takes PAR, DPoP, mTLS and device codes.",
+        "It came without authorization, connect it again; a cookie, binding or session is missing.",
     ],
 )
 def test_words_about_secrets_are_left_alone(text: str) -> None:  # P43

@@ -21,6 +21,7 @@ from ..errors import (
     RefreshLocked,
     RefreshUnknown,
     RequestTimeout,
+    SecretError,
     ServicesError,
     StoreError,
     VersionConflict,
@@ -329,11 +330,14 @@ async def _save(core: Core, attempt: _Attempt, tokens: TokenSet) -> Loaded:
     connection, old = attempt.opened.connection, attempt.opened.credential
     version = old.version + 1
     binding = bindings.credential(connection.id, version, attempt.instance.id, connection.scope)
+    plain = encode_tokens(tokens)
+    # The data key that was at hand may be over its time by now, and whoever gives another one be away.
+    sealed = await _persistently(core, attempt.opened, lambda: core.sealer.seal(plain, binding))
     new = SealedCredential(
         id=uuid7(core.clock),
         connection_id=connection.id,
         version=version,
-        sealed=await core.sealer.seal(encode_tokens(tokens), binding),
+        sealed=sealed,
         payload_format=CREDENTIAL_FORMAT,
         payload_version=CREDENTIAL_VERSION,
         token_type=tokens.token_type,
@@ -406,16 +410,19 @@ async def _close(core: Core, attempt: _Attempt, new: SealedCredential, *, adopte
 
 
 async def _persistently(core: Core, opened: RefreshOpen, write: Callable[[], Awaitable[T]]) -> T:
-    """Do ``write``, again and again while the store fails, under a lease that is renewed."""
+    """Do ``write``, again and again while store or secret backend fail, under a lease that is renewed."""
     waited, nap = 0.0, 0.1
     while True:
         try:
             return await write()
-        except StoreError as error:  # where it was committed after all, the next try finds the lease gone
+        except (
+            StoreError,
+            SecretError,
+        ) as error:  # where it was committed after all, the next try finds the lease gone
             if waited >= KEEP:
                 logger.error("a new token of connection %s could not be stored: %s", opened.connection.id, error)
                 raise
-            logger.warning("a new token of connection %s waits for the store: %s", opened.connection.id, error)
+            logger.warning("a new token of connection %s waits to be stored: %s", opened.connection.id, error)
         await core.clock.sleep(nap)
         waited, nap = waited + nap, min(nap * 2, LONGEST_NAP, core.settings.refresh_lease / 2)
         with suppress(StoreError, LeaseLost):

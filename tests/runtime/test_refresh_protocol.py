@@ -10,7 +10,9 @@ from attrs import evolve
 from go_services_core import ApiKey
 from go_services_core.auth.typed import ApiKeyFlow
 from go_services_core.errors import (
+    BackendUnavailable,
     CommitUnknown,
+    KeyDenied,
     ReauthRequired,
     RefreshBackingOff,
     RefreshLocked,
@@ -301,6 +303,33 @@ async def test_token_is_kept_late_when_the_lease_is_lost_while_the_store_is_down
     _, row = await app.stored(runtime, connection.id)
     assert row.version == 2
     assert (await runtime.execute(connection.id, "me")).attempts == 1
+
+
+@pytest.mark.parametrize("error", [BackendUnavailable, KeyDenied])
+async def test_secret_backend_that_is_gone_when_the_token_comes_loses_none(app, counted, error):
+    """Protocols, Refresh 2 and 6: the data key that was at hand has ended while the provider was asked."""
+    async with app.open() as runtime:
+        connection = await app.connect(runtime)
+        gate, backend = Gate(runtime._core), runtime._core.backend
+        generate, failed = backend.generate, []
+
+        async def away(context):
+            if len(failed) < 3:
+                failed.append(context)
+                raise error
+            return await generate(context)
+
+        refreshing = asyncio.create_task(runtime.refresh(connection.id))
+        await asyncio.wait_for(gate.answered.wait(), 30)
+        counted()
+        object.__setattr__(backend, "generate", away)
+        app.clock.advance(301)  # which is longer than any data key seals
+        gate.open.set()
+        assert (await refreshing).refresh_state == "ok"
+        assert len(failed) == 3
+        assert counted() == {}
+        _, row = await app.stored(runtime, connection.id)
+        assert row.version == 2
 
 
 async def test_commit_whose_answer_was_lost_is_found_by_reading_again(app, runtime, counted):

@@ -240,7 +240,7 @@ class ConnectionFacet(Protocol):
         """Keep a token that came after ``lease`` was taken over in the intent of ``lease``.
 
         False, and nothing is kept, where nobody can use it: the version that it follows is not the active one any
-        more, or the connection is not active.
+        more, or the connection is neither active nor ``needs_reconsent``.
         """
         ...
 

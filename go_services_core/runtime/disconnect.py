@@ -63,7 +63,8 @@ async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconne
                     adopted=late.intent_id,
                 )
                 continue
-            return await _end(core, connection, row, reason, overtaken=overtaken, checked=late is None)
+            newest = row if late is None else late.credential  # which nobody without the lease can save
+            return await _end(core, connection, newest, reason, overtaken=overtaken, checked=late is None)
         except VersionConflict:
             await _let_go(core, opened)
         except BaseException:
@@ -101,7 +102,10 @@ async def _let_go(core: Core, opened: RefreshOpen | None) -> None:
 async def _end(
     core: Core, connection: Connection, row: SealedCredential, reason: str, *, overtaken: bool, checked: bool
 ) -> Disconnected:
-    """Tell the provider, then commit; ``checked`` has the commit fail where the credential was renewed meanwhile."""
+    """Tell the provider, then commit; ``checked`` has the commit fail where the credential was renewed meanwhile.
+
+    It is False for a credential that came late, which is not the active one.
+    """
     await _cancel(core, connection)
     pending = False
     try:
@@ -146,8 +150,10 @@ async def _commit(
         reason=reason,
         event=event_of(core, connection, "connection.disconnected", payload),
         version=row.version if row is not None and checked else None,
-        job=revocation_job(core, connection, row) if row is not None and pending else None,
+        job=revocation_job(core, connection, row) if row is not None and pending and checked else None,
     )
+    if row is not None and pending and not checked:
+        await core.store.connections.keep_for_revocation(row, revocation_job(core, connection, row))
     core.forget(connection.id)
     core.observe(
         Observation(

@@ -188,7 +188,7 @@ class Refreshes:
         tables = self._tables
         connection, intent = tables.connection(new.connection_id), self._intent(lease)
         used = new.version - 1
-        if connection.status != "active" or tables.active.get(connection.id) != used or intent.version != used:
+        if connection.status not in RENEWED or tables.active.get(connection.id) != used or intent.version != used:
             return False
         intent.late = new
         return True

@@ -13,6 +13,7 @@ from go_services_core.clock import uuid7
 from go_services_core.errors import ProviderNotFound, ReauthRequired, VersionConflict
 from go_services_core.model import REVOKE_JOB, NewJob, Sealed
 from go_services_core.resources import Subscription
+from go_services_core.runtime import bindings
 from go_services_core.runtime import disconnect as disconnecting
 from go_services_core.runtime.jobs import MAX_ATTEMPTS
 from go_services_core.runtime.revocation import ATTEMPTS, FIRST_DELAY, GIVE_UP_AFTER
@@ -321,6 +322,67 @@ async def test_late_token_of_a_renewal_is_saved_and_then_revoked(either):
         assert (ended.revoked, ended.overtaken) == (True, False)
         assert not accepted(either.sandbox)
         assert "credential.refreshed" in await either.events(other)
+
+
+@pytest.mark.parametrize("revocation", ["works", "fails"])
+@pytest.mark.parametrize("required", ["before it came", "after it came"])
+async def test_late_token_of_a_connection_that_waits_for_consent_is_revoked(memory, clock, required, revocation):
+    """P12: nobody may renew and save it any more; it is alive all the same, and its predecessor is spent."""
+    await late_token_is_revoked(memory, required, revocation)
+
+
+@pytest.mark.parametrize("required", ["before it came", "after it came"])
+async def test_late_token_is_revoked_in_a_database(app, required):
+    await late_token_is_revoked(app, required, "works")
+
+
+async def late_token_is_revoked(app, required, revocation):
+    record(app, revocation_scope="token")
+    async with app.open() as slow, app.open() as other:
+        connection = await app.connect(slow)
+        gate = Gate(slow._core)
+        renewing = asyncio.create_task(slow.refresh(connection.id))
+        await asyncio.wait_for(gate.answered.wait(), 30)
+        new = app.secrets("sbx_rt_")
+        app.age(65)
+        facet = other._core.store.connections
+        between = await facet.open_refresh(connection.id, owner="between", lease=60, intent_id="between")
+        if required == "before it came":
+            await other.require_reconsent(connection.id, reason="policy")
+        gate.open.set()
+        async with asyncio.timeout(30):
+            while (await facet.refresh_history(connection.id, 1)).late is None:
+                await asyncio.sleep(0.002)
+        if required == "after it came":
+            await other.require_reconsent(connection.id, reason="policy")
+        await facet.drop_refresh(between.lease)
+        renewing.cancel()
+        late = await other._core.sealer.open(
+            (await facet.refresh_history(connection.id, 1)).late.credential.sealed,
+            bindings.credential(connection.id, 2, "sandbox", connection.scope),
+        )
+        (token,) = [secret for secret in new if secret.encode() in late.reveal()]
+        told = []
+        send_on = other._core.transport.send
+
+        class Noting:
+            async def send(self, request, *, provider_id):
+                told.append(request.body.decode())
+                return await send_on(request, provider_id=provider_id)
+
+        other._core.transport = Noting()
+        if revocation == "fails":
+            app.sandbox.faults.set("revoke", "500")
+        ended = await other.disconnect(connection.id)
+        assert (ended.connection.status, ended.pending) == ("disconnected", revocation == "fails")
+        assert f"token={token}&" in told[0]
+        if revocation == "fails":
+            app.clock.advance(FIRST_DELAY)
+            told.clear()
+            assert await other.run_due(REVOKE_JOB) == 1
+            assert f"token={token}&" in told[0]
+        assert not accepted(app.sandbox)
+        assert await kept(other, connection.id) == []
 
 
 async def test_credential_that_is_replaced_while_it_is_revoked_is_revoked_too(app, monkeypatch):

@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from go_services_core.model import KeyRef, LateToken, Lease, Sealed, SealedCredential
+from go_services_core.states import RENEWED
 
 from . import leases
 from .dialect import Json, read_json, read_time, read_time_or_none, time_text
 from .statement import Row, Statement, Steps
+from .transitions import among
 
 KEEP: Statement[Row] = Statement(
-    """UPDATE service_refresh_intents SET payload = :payload, encryption_backend = :backend,
+    among(
+        RENEWED,
+        """UPDATE service_refresh_intents SET payload = :payload, encryption_backend = :backend,
       encryption_key_id = :key_id, encryption_version = :key_version, details = :details
     WHERE resource = :resource AND fence = :fence
       AND EXISTS (SELECT 1 FROM service_connections
-                  WHERE id = :connection_id AND status = 'active' AND deleted_at IS NULL)
+                  WHERE id = :connection_id AND status @before AND deleted_at IS NULL)
       AND EXISTS (SELECT 1 FROM service_credentials
                   WHERE connection_id = :connection_id AND status = 'active'
                     AND version = service_refresh_intents.version)
       AND version = :used
-    RETURNING id"""
+    RETURNING id""",
+    )
 )
 NEWEST: Statement[Row] = Statement(
     """SELECT id, payload, encryption_backend, encryption_key_id, encryption_version, details, version

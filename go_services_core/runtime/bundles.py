@@ -16,7 +16,7 @@ from ..secret import SecretBytes, SecretStr
 from ..transfer import Exported, Imported, TokenImport, read_object, time_of, tokens_of
 from .connect import Known, asked
 from .core import Core
-from .identity import Account
+from .identity import spelled
 from .imports import keep
 from .load import open_version
 from .secret_state import UNREADABLE
@@ -88,10 +88,11 @@ async def _keep(core: Core, scope: Scope, entry: _Entry, *, dry_run: bool) -> Im
             detail=f"{why} when it was exported: connect it again",
         )  # fmt: skip
     instance = core.instance(entry.provider)
+    record = instance.auth(entry.auth)
     free = await _is_free(core, entry.id)
-    whose = Account(id=entry.account)
+    whose = spelled(instance, record, entry.account)
     known = Known(account=whose, connection_id=entry.id if free else None, issued_at=entry.issued_at)
-    return await keep(core, instance, instance.auth(entry.auth), scope, entry.tokens, known, dry_run=dry_run)
+    return await keep(core, instance, record, scope, entry.tokens, known, dry_run=dry_run)
 
 
 async def _is_free(core: Core, connection_id: str) -> bool:

@@ -42,6 +42,13 @@ class Account:
     """The token's grants, where the provider told them along with it."""
 
 
+def spelled(instance: ProviderInstance, record: AuthSpec, account: str) -> Account:
+    """An account that somebody else names, however that is stored."""
+    identity = instance.spec.identity
+    issuer = (identity.issuer if identity is not None else None) or getattr(record, "issuer", None)
+    return Account(id=account, also=other_spellings(account, issuer))
+
+
 def unnamed(record: AuthSpec, scope: Scope) -> str:
     """What stands for the account of a key of which nobody says whose it is."""
     return f"{record.kind}:{scope}"

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from ..auth.identity import other_spellings
 from ..errors import AccountMismatch, BadInput
 from ..model import Connection, Scope, TokenSet
 from ..transfer import Imported, TokenImport, mangled
 from .connect import Known, asked, establish_tokens, stored_as
 from .core import Core, logger
-from .identity import Account, account_of, tells_account, unnamed
+from .identity import account_of, spelled, tells_account, unnamed
 from .load import open_version
 from .secret_state import UNREADABLE
 
@@ -52,7 +51,7 @@ async def import_connection(
     elif account is None:
         raise BadInput("Without asking the provider, the account's id is needed.", field="account")
     else:
-        whose = Account(id=account, also=other_spellings(account, getattr(record, "issuer", None)))
+        whose = spelled(instance, record, account)
         logger.warning("a token of %s for %s is imported without asking the provider whose it is", instance.id, scope)
     granted = tokens.granted if tokens.granted is not None else whose.granted
     if granted is None:

@@ -146,6 +146,26 @@ async def test_account_that_is_connected_there_keeps_its_id(app, target):
         assert (made.outcome, made.connection.id) == ("renewed", there.id)
 
 
+@pytest.mark.parametrize("where", ["auth", "identity"])
+async def test_account_that_is_spelled_with_its_issuer_there_keeps_its_id(app, target, where):
+    """P09: a system that did not name the issuer exported the account; the provider's record names it by now."""
+    async with app.open() as runtime:
+        exported = (await connected(app, runtime)).external_account_id
+        bundle = (await runtime.export_scope(ACME, key=KEY)).bundle
+    spec = target.providers.specs["sandbox"]
+    part = spec.identity if where == "identity" else spec.auth[0]
+    target.set(**{where: evolve(part, issuer="https://issuer.example")})
+    async with target.open() as runtime:
+        named = f"https://issuer.example|{exported}"
+        tokens = TokenImport(access_token=SecretStr("another-access-token"))
+        there = await runtime.import_connection("sandbox", scope=ACME, tokens=tokens, account=named, verify=False)
+        (made,) = await runtime.import_bundle(bundle, key=KEY)
+        assert (made.outcome, made.account, made.connection.id) == ("renewed", named, there.connection.id)
+        one = evolve(tokens, access_token=SecretStr("one-more-access-token"))
+        again = await runtime.import_connection("sandbox", scope=ACME, tokens=one, account=exported, verify=False)
+        assert again.connection.id == there.connection.id
+
+
 async def test_id_that_another_account_has_there_is_not_taken(app, target):
     async with app.open() as runtime:
         connection = await connected(app, runtime)

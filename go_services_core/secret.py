@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from typing import Final, NoReturn
 
-from .live_secrets import LIVE
+from .live_secrets import LIVE, LONGEST_BYTES
 
 MASK: Final = "••••"
 
@@ -78,12 +78,13 @@ class SecretBytes:
         if not isinstance(value, bytes):
             raise TypeError("SecretBytes holds bytes")
         self._value = value
-        LIVE.add(value)
+        if len(value) <= LONGEST_BYTES:  # or it is not searched for, and every plaintext would cost a call
+            LIVE.add(value)
 
     def reveal(self) -> bytes:
         """The bytes themselves."""
         value = self._value
-        if value not in LIVE.known:
+        if len(value) <= LONGEST_BYTES and value not in LIVE.known:
             LIVE.add(value)
         return value
 

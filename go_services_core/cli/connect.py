@@ -11,6 +11,7 @@ import click
 
 from . import options
 from .options import as_json, dry_run
+from .output import show_json
 from .session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def connect(
         if headless and (polls or not flow.interactive):
             raise click.UsageError(f"--headless is for a kind with a callback, and {kind} has none.")
         if dry_run:
-            _say_what(instance, kind, flow, scope, grants)
+            _say_what(instance, kind, flow, scope, grants, as_json=as_json)
             return
         if polls:
             connection = runtime.connect_device(
@@ -135,9 +136,15 @@ def connect(
     print_connection(connection, as_json)
 
 
-def _say_what(instance: ProviderInstance, kind: str, flow: AuthFlow, scope: Scope, grants: tuple[str, ...]) -> None:
+def _say_what(
+    instance: ProviderInstance, kind: str, flow: AuthFlow, scope: Scope, grants: tuple[str, ...], *, as_json: bool
+) -> None:
+    if as_json:
+        show_json({"dry_run": True, "provider": instance.id, "auth": kind, "scope": scope, "grants": grants})
+        return
     if flow.interactive:
-        asks, what = "open the consent page for", ", ".join(grants) or "the default grants"
+        asks = "show a page and a code for" if getattr(flow, "polls", False) else "open the consent page for"
+        what = ", ".join(grants) or "the default grants"
     else:
         from ..auth.fields import fields_of
 
@@ -192,6 +199,8 @@ def _read(files: tuple[str, ...]) -> dict[str, SecretStr]:
             raise click.BadParameter(f"{name} is given twice", param_hint="--file")
         try:
             read[name] = kept(name, Path(path).read_text(encoding="utf-8").removesuffix("\n"))
+        except OSError as error:
+            raise click.BadParameter(f"{path} cannot be read: {error.strerror}", param_hint="--file") from None
         except UnicodeDecodeError:
             raise click.BadParameter(f"{path} is not text in UTF-8", param_hint="--file") from None
     return read
@@ -221,8 +230,9 @@ def _pasted(
     redirect_uri: str | None,
 ) -> Connection:
     """Connect with the callback that a browser elsewhere was sent to; the binding stays in this process."""
-    from urllib.parse import urlsplit
+    from urllib.parse import parse_qs, urlsplit
 
+    from ..errors import BadInput
     from .questions import ask_secret
 
     start = runtime.connect(provider, scope=scope, redirect_uri=redirect_uri, grants=grants, auth=kind)
@@ -230,6 +240,11 @@ def _pasted(
     click.echo("Then copy the whole address of the page that it ends on, even if that page shows an error.", err=True)
     pasted = ask_secret("Address (not shown)").reveal().strip()
     query = urlsplit(pasted).query if "://" in pasted else pasted.removeprefix("?")  # an address may have a fragment
+    if "state" not in parse_qs(query):
+        raise BadInput(
+            "This is not the address on which a consent ended.",
+            hint="Start again, and copy it from the address bar to its last character: it has the parameter state.",
+        )
     return runtime.complete(query, binding=start.binding)
 
 
@@ -242,10 +257,18 @@ def consented(
     no_browser: bool,
 ) -> Connection:
     """Open the page of the consent that ``begin`` gives for a ``redirect_uri``, and wait for its callback."""
-    from ..errors import AuthError, ServicesError
+    from ..errors import AuthError, BadInput, ServicesError
     from .callback import CallbackListener
 
-    with CallbackListener(port or 0) as listener:
+    try:
+        listener = CallbackListener(port or 0)
+    except OSError as error:
+        raise BadInput(
+            f"No callback can be received on 127.0.0.1:{port or 0}: {error.strerror}.",
+            hint="Choose another --port, or leave it out where the provider allows any.",
+            field="port",
+        ) from None
+    with listener:
         start = begin(redirect_uri=listener.redirect_uri)
         listener.expect(start.url)
         click.echo(f"Consent here: {start.url}", err=True)

@@ -98,9 +98,9 @@ def show(session: Session, connection: str, profile: bool, as_json: bool) -> Non
         profiled = {"profile": said} if said else {}
         show_json({**as_fields(found), **profiled, "grants": _grants(held), "pending_revocations": pending})
         return
-    fields([(name.replace("_", " "), value) for name, value in {**as_fields(found), **said}.items()])
     fields(
         [
+            *((name.replace("_", " "), value) for name, value in {**as_fields(found), **said}.items()),
             ("requested", held.requested),
             ("granted", "unknown: the provider does not tell" if held.granted is None else held.granted),
             ("missing", held.missing),
@@ -140,8 +140,12 @@ def reconsent(
     with session.runtime() as runtime:
         if dry_run:
             found, held = runtime.connection(connection), runtime.grants(connection)
-            asked = ", ".join(dict.fromkeys((*held.requested, *grants))) or "the default grants"
-            click.echo(f"Would open the consent page for {asked} of {found.provider_id} {found.id} ({state(found)}).")
+            asked = tuple(dict.fromkeys((*held.requested, *grants)))
+            if as_json:
+                show_json({"dry_run": True, "connection": as_fields(found), "grants": asked})
+                return
+            wanted = ", ".join(asked) or "the default grants"
+            click.echo(f"Would open the consent page for {wanted} of {found.provider_id} {found.id} ({state(found)}).")
             return
         begin = partial(runtime.reconsent, connection, grants=grants)
         found = consented(runtime, begin, port=port, timeout=timeout, no_browser=no_browser)
@@ -161,7 +165,7 @@ def reconsent(
     help="Tell of new consents that are needed within this time: 7d, 12h, 30m.",
 )
 @click.option("--after", metavar="ID", help="Begin after this connection.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(1, 1000), help="How many at most.  [default: 100]")
 @as_json
 @pass_session
 def health(
@@ -171,7 +175,7 @@ def health(
     scope: Scope | None,
     within: float,
     after: str | None,
-    limit: int,
+    limit: int | None,
     as_json: bool,
 ) -> int:
     """Show when tokens end and are renewed; exit with 1 when a connection does not work any more by itself.
@@ -180,13 +184,20 @@ def health(
     """
     from datetime import timedelta
 
+    if connection is not None:
+        choosing = (("--provider", provider), ("--scope", scope), ("--after", after), ("--limit", limit))
+        for name, value in choosing:
+            if value is not None:
+                raise click.UsageError(f"{name} chooses among all connections; it does not go with CONNECTION.")
     ahead = timedelta(seconds=within)
     with session.runtime() as runtime:
         if connection is not None:
             found: tuple[ConnectionHealth, ...] = (runtime.connection_health(connection, within=ahead),)
             following = None
         else:
-            page = runtime.connections_health(provider_id=provider, scope=scope, within=ahead, after=after, limit=limit)
+            page = runtime.connections_health(
+                provider_id=provider, scope=scope, within=ahead, after=after, limit=limit or 100
+            )
             found, following = page.items, page.next
     if as_json:
         show_json({"connections": [health_as_fields(one) for one in found], "next": following})
@@ -213,9 +224,14 @@ def refresh(session: Session, connection: str, dry_run: bool, as_json: bool) -> 
     with session.runtime() as runtime:
         if dry_run:
             found = runtime.connection(connection)
-            click.echo(f"Would refresh {found.provider_id} {found.id} ({state(found)}).")
+            if as_json:
+                show_json({"dry_run": True, "connection": as_fields(found)})
+            else:
+                click.echo(f"Would refresh {found.provider_id} {found.id} ({state(found)}).")
             return
         found = runtime.refresh(connection)
+    if not as_json:
+        click.echo(f"Renewed the token of {found.provider_id} {found.external_account_id} for {found.scope}.")
     print_connection(found, as_json)
 
 
@@ -235,7 +251,10 @@ def disconnect(session: Session, connection: str, reason: str, yes: bool, dry_ru
         found = runtime.connection(connection)
         what = f"{found.provider_id} {found.external_account_id} of {found.scope}"
         if dry_run:
-            click.echo(f"Would disconnect {what} ({state(found)}).")
+            if as_json:
+                show_json({"dry_run": True, "connection": as_fields(found)})
+            else:
+                click.echo(f"Would disconnect {what} ({state(found)}).")
             return OK
         if not yes and not click.confirm(f"Disconnect {what}?", err=True):
             click.echo("Nothing was changed.", err=True)
@@ -246,7 +265,7 @@ def disconnect(session: Session, connection: str, reason: str, yes: bool, dry_ru
         show_json({"connection": as_fields(ended.connection), **told})
     else:
         click.echo(f"Disconnected {what}.")
-        click.echo(f"{'Revoked' if ended.revoked else 'Not revoked'} at the provider: {ended.detail}")
+        click.echo("Revoked at the provider." if ended.revoked else f"Not revoked at the provider: {ended.detail}")
         if ended.cancelled:
             click.echo(f"Cancelled {len(ended.cancelled)} of its subscriptions.")
         if ended.overtaken:

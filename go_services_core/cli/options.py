@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ..model import Scope
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST: Final = 36_500 * 86_400
+"""A hundred years: what goes far beyond is no date any more."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -29,8 +31,11 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """A callback: ``90d``, ``12h``, ``30m`` or ``0s`` as seconds."""
     found = re.fullmatch(r"(\d+)([smhd])", value)
     if found is None:
-        raise click.BadParameter(f"{value!r} is not an age such as 90d, 12h, 30m or 0s.", ctx, param)
-    return float(int(found[1]) * _SECONDS[found[2]])
+        raise click.BadParameter(f"{value!r} is not a time such as 90d, 12h, 30m or 0s.", ctx, param)
+    length = int(found[1]) * _SECONDS[found[2]]
+    if length > _LONGEST:
+        raise click.BadParameter("36500d is the longest time.", ctx, param)
+    return float(length)
 
 
 def _scope(ctx: click.Context, param: click.Parameter, value: str | None) -> Scope | None:

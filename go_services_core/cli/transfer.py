@@ -49,10 +49,12 @@ def export(
 
     End the use of this database first: of two that renew the same tokens, one loses them.
     """
-    from ..errors import Conflict
+    from ..errors import Conflict, NotFound
 
     if out.exists() and not force:
         raise Conflict(f"There is a file {out} already.", hint="Name another, or replace it with --force.", field="out")
+    if not out.parent.is_dir():
+        raise NotFound(f"There is no folder {out.parent}.", hint="Make it, or name another file.", field="out")
     secret = _key(session, key, confirm=True)
     with session.runtime() as runtime:
         made = runtime.export_scope(scope, key=secret)
@@ -62,7 +64,8 @@ def export(
         written = None if dry_run else out
         show_json({"file": written, "connections": made.connections, "without_secrets": made.without_secrets})
     else:
-        click.echo(f"{'Would write' if dry_run else 'Wrote'} {made.connections} connections of {scope} to {out}.")
+        many = f"{made.connections} connection{'' if made.connections == 1 else 's'}"
+        click.echo(f"{'Would write' if dry_run else 'Wrote'} {many} of {scope} to {out}.")
         for id in made.without_secrets:
             click.echo(f"Without its credential: {id}")
     return OK

@@ -43,7 +43,7 @@ async def revoke(
     auth = instance.auth(connection.auth_kind)
     siblings = await _siblings(core, connection, auth, ended=ended)
     if siblings:
-        return False, f"not revoked at the provider: that would end {siblings} of the same account as well"
+        return False, f"that would end {siblings} of the same account as well"
     ctx = core.auth_context(instance, auth, connection.scope)
 
     def revocation() -> Flow[bool]:

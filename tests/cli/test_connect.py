@@ -224,7 +224,19 @@ def test_dry_run_of_connect_says_what_it_would_ask_for(
     would = run("connect", "sandbox", "--scope", "user:1", "--grant", "items.read", "--dry-run").stdout
     assert would == "Would open the consent page for items.read and connect sandbox by oauth2_auth_code for user:1.\n"
     assert "Would ask for key" in run("connect", "keyed", "--scope", "user:1", "--dry-run").stdout
+    told = json.loads(
+        run("connect", "sandbox", "--scope", "user:1", "--grant", "items.read", "--dry-run", "--json").stdout
+    )
+    assert told["grants"] == ["items.read"]
+    assert (told["dry_run"], told["provider"], told["auth"]) == (True, "sandbox", "oauth2_auth_code")
     assert sandbox.requests().get("authorize", 0) == 0
+
+
+def test_port_that_is_taken_is_named(connected_config: Path, sandbox: SandboxProcess, run: Run) -> None:
+    taken = str(urlsplit(sandbox.url).port)
+    refused = run("connect", "sandbox", "--scope", "user:1", "--no-browser", "--port", taken, code=2).stderr
+    assert f"127.0.0.1:{taken}" in refused
+    assert "another --port" in refused
 
 
 def test_unknown_provider_and_wrong_scope_are_told(connected_config: Path, run: Run) -> None:

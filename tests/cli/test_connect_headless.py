@@ -96,7 +96,8 @@ def test_address_of_another_attempt_is_refused_and_ends_none(connected_config: P
     ("pasted", "said"),
     [
         (f"{REDIRECT}?code=c&state=never-issued", "never issued here"),
-        (REDIRECT, "has no state"),
+        (REDIRECT, "copy it from the address bar"),
+        ("rubbish", "not the address on which a consent ended"),
         (f"{REDIRECT}?code=a&code=b&state=c", "more than one 'code'"),
     ],
 )
@@ -149,6 +150,7 @@ def test_device_takes_the_kind_that_has_a_code(connected_config: Path, sandbox: 
     with (connected_config / "go-services.toml").open("a") as file:
         file.write(f'[providers.both]\nclient_id = "c"\n{device}\napi = {{base_url = "{sandbox.url}"}}\n')
     would = run("connect", "both", "--scope", "user:1", "--device", "--dry-run").stdout
+    assert would.startswith("Would show a page and a code for the default grants")
     assert "by oauth2_device_code for user:1" in would
     assert "by oauth2_auth_code" in run("connect", "both", "--scope", "user:1", "--dry-run").stdout
 
@@ -199,4 +201,5 @@ def test_a_field_of_many_lines_is_read_from_a_file(typed_kinds: Path, run: Run) 
     assert "given twice" in twice.stderr
     unknown = run("connect", "signed", "--scope", "org:acme", "--file", "kye=key.pem", input="k\ns\n", code=2)
     assert "kye is not a field of it" in unknown.stderr
-    assert "key.none" in run("connect", "robot", "--scope", "org:acme", "--file", "private_key=key.none", code=1).stderr
+    missing = run("connect", "robot", "--scope", "org:acme", "--file", "private_key=key.none", code=2)
+    assert "key.none cannot be read: No such file or directory" in missing.stderr

@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from go_services_core.testing.sandbox import SandboxProcess
 
 from .conftest import Run
@@ -49,7 +51,13 @@ def test_health_says_when_what_ends_and_exits_with_1_when_somebody_is_needed(
 
 def test_wrong_times_and_ids_are_refused(ready: Path, run: Run) -> None:
     assert "7x" in run("connections", "health", "--within", "7x", code=2).stderr
+    assert "36500d is the longest" in run("connections", "health", "--within", "99999999999999d", code=2).stderr
     assert "nobody" in run("connections", "health", "nobody", code=1).stderr
+
+
+@pytest.mark.parametrize("option", [("--provider", "x"), ("--scope", "user:1"), ("--after", "x"), ("--limit", "5")])
+def test_options_that_choose_among_all_do_not_go_with_one(ready: Path, run: Run, option: tuple[str, str]) -> None:
+    assert option[0] in run("connections", "health", "some-id", *option, code=2).stderr
 
 
 def test_pages_of_health_name_their_following_one(connected_config: Path, run: Run) -> None:

@@ -125,7 +125,7 @@ def test_scope_moves_to_another_database_in_a_file_of_its_own_key(
     monkeypatch.setenv("BUNDLE_KEY", PASSPHRASE)
     out = connected_config / "user.bundle"
     arguments = ("connections", "export", "--scope", "user:1", "--out", str(out), "--key", "env:BUNDLE_KEY")
-    assert run(*arguments, "--dry-run").stdout == f"Would write 1 connections of user:1 to {out}.\n"
+    assert run(*arguments, "--dry-run").stdout == f"Would write 1 connection of user:1 to {out}.\n"
     assert not out.exists()
     assert json.loads(run(*arguments, "--json").stdout) == {
         "file": str(out),
@@ -165,6 +165,40 @@ def test_scope_moves_to_another_database_in_a_file_of_its_own_key(
     assert "end of the export bundle" in run(*into, code=2).stderr
 
 
+def test_export_into_a_folder_that_is_not_there_is_refused_before_a_key_is_asked_for(
+    connected_config: Path, run: Run
+) -> None:
+    refused = run("connections", "export", "--scope", "user:1", "--out", "nowhere/b", code=1)
+    assert "There is no folder nowhere." in refused.stderr
+    assert "Passphrase" not in refused.stderr
+
+
+def test_disconnect_of_one_of_two_on_a_grant_says_once_why_nothing_was_revoked(
+    connected_config: Path, run: Run
+) -> None:
+    file = connected_config / "go-services.toml"
+    file.write_text(file.read_text().replace("revocation_url =", 'revocation_scope = "grant", revocation_url ='))
+    made = connect()
+    connect("--scope", "user:2")
+    done = run("connections", "disconnect", made["id"], "--yes").stdout
+    assert "Not revoked at the provider: that would end connection" in done
+
+
+def test_dry_runs_print_json_for_programs(connected_config: Path, run: Run) -> None:
+    made = connect()
+    for command in ("refresh", "disconnect", "reconsent"):
+        would = json.loads(run("connections", command, made["id"], "--dry-run", "--json").stdout)
+        assert (would["dry_run"], would["connection"]["id"]) == (True, made["id"])
+    assert would["grants"] == ["items.read", "items.write"]
+
+
+def test_refresh_says_that_it_renewed(connected_config: Path, run: Run) -> None:
+    made = connect()
+    said = run("connections", "refresh", made["id"]).stdout
+    assert said.startswith(f"Renewed the token of sandbox {made['account']} for user:1.\n")
+    assert json.loads(run("connections", "refresh", made["id"], "--json").stdout)["id"] == made["id"]
+
+
 def test_passphrase_is_asked_for_and_a_key_is_never_an_argument(connected_config: Path, run: Run) -> None:
     out = ("connections", "export", "--scope", "user:1", "--out", "b")
     asked = run(*out, input=PASSPHRASE + "\n")
@@ -194,4 +228,4 @@ def test_disconnect_says_that_its_revocation_is_open_and_show_tells_why(
 def test_disconnect_prints_what_became_of_the_tokens(connected_config: Path, run: Run) -> None:
     made = connect()
     done = run("connections", "disconnect", made["id"], "--yes")
-    assert done.stdout.endswith("Revoked at the provider: revoked at the provider\n")
+    assert done.stdout.endswith("Revoked at the provider.\n")

@@ -1,8 +1,8 @@
 """The secret values that this process has made or used lately, so that texts can be searched for them.
 
-``SecretStr`` and ``SecretBytes`` tell it whenever they are made or revealed. It keeps two generations: a value that is
-used again moves into the current one, and when that is full the other one is forgotten. So a process that handles any
-number of credentials keeps at most ``2 * GENERATION`` values, among them every one that it used recently.
+``SecretStr`` tells it whenever it is made or revealed, ``SecretBytes`` when it is made. It keeps two generations: a
+value that is used again moves into the current one, and when that is full the other one is forgotten. So a process that
+handles any number of credentials keeps at most ``2 * GENERATION`` values, among them every one that it used recently.
 """
 
 from __future__ import annotations

@@ -37,9 +37,29 @@ def in_browser(command: F) -> F:
         click.option(
             "--port", type=click.IntRange(0, 65535), help="Port of the callback on 127.0.0.1; any by default."
         ),
+        click.option(
+            "--redirect-uri",
+            metavar="URL",
+            help="With --headless: where the provider sends the browser, as registered there.",
+        ),
+        click.option(
+            "--headless", is_flag=True, help="Ask for the callback's address, for a machine without a browser."
+        ),
     ):
         command = option(command)
     return command
+
+
+def check_browser(headless: bool, redirect_uri: str | None, port: int | None, timeout: float | None) -> None:
+    """Refuse options of ``in_browser`` that would be ignored."""
+    if headless and (listening := _listening(port, timeout)):
+        raise click.UsageError(f"--headless waits for no callback and takes no {listening}.")
+    if redirect_uri is not None and not headless:
+        raise click.UsageError("--redirect-uri goes with --headless; else the command receives the callback itself.")
+
+
+def _listening(port: int | None, timeout: float | None) -> str | None:
+    return next((name for name, value in (("--port", port), ("--timeout", timeout)) if value is not None), None)
 
 
 @click.command()
@@ -50,10 +70,6 @@ def in_browser(command: F) -> F:
 )
 @click.option("--grant", "grants", multiple=True, help="Grant to ask for, instead of the defaults. May be repeated.")
 @click.option("--device", is_flag=True, help="Consent on another device, with a code, where the provider can do that.")
-@click.option("--headless", is_flag=True, help="Ask for the callback's address, for a machine without a browser.")
-@click.option(
-    "--redirect-uri", metavar="URL", help="With --headless: where the provider sends the browser, as registered there."
-)
 @in_browser
 @click.option(
     "--file",
@@ -98,13 +114,9 @@ def connect(
     """
     from .connections import print_connection
 
-    listening = [name for name, value in (("--port", port), ("--timeout", timeout)) if value is not None]
-    if device and (headless or listening):
-        raise click.UsageError(f"--device does not go with {'--headless' if headless else listening[0]}.")
-    if headless and listening:
-        raise click.UsageError(f"--headless waits for no callback and takes no {listening[0]}.")
-    if redirect_uri is not None and not headless:
-        raise click.UsageError("--redirect-uri goes with --headless; else the command receives the callback itself.")
+    if device and (other := "--headless" if headless else _listening(port, timeout)):
+        raise click.UsageError(f"--device does not go with {other}.")
+    check_browser(headless, redirect_uri, port, timeout)
     with session.runtime() as runtime:
         instance = _instance(runtime, provider)
         kind = _device_kind(runtime, instance, auth) if device else instance.auth(auth).kind
@@ -121,11 +133,17 @@ def connect(
             connection = runtime.connect_device(
                 provider, scope=scope, show=partial(_show, no_browser=no_browser), grants=grants, auth=kind
             )
-        elif headless:
-            connection = _pasted(runtime, provider, scope, kind, grants, redirect_uri)
         elif flow.interactive:
             begin = partial(runtime.connect, provider, scope=scope, grants=grants, auth=kind)
-            connection = consented(runtime, begin, port=port, timeout=timeout, no_browser=no_browser)
+            connection = consented(
+                runtime,
+                begin,
+                headless=headless,
+                redirect_uri=redirect_uri,
+                port=port,
+                timeout=timeout,
+                no_browser=no_browser,
+            )
         else:
             from ..auth.fields import fields_of
 
@@ -221,21 +239,17 @@ def _typed(needed: tuple[str, ...], optional: tuple[str, ...], given: dict[str, 
     return typed
 
 
-def _pasted(
-    runtime: BlockingRuntime,
-    provider: str,
-    scope: Scope,
-    kind: str,
-    grants: tuple[str, ...],
-    redirect_uri: str | None,
-) -> Connection:
-    """Connect with the callback that a browser elsewhere was sent to; the binding stays in this process."""
+def _pasted(runtime: BlockingRuntime, begin: Callable[..., ConnectStart], *, redirect_uri: str | None) -> Connection:
+    """Finish the consent that ``begin`` gives with the callback that a browser elsewhere was sent to.
+
+    The binding stays in this process.
+    """
     from urllib.parse import parse_qs, urlsplit
 
     from ..errors import BadInput
     from .questions import ask_secret
 
-    start = runtime.connect(provider, scope=scope, redirect_uri=redirect_uri, grants=grants, auth=kind)
+    start = begin(redirect_uri=redirect_uri)
     click.echo(f"Consent here, in any browser: {start.url}", err=True)
     click.echo("Then copy the whole address of the page that it ends on, even if that page shows an error.", err=True)
     pasted = ask_secret("Address (not shown)").reveal().strip()
@@ -252,11 +266,18 @@ def consented(
     runtime: BlockingRuntime,
     begin: Callable[..., ConnectStart],
     *,
+    headless: bool,
+    redirect_uri: str | None,
     port: int | None,
     timeout: float | None,
     no_browser: bool,
 ) -> Connection:
-    """Open the page of the consent that ``begin`` gives for a ``redirect_uri``, and wait for its callback."""
+    """Open the page of the consent that ``begin`` gives for a redirect URI, and wait for its callback.
+
+    ``headless`` prints the address of the page instead, and asks for the callback's.
+    """
+    if headless:
+        return _pasted(runtime, begin, redirect_uri=redirect_uri)
     from ..errors import AuthError, BadInput, ServicesError
     from .callback import CallbackListener
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
-from .connect import consented, in_browser
+from .connect import check_browser, consented, in_browser
 from .exits import FAILED, OK
 from .lazy import Group
 from .options import as_json, dry_run
@@ -65,7 +65,7 @@ def list_connections(
         show_json({"connections": [as_fields(one) for one in page.items], "next": page.next})
         return
     rows = [(one.id, one.provider_id, one.scope, one.external_account_id, state(one)) for one in page.items]
-    table(("id", "provider", "scope", "account", "status"), rows, empty="There is no such connection.")
+    table(("id", "provider", "scope", "account", "status"), rows, empty="There is no such connection.", whole=1)
     if page.next is not None:
         click.echo(f"There are more: --after {page.next}")
 
@@ -123,6 +123,8 @@ def reconsent(
     session: Session,
     connection: str,
     grants: tuple[str, ...],
+    headless: bool,
+    redirect_uri: str | None,
     port: int | None,
     timeout: float | None,
     no_browser: bool,
@@ -131,12 +133,13 @@ def reconsent(
 ) -> None:
     """Have the person of CONNECTION consent again, to what was asked for before and to more.
 
-    Opens the consent page and receives the callback on 127.0.0.1. The connection stays as it is until that succeeds;
-    the consent must be given with the same account.
+    Opens the consent page and receives the callback on 127.0.0.1; --headless asks for the address on which the consent
+    ended instead. The connection stays as it is until that succeeds; the consent must be given with the same account.
 
     \b
     go-services connections reconsent 0197… --grant issues.write
     """
+    check_browser(headless, redirect_uri, port, timeout)
     with session.runtime() as runtime:
         if dry_run:
             found, held = runtime.connection(connection), runtime.grants(connection)
@@ -148,7 +151,15 @@ def reconsent(
             click.echo(f"Would open the consent page for {wanted} of {found.provider_id} {found.id} ({state(found)}).")
             return
         begin = partial(runtime.reconsent, connection, grants=grants)
-        found = consented(runtime, begin, port=port, timeout=timeout, no_browser=no_browser)
+        found = consented(
+            runtime,
+            begin,
+            headless=headless,
+            redirect_uri=redirect_uri,
+            port=port,
+            timeout=timeout,
+            no_browser=no_browser,
+        )
     print_connection(found, as_json)
 
 
@@ -204,11 +215,8 @@ def health(
     elif connection is not None:
         fields([(name.replace("_", " "), value) for one in found for name, value in health_as_fields(one).items()])
     else:
-        rows = [
-            (one.connection.id, one.connection.provider_id, one.verdict, one.retry_at or one.next_renewal, one.advice)
-            for one in found
-        ]
-        table(("id", "provider", "verdict", "next renewal", "what to do"), rows, empty="There is no such connection.")
+        rows = [(one.connection.id, one.verdict, one.connection.provider_id, one.advice) for one in found]
+        table(("id", "verdict", "provider", "what to do"), rows, empty="There is no such connection.", whole=2)
         if following is not None:
             click.echo(f"There are more: --after {following}")
     return FAILED if any(one.verdict == "action needed" for one in found) else OK

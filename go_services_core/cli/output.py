@@ -62,10 +62,11 @@ def clean(value: Any) -> str:
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, whole: int = 0) -> None:
     """Print rows under headers, or ``empty`` when there is none.
 
-    On a terminal the widest columns are cut until a row fits on one line; a pipe gets everything.
+    On a terminal the widest columns are cut until a row fits on one line, except the first ``whole`` ones; a pipe gets
+    everything.
     """
     lines = [[clean(cell) for cell in row] for row in rows]
     if not lines:
@@ -74,8 +75,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) 
     lines.insert(0, [header.upper() for header in headers])
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     limit = _line_length()
-    while limit and sum(widths) + _GAP * (len(widths) - 1) > limit and max(widths) > _NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+    while limit and sum(widths) + _GAP * (len(widths) - 1) > limit and max(widths[whole:]) > _NARROWEST:
+        widths[widths.index(max(widths[whole:]), whole)] -= 1
     for line in lines:
         cells = (_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True))
         click.echo((" " * _GAP).join(cells).rstrip())

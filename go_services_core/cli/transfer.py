@@ -58,6 +58,8 @@ def export(
     secret = _key(session, key, confirm=True)
     with session.runtime() as runtime:
         made = runtime.export_scope(scope, key=secret)
+    if made.connections == 0:
+        raise NotFound(f"There is no connection of {scope} to export.", hint="Nothing was written.", field="scope")
     if not dry_run:
         _write(out, made.bundle)
     if as_json:

@@ -42,11 +42,11 @@ def consent(url: str) -> str:
 
 
 class Headless:
-    """``connect --headless``, waiting for the address."""
+    """A command with ``--headless``, waiting for the address."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, command: tuple[str, ...] = ("connect", "sandbox", "--scope", "user:1")) -> None:
         self.process = subprocess.Popen(
-            [COMMAND, "connect", "sandbox", "--scope", "user:1", "--headless", *args],
+            [COMMAND, *command, "--headless", *args],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stderr is not None
@@ -69,6 +69,19 @@ def test_callback_is_pasted_and_nothing_of_it_is_printed(connected_config: Path,
     parameters = parse_qs(urlsplit(address).query)
     for secret in (parameters["code"][0], parameters["state"][0], *sandbox.issued_secrets()):
         assert secret not in out + err
+
+
+def test_person_is_asked_again_without_a_browser(connected_config: Path, run: Run) -> None:
+    first = Headless("--redirect-uri", REDIRECT, "--json")
+    made = json.loads(first.paste(consent(first.url))[1])
+    again = Headless(
+        "--redirect-uri", REDIRECT, "--grant", "items.write", "--json", command=("connections", "reconsent", made["id"])
+    )
+    assert "items.write" in parse_qs(urlsplit(again.url).query)["scope"][0].split()
+    code, out, err = again.paste(consent(again.url))
+    assert (code, json.loads(out)["id"]) == (0, made["id"]), err
+    refused = run("connections", "reconsent", made["id"], "--redirect-uri", REDIRECT, code=2)
+    assert "--headless" in refused.stderr
 
 
 def test_query_alone_will_do_and_the_registered_redirect_uri_comes_from_the_settings(connected_config: Path) -> None:

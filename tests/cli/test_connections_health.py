@@ -28,8 +28,8 @@ def test_health_says_when_what_ends_and_exits_with_1_when_somebody_is_needed(
     (alone,) = json.loads(run("connections", "health", made["id"], "--json").stdout)["connections"]
     assert alone == found
     shown = run("connections", "health").stdout
-    assert shown.splitlines()[0].split()[:3] == ["ID", "PROVIDER", "VERDICT"]
-    assert "ok" in shown.splitlines()[1].split()
+    assert shown.splitlines()[0].split()[:3] == ["ID", "VERDICT", "PROVIDER"]
+    assert shown.splitlines()[1].split()[:3] == [made["id"], "ok", "sandbox"]
     lines = run("connections", "health", made["id"]).stdout.splitlines()
     assert {line.split("  ")[0] for line in lines} >= {"id", "verdict", "token ends", "refresh ends", "next renewal"}
     assert run("connections", "health", "--provider", "other").stdout == "There is no such connection.\n"

@@ -27,6 +27,14 @@ def test_table_fits_the_terminal_by_cutting_its_widest_column(
     assert lines[1].endswith("loaded")
 
 
+def test_columns_that_have_to_be_copied_are_never_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    table(("id", "text", "status"), [("i" * 30, "a" * 60, "loaded")], empty="none", whole=1)
+    assert capsys.readouterr().out.splitlines()[1].startswith("i" * 30 + "  ")
+
+
 def test_pipe_gets_every_column_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     table(("id", "text", "status"), ROWS, empty="none")

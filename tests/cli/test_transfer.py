@@ -142,6 +142,11 @@ def test_scope_moves_to_another_database_in_a_file_of_its_own_key(
     run(*arguments, "--force")
     assert (stat.S_IMODE(out.stat().st_mode), out.read_bytes() != content) == (0o600, True)
 
+    typo = connected_config / "typo.bundle"
+    nobody = ("connections", "export", "--scope", "user:typo", "--out", str(typo), "--key", "env:BUNDLE_KEY")
+    assert "no connection of user:typo" in run(*nobody, code=1).stderr
+    assert not typo.exists()
+
     (old,) = listed(run, "user:1")
     for part in ("go-services.db", "go-services.db-wal", "go-services.db-shm"):
         (connected_config / part).unlink(missing_ok=True)
@@ -200,10 +205,11 @@ def test_refresh_says_that_it_renewed(connected_config: Path, run: Run) -> None:
 
 
 def test_passphrase_is_asked_for_and_a_key_is_never_an_argument(connected_config: Path, run: Run) -> None:
+    connect()
     out = ("connections", "export", "--scope", "user:1", "--out", "b")
     asked = run(*out, input=PASSPHRASE + "\n")
     assert "Passphrase" in asked.stderr
-    assert "no connections" in run("connections", "import", "--bundle", "b", input=PASSPHRASE + "\n").stdout
+    assert "unchanged" in run("connections", "import", "--bundle", "b", input=PASSPHRASE + "\n").stdout
     refused = run(*out, "--force", "--key", PASSPHRASE, code=2)
     assert PASSPHRASE not in refused.stderr
     assert "env:" in refused.stderr

@@ -393,6 +393,8 @@ class MetadataInvalid(AuthError):
 class ReauthRequired(AuthError):
     """The connection must be consented to again before it can be used."""
 
+    code = "SERVICE_REAUTH_REQUIRED"
+
 
 class ReconsentRequired(ReauthRequired):
     """The person must consent again before the connection can be used; `Runtime.reconsent` begins that."""

@@ -34,6 +34,7 @@ CODES = {
     "SERVICE_NOT_FOUND",
     "SERVICE_CONFLICT",
     "SERVICE_CONNECTION_AMBIGUOUS",
+    "SERVICE_REAUTH_REQUIRED",
     "SERVICE_RECONSENT_REQUIRED",
     "SERVICE_RATE_LIMITED",
     "SERVICE_OPERATION_FAILED",
@@ -131,7 +132,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 41
+    assert len(CODES) == 42
 
 
 @each_class

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from attrs import Attribute, field, frozen
 from attrs.validators import and_, deep_mapping, ge, gt, in_, instance_of, le, lt, matches_re, optional
@@ -25,8 +25,8 @@ _RENAMED = ("client_id", "client_secret", "redirect_uri", "scope", "code", "refr
 _OWN_NAMES = {*_RENAMED, "state", "nonce", "response_type", "grant_type", "code_challenge", "code_verifier"}
 
 
-_seconds = optional(and_(instance_of((int, float)), ge(0), lt(math.inf)))
-"""NaN is refused as well: it is not at least 0."""
+is_seconds: Any = optional(and_(instance_of((int, float)), ge(0), lt(math.inf)))
+"""Validates a field with seconds: finite, not below 0, or None. NaN is refused as well: it is not at least 0."""
 _life = optional(and_(instance_of((int, float)), gt(0), lt(math.inf)))
 
 
@@ -103,9 +103,9 @@ class OAuth2Client:
     The paths are dotted, alternatives are separated by ``|``, and the field is read nowhere else. A name that no OAuth
     answer has is kept as a secret in ``TokenSet.extra``.
     """
-    default_lifetime: float | None = field(default=None, validator=_seconds)
+    default_lifetime: float | None = field(default=None, validator=is_seconds)
     """Seconds an access token lives when the answer has no ``expires_in``; None means that it does not expire."""
-    refresh_margin: float | None = field(default=None, validator=_seconds)
+    refresh_margin: float | None = field(default=None, validator=is_seconds)
     """Seconds before its end that an access token is renewed; None means a tenth of its life, at most 5 minutes."""
     refresh_lifetime: float | None = field(default=None, validator=_life)
     """Seconds a refresh token lives after it was issued, when the answer does not say; None: nobody knows."""
@@ -160,7 +160,7 @@ class OAuth2Code(OpenIdClient):
     refreshable: bool = True
     rotation: Rotation = "single-use"
     """What happens to a refresh token that was used; the careful answer is the default."""
-    rotation_grace: float | None = field(default=None, validator=_seconds)
+    rotation_grace: float | None = field(default=None, validator=is_seconds)
     """With ``single-use-grace``: seconds for which a refresh token that was used may be used again."""
 
 
@@ -173,7 +173,7 @@ class DeviceCode(OpenIdClient):
     refreshable: bool = True
     rotation: Rotation = "single-use"
     """As in ``OAuth2Code``."""
-    rotation_grace: float | None = field(default=None, validator=_seconds)
+    rotation_grace: float | None = field(default=None, validator=is_seconds)
     """As in ``OAuth2Code``."""
 
 
@@ -202,7 +202,7 @@ class TokenExchange(OAuth2Client):
     """Whether the subject token is kept, so that it can be exchanged again."""
     rotation: Rotation = "single-use"
     """Of the refresh token, where the exchange gives one; as in ``OAuth2Code``."""
-    rotation_grace: float | None = field(default=None, validator=_seconds)
+    rotation_grace: float | None = field(default=None, validator=is_seconds)
     """As in ``OAuth2Code``."""
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from attrs import field, frozen
-from attrs.validators import and_, ge, instance_of, lt, optional
 
-from go_services_core.auth_specs import Rotation
-
-_seconds: Any = optional(and_(instance_of((int, float)), ge(0), lt(math.inf)))
+from go_services_core.auth_specs import Rotation, is_seconds
 
 Algorithm = Literal["RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519", "HS256"]
 
@@ -35,7 +31,7 @@ class JwtBearer:
     """Seconds that an assertion lives."""
     backdate: float = 10.0
     """Seconds that the assertion's ``iat`` lies in the past, for a provider whose clock is behind."""
-    default_lifetime: float | None = field(default=None, validator=_seconds)
+    default_lifetime: float | None = field(default=None, validator=is_seconds)
     """Seconds an access token lives when the answer has no ``expires_in``; None means that it does not expire."""
     refreshable: bool = True
     signer: str = "bearer"
@@ -63,7 +59,7 @@ class ServiceAccountJwt:
     """Seconds from signing to ``exp``; with ``backdate`` at most 3600."""
     backdate: float = 10.0
     """Seconds that the JWT's ``iat`` lies in the past, for a provider whose clock is behind."""
-    default_lifetime: float | None = field(default=3600.0, validator=_seconds)
+    default_lifetime: float | None = field(default=3600.0, validator=is_seconds)
     """Seconds an exchanged token lives when the answer has no ``expires_in``."""
     refreshable: bool = True
     signer: str = "bearer"
@@ -93,12 +89,12 @@ class SessionTokenExchange:
     """Whether an offline token ends and comes with a refresh token, as public apps need it."""
     leeway: float = 10.0
     """Seconds that the clocks may be apart."""
-    default_lifetime: float | None = field(default=None, validator=_seconds)
+    default_lifetime: float | None = field(default=None, validator=is_seconds)
     """Seconds an access token lives when the answer has no ``expires_in``; None means that it does not expire."""
     refreshable: bool = True
     rotation: Rotation = "single-use"
     """Of the refresh token, as in ``OAuth2Code``."""
-    rotation_grace: float | None = field(default=None, validator=_seconds)
+    rotation_grace: float | None = field(default=None, validator=is_seconds)
     """As in ``OAuth2Code``."""
     header: str = "X-Shopify-Access-Token"
     """Where calls carry the token."""

@@ -71,7 +71,7 @@ KINDS: dict[Kind, tuple[str, str, str]] = {
 def tree(parent: type[ServicesError] = ServicesError) -> Iterator[type[ServicesError]]:
     """The public error classes, each before its children, siblings in the order of the module."""
     yield parent
-    for known in vars(errors).values():
+    for known in map(vars(errors).get, errors.__all__):
         if isinstance(known, type) and issubclass(known, ServicesError) and known.__base__ is parent:
             yield from tree(known)
 

@@ -1,0 +1,68 @@
+"""The error that all others are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from ..live_secrets import masked
+
+
+class ServicesError(Exception):
+    """Something in go_services failed."""
+
+    category: ClassVar[str] = "internal"
+    status: int = 500
+    code: ClassVar[str] = "SERVICE_INTERNAL_ERROR"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        plugin: str | None = None,
+        field: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        if message is None:
+            message = (type(self).__doc__ or type(self).__name__).split("\n\n", 1)[0].strip()
+        super().__init__(message := masked(message))
+        self.message = message
+        self.hint = masked(hint)
+        self.plugin = plugin
+        self.field = field
+        self.metadata: dict[str, Any] = masked(dict(metadata or {}))
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable, secret-free form that commands print and faces answer with."""
+        fields: dict[str, Any] = {
+            "code": self.code,
+            "category": self.category,
+            "status": self.status,
+            "message": self.message,
+        }
+        for name in ("hint", "plugin", "field"):
+            if (value := getattr(self, name)) is not None:
+                fields[name] = value
+        if self.metadata:
+            fields["metadata"] = self.metadata
+        return fields
+
+
+def failure_code(error: BaseException | None) -> str | None:
+    """What an observation calls a failure: the error's code, or the name of a foreign exception."""
+    if error is None:
+        return None
+    return error.code if isinstance(error, ServicesError) else type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is closest to ``name``, or None when none is near."""
+    import difflib
+
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

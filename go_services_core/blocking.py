@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from .auth.fields import concealed
+from .call_specs import RetryPolicy
 from .grants import GrantEvent, GrantReport
 from .http import HttpRequest, InboundRequest
 from .model import (
@@ -374,9 +375,18 @@ class BlockingRuntime:
         *,
         idempotency_key: str | None = None,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        background: bool = False,
     ) -> OperationResult:
         return self._run(
-            Runtime.execute, connection_id, operation, params, idempotency_key=idempotency_key, deadline=deadline
+            Runtime.execute,
+            connection_id,
+            operation,
+            params,
+            idempotency_key=idempotency_key,
+            deadline=deadline,
+            retry=retry,
+            background=background,
         )
 
     def paginate(

@@ -472,6 +472,10 @@ class OperationResult:
     headers: Headers = field(repr=False)
     attempts: int = 1
     request_id: str | None = None
+    idempotency_key: str | None = None
+    """The key that it was made with, if any."""
+    replayed: bool = False
+    """Whether it is the recorded result of an earlier call with the same key; nothing was sent."""
 
 
 @frozen(kw_only=True)
@@ -532,6 +536,7 @@ class Observation:
 
     name: str
     at: datetime
+    phase: Literal["start", "retry", "end"] = "end"
     ok: bool = True
     duration_ms: float | None = None
     provider_id: str | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 from attrs import Attribute, field, frozen
 
 from .auth_specs import AuthSpec
+from .call_specs import CallSpec, RateBudget, RetryPolicy
 from .tuples import as_tuple
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from . import protocols as p
     from . import sealing as s
+    from .exchange import CallTransport
     from .refs import Ref
     from .secret import SecretStr
 
@@ -38,6 +40,10 @@ class ApiSpec:
     """Further hosts, ``name`` or ``*.domain``, each with ``:port`` when it is not the scheme's own."""
     headers: Mapping[str, str] = field(factory=dict)
     request_id_header: str = "X-Request-Id"
+    idempotency_header: str | None = None
+    """Header that carries idempotency keys, where the provider honours one for every operation."""
+    retry: RetryPolicy = field(factory=RetryPolicy)
+    budget: RateBudget = field(factory=RateBudget)
 
 
 @frozen
@@ -64,11 +70,25 @@ class Param:
 
 @frozen
 class Pagination:
-    """How a list operation is continued. ``link``: the Link header's ``rel=next`` (RFC 8288)."""
+    """How a list operation is continued.
 
-    style: Literal["link"] = "link"
+    ``link``: the Link header's ``rel=next`` (RFC 8288). ``next_url``: the answer has the next page's URL at ``next``.
+    ``cursor``: the answer has a cursor or page token at ``next``, which goes into the parameter ``param``. ``offset``
+    and ``page``: ``param`` is the number of the first item, counted from 0, or of the page, counted from ``first``, and
+    ``size_param`` has the size of a page. ``connection``: a GraphQL connection (``edges``, ``pageInfo``) at ``items``,
+    whose ``endCursor`` goes into the variable ``param``.
+    """
+
+    style: Literal["link", "next_url", "cursor", "offset", "page", "connection"] = "link"
     items: str | None = field(default=None, kw_only=True)
     """Dotted path of the list inside the answer; None when the answer is the list."""
+    next: str | None = field(default=None, kw_only=True)
+    """Dotted path of the next URL or cursor inside the answer."""
+    more: str | None = field(default=None, kw_only=True)
+    """Dotted path of what says whether there is another page; None where the end shows otherwise."""
+    param: str | None = field(default=None, kw_only=True)
+    size_param: str | None = field(default=None, kw_only=True)
+    first: int = field(default=1, kw_only=True)
 
 
 @frozen
@@ -84,8 +104,22 @@ class Operation:
     pagination: Pagination | None = field(default=None, kw_only=True)
     answer: Literal["json", "text", "bytes"] = field(default="json", kw_only=True)
     """What a successful answer holds; one that is not JSON where JSON is expected is an error."""
+    result: str | None = field(default=None, kw_only=True)
+    """Dotted path of what the caller wants inside the answer; None for all of it."""
     idempotency_header: str | None = field(default=None, kw_only=True)
-    """Header that carries the caller's idempotency key, where the provider honours one."""
+    """Header that carries the idempotency key, where the provider honours one; None means the API's."""
+    keyed: bool = field(default=False, kw_only=True)
+    """Every call has an idempotency key; where the caller gives none, one is made."""
+    idempotent: bool | None = field(default=None, kw_only=True)
+    """Whether repeating a call does nothing more; None goes by the method (RFC 9110 §9.2.2)."""
+    cost: float = field(default=1.0, kw_only=True)
+    """Units of the budget that a call takes."""
+    budget: RateBudget | None = field(default=None, kw_only=True)
+    """Instead of the API's."""
+    retry: RetryPolicy | None = field(default=None, kw_only=True)
+    """Instead of the API's."""
+    call: CallSpec | None = field(default=None, kw_only=True)
+    """The record of the transport kind that carries it; None is plain HTTP, the kind ``rest``."""
     summary: str = field(default="", kw_only=True)
     docs_url: str | None = field(default=None, kw_only=True)
 
@@ -213,11 +247,15 @@ class SignerSpec:
 
 @frozen(kw_only=True)
 class TransportSpec:
-    """A way to send a request. The kind ``rest`` serves operations and auth flows."""
+    """A way to make a call. The kind ``rest`` sends the requests of operations and auth flows; others shape calls, or
+    send them in a way of their own: see :class:`go_services_core.exchange.CallTransport`."""
 
     kind: str
-    factory: Ref[p.Factory[p.Transport]]
+    factory: Ref[p.Factory[p.Transport | CallTransport]]
     settings: Ref[type] | type | None = None
+    """Class of ``[transport]`` for ``rest``, of ``[transport.<kind>]`` for others."""
+    record: Ref[type] | type | None = None
+    """Class of ``Operation.call`` records of this kind, for providers declared in the configuration file."""
 
 
 @frozen(kw_only=True)

@@ -71,7 +71,6 @@ from .auth import (
     TokenEndpointError,
     TokenResponseInvalid,
 )
-from .base import ServicesError, failure_code, nearest
 from .callers import (
     BadInput,
     BundleChanged,
@@ -123,6 +122,7 @@ from .calls import (
     TransportError,
 )
 from .plugins import ConfigError, PluginBroken, PluginConflict, PluginError, PluginIncompatible
+from .root import ServicesError, failure_code, nearest
 from .storage import (
     BackendUnavailable,
     CannotOpen,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..live_secrets import masked
-from .base import ServicesError
+from .root import ServicesError
 
 
 class AuthError(ServicesError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .base import ServicesError, nearest
+from .root import ServicesError, nearest
 
 
 class BadInput(ServicesError):

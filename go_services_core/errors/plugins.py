@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..live_secrets import masked
-from .base import ServicesError
+from .root import ServicesError
 
 
 class ConfigError(ServicesError):

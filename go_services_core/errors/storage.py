@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import ServicesError
+from .root import ServicesError
 
 
 class SecretError(ServicesError):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve
 
@@ -33,6 +33,7 @@ from .stand_ins import StandIns
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
+    from ..exchange import CallTransport
 
 NEEDED_FACETS = ("connections", "queues", "once")
 
@@ -119,6 +120,7 @@ async def build(
             transport=transport,
             clock=clock,
             owner=owner,
+            open_kind=lambda kind: _kind(config, catalog, env, resolve, kind),
         )
         await register(
             core, {name: (spec.events, spec.handler.resolve()) for name, spec in catalog.event_handlers.items()}
@@ -177,8 +179,13 @@ def open_store(config: Config, catalog: Catalog, env: PluginEnv) -> Store:
 
 
 def _transport(config: Config, catalog: Catalog, env: PluginEnv, resolve: Any) -> Transport:
-    spec = catalog.transport("rest")
-    return spec.factory.resolve()(_settings(config, "transport", spec.settings, resolve), env)
+    return cast("Transport", _kind(config, catalog, env, resolve, "rest"))
+
+
+def _kind(config: Config, catalog: Catalog, env: PluginEnv, resolve: Any, kind: str) -> Transport | CallTransport:
+    spec = catalog.transport(kind)
+    table = "transport" if kind == "rest" else f"transport.{kind}"
+    return spec.factory.resolve()(_settings(config, table, spec.settings, resolve), env)
 
 
 def _settings(config: Config, key: str, settings: Any, resolve: Any) -> Any:

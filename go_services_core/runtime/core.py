@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import Factory, define, frozen
 
 from ..auth.dpop_nonces import DpopNonces
-from ..errors import ProviderNotFound, ServicesError
+from ..errors import BadInput, ProviderNotFound, ServicesError
 from ..model import Connection, Credential, Decision, Observation, Scope
 from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, SigningContext, SigningKey
 from .jwks import KeySets, key_set
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..config.roots import RuntimeRoot, WorkerRoot
     from ..config.secrets import SourcedSecret
+    from ..exchange import CallTransport
     from ..protocols import (
         CallbackUrl,
         ConnectionPolicy,
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from .requests import Plan
 
 logger = logging.getLogger("go_services.runtime")
+
+
+def _no_kind(kind: str) -> Transport | CallTransport:
+    raise BadInput(f"No transport kind {kind!r} is known here.", field="call")
 
 
 @frozen(kw_only=True)
@@ -111,6 +116,10 @@ class Core:
     next_reading: dict[str, float] = Factory(dict)
     """Provider → when a refused secret may be read again, by the monotonic clock."""
     nonces: DpopNonces = Factory(DpopNonces)
+    kinds: dict[str, Transport | CallTransport] = Factory(dict)
+    """Transport kinds that were used, besides ``rest``."""
+    open_kind: Callable[[str], Transport | CallTransport] = Factory(lambda: _no_kind)
+    """Makes the object of a transport kind."""
 
     def instance(self, provider_id: str) -> ProviderInstance:
         """The configured provider of that id."""

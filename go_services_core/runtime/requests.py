@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from attrs import frozen
 
+from ..call_specs import OperationCall
 from ..errors import BadInput, UnknownParameter, nearest
 from ..http import USER_AGENT, Headers, HttpRequest, check_header
 from ..specs import ApiSpec, Operation, Param
@@ -46,6 +47,7 @@ class Plan:
     """The parameters' names as they stand in a query."""
     required: tuple[str, ...]
     has_body: bool
+    idempotency_header: str | None
 
 
 def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
@@ -81,6 +83,7 @@ def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
         encoded={name: quote(name, safe="") for name in params},
         required=tuple(param.name for param in operation.params if param.required or param.where == "path"),
         has_body=has_body,
+        idempotency_header=operation.idempotency_header or api.idempotency_header,
     )
 
 
@@ -91,12 +94,25 @@ def headers_of(api: ApiSpec, defaults: Headers) -> Headers:
 
 
 def build(plan: Plan, params: Mapping[str, Any], *, idempotency_key: str | None, timeout: float | None) -> HttpRequest:
-    """The request for one call.
+    """The request for one call over plain HTTP.
 
     Raises:
         UnknownParameter: the operation has no such parameter; the message has the nearest one.
         BadInput: a required parameter is missing, or one has the wrong type.
     """
+    url, headers, body = _filled(plan, params, idempotency_key)
+    content = _json(plan.operation, body) if plan.has_body else None
+    return HttpRequest(plan.method, url, headers, content, timeout)
+
+
+def parts(plan: Plan, params: Mapping[str, Any], *, idempotency_key: str | None, timeout: float) -> OperationCall:
+    """The same for a transport kind that shapes the request itself; raises as :func:`build`."""
+    url, headers, body = _filled(plan, params, idempotency_key)
+    return OperationCall(plan.operation.id, plan.operation.call, plan.method, url, headers, body, timeout)
+
+
+def _filled(plan: Plan, params: Mapping[str, Any], idempotency_key: str | None) -> tuple[str, Headers, dict[str, Any]]:
+    """URL, headers and body."""
     for name in plan.required:
         if params.get(name) is None:
             raise BadInput(f"Operation {plan.operation.id} needs the parameter {name!r}.", field=name)
@@ -130,9 +146,8 @@ def build(plan: Plan, params: Mapping[str, Any], *, idempotency_key: str | None,
     if query:
         url += ("&" if "?" in url else "?") + "&".join(query)
     if idempotency_key is not None:
-        headers = _with(headers, *_idempotency(plan.operation, idempotency_key))
-    content = _json(plan.operation, body) if plan.has_body else None
-    return HttpRequest(plan.method, url, headers, content, timeout)
+        headers = _with(headers, *_idempotency(plan, idempotency_key))
+    return url, headers, body
 
 
 def _with(headers: Headers, name: str, value: str) -> Headers:
@@ -149,14 +164,14 @@ def _json(operation: Operation, body: dict[str, Any]) -> bytes:
         ) from None
 
 
-def _idempotency(operation: Operation, key: str) -> tuple[str, str]:
-    if operation.idempotency_header is None:
+def _idempotency(plan: Plan, key: str) -> tuple[str, str]:
+    if plan.idempotency_header is None:
         raise BadInput(
-            f"The provider honours no idempotency key for operation {operation.id}.",
+            f"The provider honours no idempotency key for operation {plan.operation.id}.",
             hint="Call it without one.",
             field="idempotency_key",
         )
-    return operation.idempotency_header, key
+    return plan.idempotency_header, key
 
 
 def _unknown(plan: Plan, name: str) -> UnknownParameter:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from ...call_specs import RetryPolicy
 from ...http import HttpRequest
 from ...model import Decision, OperationResult
 from ...secret import SecretStr
+from .. import capabilities as _capabilities
 from .. import operations as _operations
+from .. import paging as _paging
 from ..core import Core
 
 
@@ -25,6 +28,8 @@ class Using:
         *,
         idempotency_key: str | None = None,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        background: bool = False,
     ) -> OperationResult:
         """Call one of the provider's operations.
 
@@ -34,6 +39,8 @@ class Using:
             params: its parameters by name.
             idempotency_key: sent where the provider honours one for this operation.
             deadline: seconds for everything, a renewal included.
+            retry: instead of the operation's or the provider's own.
+            background: lets interactive calls go first where the rate budget is short.
 
         Raises:
             ConnectionNotFound, OperationNotFound, UnknownParameter, BadInput: the call is wrong; nothing was sent.
@@ -45,7 +52,14 @@ class Using:
             TransportError: there was no answer.
         """
         return await _operations.execute(
-            self._core, connection_id, operation, params, idempotency_key=idempotency_key, deadline=deadline
+            self._core,
+            connection_id,
+            operation,
+            params,
+            idempotency_key=idempotency_key,
+            deadline=deadline,
+            retry=retry,
+            background=background,
         )
 
     def paginate(
@@ -63,7 +77,7 @@ class Using:
             EgressDenied: the next page is on a host that is not the provider's.
             ServicesError: whatever ``execute`` raises.
         """
-        return _operations.paginate(self._core, connection_id, operation, params, limit=limit)
+        return _paging.paginate(self._core, connection_id, operation, params, limit=limit)
 
     async def token(self, connection_id: str) -> SecretStr:
         """An access token that is valid now, for people who use a vendor's SDK."""
@@ -84,4 +98,4 @@ class Using:
         Raises:
             CapabilityUnsupported: the provider has no such capability.
         """
-        return await _operations.can(self._core, connection_id, capability)
+        return await _capabilities.can(self._core, connection_id, capability)

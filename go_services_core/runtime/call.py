@@ -1,0 +1,29 @@
+"""One intended call while it is under way: what its parts decide by."""
+
+from __future__ import annotations
+
+from attrs import define
+
+from ..call_specs import RetryPolicy
+from ..specs import Operation
+from .core import Loaded
+
+
+@define(kw_only=True)
+class Call:
+    """An operation that is being executed, from the permit to the result; one object for all its attempts."""
+
+    loaded: Loaded
+    """The connection; another object after a renewal."""
+    operation: Operation
+    retry: RetryPolicy
+    timeout: float
+    """Seconds for one request."""
+    until: float
+    """When the time for everything is over, by the monotonic clock; infinity is no end."""
+    idempotency_key: str | None = None
+    """Sent with every attempt; repeating the call does nothing more."""
+    background: bool = False
+    """Whether interactive calls go first where the budget is short."""
+    attempts: int = 0
+    """Requests that were made so far; those of a page or a step of an exchange count each."""

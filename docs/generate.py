@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from go_services_core import errors
 from go_services_core.errors import ServicesError
+from go_services_core.runtime.retry import RULES, Repeats, Rule
 from go_services_core.testing.kit import CHECKS, Check, Kind, checks_of
 
 HERE = Path(__file__).parent
@@ -35,6 +37,46 @@ A class is indented below the one that it belongs to.
 | Class | Status | Code | Retryable | Meaning |
 |---|---|---|---|---|
 {rows}
+"""
+
+OUTCOMES = """\
+# Outcomes of calls and what follows
+
+<!-- Written by `python docs/generate.py` from `go_services_core/runtime/retry.py`. -->
+
+Every attempt of a call ends in one of these outcomes. What follows depends on the outcome and on what repeating the
+request does:
+
+- **safe**: nothing. `GET`, `HEAD`, `OPTIONS`, `TRACE` (RFC 9110 §9.2.1), and a step of a transport kind that says so.
+- **idempotent**: nothing more than the first did. `PUT` and `DELETE` (§9.2.2), and what `Operation.idempotent` says.
+- **keyed**: nothing more, because the request carries an idempotency key that the provider honours.
+- **neither**: the same again. `POST` and `PATCH` without a key.
+
+`again` means that the request is made again, at most `RetryPolicy.attempts` times in all, after the time that the
+provider asks for, else after a random one; see [choosing retries](../how-to/choose-retries.md). `end` means that the
+call ends with the error of the row. `OutcomeUnknown` means that nobody knows whether the request was carried out: the
+call ends with this error, whose cause is that of the row. After `again` it stands for the end of the last attempt.
+
+<!-- table: outcomes -->
+
+| Outcome | safe | idempotent | keyed | neither | Error | Category | Status | Breaker | Budget | Why |
+|---|---|---|---|---|---|---|---|---|---|---|
+{rows}
+
+**Breaker** tells whether the outcome counts as a failure of the host, **Budget** whether a repetition is taken from the
+provider's [budget of repetitions](../how-to/choose-retries.md#storms). The renewal of a refused credential takes none.
+
+- A provider's error keeps the provider's status, also where the row has several: 504 stays 504, 418 stays 418.
+- A transport kind or a plugin may take an answer for another error than its status tells. The class of that error
+  chooses the row: `RateLimited` that of 429, `ProviderUnavailable` that of its `upstream_status`, others that of 4xx.
+- Where a keyed call ends after an attempt that may have been carried out, with an error that does not tell (no
+  connection, 401, 429, 5xx, an open circuit, the deadline), it ends as `OutcomeUnknown` of that attempt.
+- A call whose deadline passes while a request is out ends as `OutcomeUnknown` if the request is keyed or neither, else
+  as `RequestTimeout`. A wait that does not fit the deadline ends the call at once with the error of its last attempt.
+- A call that is cancelled ends at once; nothing is repeated and nothing counts.
+- A request whose body cannot be opened again (`once` of its source is true) is not repeated.
+- `retryable` of the error says whether the same call may be made again later: False for a 500 of a call that is
+  neither.
 """
 
 CONFORMANCE = """\
@@ -87,6 +129,27 @@ def errors_page() -> str:
     return ERRORS.format(note=NOTE, rows="\n".join(rows))
 
 
+def outcomes_page() -> str:
+    """``reference/outcomes.md``"""
+    rows = []
+    for rule in RULES:
+        kinds = " | ".join(_follows(rule, kind) for kind in get_args(Repeats))
+        error, status = rule.error, rule.status or rule.error.status
+        counts, pays = ("yes" if said else "no" for said in (rule.counts, rule.again))
+        rows.append(
+            f"| {rule.outcome} | {kinds} | `{error.__name__}` | {error.category} | {status} | {counts} | {pays} "
+            f"| {rule.why} |"
+        )
+    return OUTCOMES.format(rows="\n".join(rows))
+
+
+def _follows(rule: Rule, kind: Repeats) -> str:
+    end = "`OutcomeUnknown`" if kind in rule.unknown else "end"
+    if kind not in rule.again:
+        return end
+    return "again" if end == "end" else f"again, {end}"
+
+
 def conformance_page() -> str:
     """``reference/conformance.md``"""
     sections = []
@@ -104,7 +167,11 @@ def _row(check: Check) -> str:
     return f"| `{check.id}` | {check.level} | {check.since} | {rule} |"
 
 
-PAGES = {"reference/errors.md": errors_page, "reference/conformance.md": conformance_page}
+PAGES = {
+    "reference/errors.md": errors_page,
+    "reference/conformance.md": conformance_page,
+    "reference/outcomes.md": outcomes_page,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

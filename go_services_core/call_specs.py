@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import Attribute, field, frozen
+from attrs.validators import optional
 
 from .tuples import as_tuple
 
@@ -22,6 +23,16 @@ def _above_zero(record: object, attribute: Attribute[Any], value: float) -> None
 def _not_below_zero(record: object, attribute: Attribute[Any], value: float) -> None:
     if not 0 <= value < math.inf:
         raise ValueError(f"{attribute.name} must not be below 0, not {value:g}")
+
+
+def _share(record: object, attribute: Attribute[Any], value: float) -> None:
+    if not 0 < value <= 1:
+        raise ValueError(f"{attribute.name} must be above 0 and at most 1, not {value:g}")
+
+
+def _not_empty(record: object, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
+    if not value:
+        raise ValueError(f"{attribute.name} must not be empty")
 
 
 @frozen(kw_only=True)
@@ -38,6 +49,47 @@ class RetryPolicy:
     longest_delay: float = field(default=5.0, validator=_above_zero)
     longest_wait: float = field(default=60.0, validator=_not_below_zero)
     """A provider that asks to wait longer ends the call with its error, which says how long."""
+    attempt_timeout: float | None = field(default=None, validator=optional(_above_zero))
+    """For one attempt; None is ``[runtime] default_timeout``. The call's deadline cuts it shorter."""
+    burst: float = field(default=10.0, validator=_not_below_zero)
+    """Repetitions that a process may make at once for all calls of the provider together."""
+    share: float = field(default=0.2, validator=_not_below_zero)
+    """Repetitions that each first attempt earns, up to ``burst``; where none is left, failures are not repeated."""
+
+
+@frozen(kw_only=True)
+class BreakerPolicy:
+    """When a host that keeps failing is left alone, by each process for itself.
+
+    What counts is an attempt without an answer, or with a 5xx that says that the host fails; any other answer, also
+    401 or 429, is a success. Times are in seconds.
+    """
+
+    failures: int = field(default=10, validator=_above_zero)
+    """One after the other that open the circuit."""
+    share: float = field(default=0.5, validator=_share)
+    """Part of the attempts of a ``window`` that fail and open it, where it had ``least`` attempts or more."""
+    least: int = field(default=20, validator=_above_zero)
+    window: float = field(default=60.0, validator=_above_zero)
+    pause: float = field(default=30.0, validator=_above_zero)
+    """Until one request is let through to try the host; if it fails, the pause begins again."""
+
+
+@frozen(kw_only=True)
+class Throttled:
+    """An answer by which a vendor limits calls although its status does not say so.
+
+    It is taken for a 429 where its status is one of ``statuses`` and its JSON body has one of ``values`` at ``path``.
+    """
+
+    statuses: tuple[int, ...] = field(default=(403,), converter=as_tuple)
+    """One of 200–299 is a limit that is told only in the body."""
+    path: str
+    """Dotted; where it comes to a list, any item of that counts: ``error.errors.reason``."""
+    values: tuple[str, ...] = field(converter=as_tuple, validator=_not_empty)
+    """Compared as text, whatever their case."""
+    wait: str | None = None
+    """Dotted path of the seconds to wait, where the body tells them."""
 
 
 @frozen

@@ -34,7 +34,10 @@ _ACCEPT_JSON: Final = ("Accept", "application/json")
 
 @runtime_checkable
 class BodySource(Protocol):
-    """A body that can be opened again for each attempt."""
+    """A body that can be opened again for each attempt.
+
+    A source that cannot has the attribute ``once``, which is true: a request with it is sent at most once.
+    """
 
     @property
     def length(self) -> int | None:

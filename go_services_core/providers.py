@@ -346,7 +346,13 @@ class _Builder:
             api = ApiSpec(base_url=common.base_url)
         if api is not None:
             base_url = common.base_url or fill(api.base_url)
-            api = evolve(api, base_url=base_url.rstrip("/"), hosts=tuple(fill(host) for host in api.hosts))
+            api = evolve(
+                api,
+                base_url=base_url.rstrip("/"),
+                hosts=tuple(fill(host) for host in api.hosts),
+                retry=common.retry or api.retry,
+                breaker=common.breaker or api.breaker,
+            )
         if identity is not None:
             issuer = fill(identity.issuer) if identity.issuer is not None else None
             identity = evolve(identity, url=fill(identity.url), issuer=issuer)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 from attrs import Attribute, field, frozen
 
 from .auth_specs import AuthSpec
-from .call_specs import CallSpec, RateBudget, RetryPolicy
+from .call_specs import BreakerPolicy, CallSpec, RateBudget, RetryPolicy, Throttled
 from .tuples import as_tuple
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class ApiSpec:
     idempotency_header: str | None = None
     """Header that carries idempotency keys, where the provider honours one for every operation."""
     retry: RetryPolicy = field(factory=RetryPolicy)
+    breaker: BreakerPolicy | None = field(factory=BreakerPolicy)
+    """When a host that keeps failing is left alone; None never."""
+    throttled: tuple[Throttled, ...] = field(default=(), converter=as_tuple)
+    """Answers that are rate limits although their status does not say so."""
     budget: RateBudget = field(factory=RateBudget)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from ..call_specs import BreakerPolicy, RetryPolicy
 from ..return_to import allowed_places
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
@@ -65,7 +66,14 @@ class RuntimeRoot:
         example="/settings",
         validator=allowed_places,
     )
-    default_timeout: float = setting(default=30.0, help="Seconds that a call of a provider may take")
+    default_timeout: float = setting(
+        default=30.0, help="Seconds that one request to a provider may take", validator=_deadline
+    )
+    call_deadline: float = setting(
+        default=120.0,
+        help="Seconds that a call of a provider may take, with its repetitions and waits, where it has no deadline",
+        validator=_deadline,
+    )
     refresh_deadline: float = setting(
         default=45.0,
         help="Seconds for all requests of one renewal; a single one has two thirds of them",
@@ -145,6 +153,12 @@ class ProviderCommon:
     inheritance: Literal["strict", "org"] = setting(
         default="strict",
         help="Whether a user without a connection is served by that of an organisation",
+    )
+    retry: RetryPolicy | None = setting(
+        default=None, help="How often and when failed calls are made again, instead of the API's own policy", rare=True
+    )
+    breaker: BreakerPolicy | None = setting(
+        default=None, help="When a host that keeps failing is left alone, instead of the API's own policy", rare=True
     )
     refresh_concurrency: int = setting(
         default=8,

@@ -23,10 +23,12 @@ class TransportError(ServicesError):
     code = "SERVICE_EXTERNAL_FAILURE"
     retryable = True
 
-    def __init__(self, message: str | None = None, *, sent: bool = True, **details: Any) -> None:
+    def __init__(self, message: str | None = None, *, sent: bool = True, attempts: int = 1, **details: Any) -> None:
         super().__init__(message, **details)
         self.sent = sent
         """False only when it is certain that no server has read one byte of the request."""
+        self.attempts = attempts
+        """Requests that the call had made when it ended."""
 
 
 class ConnectFailed(TransportError):
@@ -45,7 +47,8 @@ class RequestTimeout(TransportError):
 class OutcomeUnknown(TransportError):
     """The request may have been carried out, and repeating it could do it twice.
 
-    Its cause is the error that left it open. ``metadata`` has ``idempotency_key`` where the call had one.
+    Its cause is the error that left it open. ``metadata`` has ``provider`` and ``operation``, and ``idempotency_key``
+    where the call had one: with that key it may be made again.
     """
 
     status = 504
@@ -107,6 +110,7 @@ class ProviderError(ServicesError):
         request_id: str | None = None,
         excerpt: str | None = None,
         attempts: int = 1,
+        retry_after: float | None = None,
         **details: Any,
     ) -> None:
         super().__init__(message, **details)
@@ -115,6 +119,9 @@ class ProviderError(ServicesError):
         self.request_id = masked(request_id)
         self.excerpt = masked(excerpt)
         self.attempts = attempts
+        """Requests that the call had made when it ended."""
+        self.retry_after = retry_after
+        """Seconds to wait, or None when the provider did not say."""
         if upstream_status is not None and upstream_status >= 400:
             self.status = upstream_status
 
@@ -144,11 +151,6 @@ class RateLimited(ProviderError):
     status = 429
     code = "SERVICE_RATE_LIMITED"
     retryable = True
-
-    def __init__(self, message: str | None = None, *, retry_after: float | None = None, **details: Any) -> None:
-        super().__init__(message, **details)
-        self.retry_after = retry_after
-        """Seconds to wait, or None when the provider did not say."""
 
 
 class BudgetExhausted(RateLimited):

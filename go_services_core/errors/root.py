@@ -14,7 +14,7 @@ class ServicesError(Exception):
     category: ClassVar[str] = "internal"
     status: int = 500
     code: ClassVar[str] = "SERVICE_INTERNAL_ERROR"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(
         self,

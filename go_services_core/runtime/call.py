@@ -27,3 +27,9 @@ class Call:
     """Whether interactive calls go first where the budget is short."""
     attempts: int = 0
     """Requests that were made so far; those of a page or a step of an exchange count each."""
+    renewed: bool = False
+    """Whether a refused credential was renewed already: once is enough for a call."""
+    under_way: bool = False
+    """Whether a request is out that has no answer yet."""
+    doubt: Exception | None = None
+    """What left open whether a request that must not be done twice was carried out, until its answer comes."""

@@ -15,6 +15,7 @@ from ..auth.dpop_nonces import DpopNonces
 from ..errors import BadInput, ProviderNotFound, ServicesError
 from ..model import Connection, Credential, Decision, Observation, Scope
 from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, SigningContext, SigningKey
+from .breaker import Breakers
 from .jwks import KeySets, key_set
 
 if TYPE_CHECKING:
@@ -118,6 +119,10 @@ class Core:
     nonces: DpopNonces = Factory(DpopNonces)
     kinds: dict[str, Transport | CallTransport] = Factory(dict)
     """Transport kinds that were used, besides ``rest``."""
+    breakers: Breakers = Factory(Breakers)
+    """Hosts that failed lately."""
+    retry_debts: dict[str, float] = Factory(dict)
+    """Provider → repetitions that were made and are not earned back yet."""
     open_kind: Callable[[str], Transport | CallTransport] = Factory(lambda: _no_kind)
     """Makes the object of a transport kind."""
 

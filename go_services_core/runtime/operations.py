@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ from .load import load
 from .observed import observed
 from .refresh import ensure_fresh
 from .requests import Plan, build, compile_plan, parts
-from .sending import send
+from .sending import outcome_unknown, send
 
 
 async def execute(
@@ -37,6 +36,7 @@ async def execute(
     background: bool,
 ) -> OperationResult:
     """One call of an operation; see ``Runtime.execute``."""
+    call: Call | None = None
     try:
         async with asyncio.timeout(deadline):
             loaded = await load(core, connection_id)
@@ -57,6 +57,8 @@ async def execute(
             request = build(plan, params or {}, idempotency_key=idempotency_key, timeout=call.timeout)
             return await observed(core, call, lambda: made(core, call, request))
     except TimeoutError:
+        if call is not None and call.doubt is not None:
+            raise outcome_unknown(call) from call.doubt
         raise RequestTimeout(f"{operation_id} was not done within {deadline:g} s.") from None
 
 
@@ -72,12 +74,13 @@ def started(
 ) -> Call:
     """A call of ``operation`` that begins now."""
     api = loaded.instance.spec.api
+    policy = retry or operation.retry or (api.retry if api is not None else RetryPolicy())
     return Call(
         loaded=loaded,
         operation=operation,
-        retry=retry or operation.retry or (api.retry if api is not None else RetryPolicy()),
-        timeout=core.settings.default_timeout if deadline is None else deadline,
-        until=math.inf if deadline is None else core.clock.monotonic() + deadline,
+        retry=policy,
+        timeout=policy.attempt_timeout or core.settings.default_timeout,
+        until=core.clock.monotonic() + (core.settings.call_deadline if deadline is None else deadline),
         idempotency_key=idempotency_key,
         background=background,
     )

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import NoReturn
+
+from attrs import evolve
 
 from ..auth.dpop_nonces import wanted_nonce
-from ..errors import ProviderUnauthorized, ServicesError
+from ..errors import (
+    OutcomeUnknown,
+    ProviderError,
+    ProviderUnauthorized,
+    RequestTimeout,
+    ServicesError,
+    TransportError,
+)
 from ..http import HttpRequest, HttpResponse
 from ..secret import SecretStr
 from .budget import reserve, settle
 from .call import Call
-from .core import Core, Loaded
+from .circuits import admitted, host_answered, host_failed, is_open
+from .core import Core, Loaded, logger
 from .hops import attempt
-from .outcomes import error_for
+from .observed import retrying
+from .outcomes import error_for, throttle_in
 from .refresh import ensure_fresh, refresh
+from .retry import IDEMPOTENT, NEVER, REFUSED, SAFE, UNREADABLE, Again, Repeats, decide, of_status, rule_of
 
 Failure = Callable[[HttpResponse], ServicesError | None]
+
+_REPORT = 1.0
+"""Seconds before the deadline at which a request is given up, so that the transport can say how far it came."""
 
 
 async def send(
@@ -37,36 +54,203 @@ async def send(
 
     Raises:
         ProviderError: what the last answer means.
-        TransportError: there was none.
+        OutcomeUnknown: there was none, and the request may have been carried out.
+        TransportError: there was none, and repeating the call does nothing more.
     """
-    call.loaded = await ensure_fresh(core, call.loaded)
-    response = await _attempt(core, call, request)
-    loaded = call.loaded
-    if not 200 <= response.status < 300 and loaded.credential.refreshable and is_refused(core, loaded, response):
+    if core.retry_debts:
+        _earn(core, call)
+    attempts = 0
+    while True:
+        try:
+            outcome = await _attempt(core, call, request, failure, accept)
+        except asyncio.CancelledError:
+            # Nobody is asked again. Only where it was the call's own deadline, it matters what was left open.
+            if call.under_way and repeats(call, request, safe) in ("keyed", "neither"):
+                call.doubt = call.doubt or RequestTimeout(f"{call.operation.id} was not done in time.")
+            raise
+        except ServicesError as error:
+            _end(call, error)
+        if isinstance(outcome, HttpResponse):
+            call.doubt = None
+            return outcome
+        attempts += 1
+        delay = _delay(core, call, request, outcome, attempts, safe)
+        if delay is None:
+            _end(call, outcome)
+        retrying(core, call, outcome, delay)
+        await core.clock.sleep(delay)
+
+
+async def _attempt(
+    core: Core, call: Call, request: HttpRequest, failure: Failure | None, accept: tuple[int, ...]
+) -> HttpResponse | Exception:
+    """The answer where it is a success, else what it means. What is raised is no outcome of the request."""
+    call.loaded = loaded = await ensure_fresh(core, call.loaded)
+    try:
+        response = await _exchange(core, call, request)
+    except ServicesError as failed:
+        return failed
+    success = 200 <= response.status < 300
+    if not success and loaded.credential.refreshable and not call.renewed and is_refused(core, loaded, response):
+        call.renewed = True
         core.forget(loaded.connection.id)
         renewed = await refresh(core, loaded.connection.id, used=loaded.credential.version, refused=True)
-        if renewed.credential.version != loaded.credential.version:
+        if renewed.credential.version != loaded.credential.version and can_be_sent_again(request):
             call.loaded = renewed
-            response = await _attempt(core, call, request)
+            return await _attempt(core, call, request, failure, accept)
     error: Exception | None = failure(response) if failure is not None else None
-    if error is None and not 200 <= response.status < 300 and response.status not in accept:
-        error = error_for(core, call.loaded.instance, response, secrets=secrets_of(call.loaded))
-    if error is not None:
-        if isinstance(error, ProviderUnauthorized):
-            core.forget(loaded.connection.id)
-        raise error
-    return response
+    if error is None:
+        instance = loaded.instance
+        if not success and response.status not in accept:
+            error = error_for(core, instance, response, secrets=secrets_of(loaded))
+        elif instance.spec.api is not None and instance.spec.api.throttled:
+            error = throttle_in(core, instance, response, secrets_of(loaded))
+    if error is None:
+        return response
+    if isinstance(error, ProviderUnauthorized):
+        core.forget(loaded.connection.id)
+    return error
 
 
-async def _attempt(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
-    await reserve(core, call, request)
-    call.attempts += 1
+async def _exchange(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
+    """One request and its answer, whatever its status, within budget, circuit and deadline."""
+    breaker, probe = admitted(core, call, request) if core.breakers.watched else (None, False)
+    sent = request
+    reserved = False
     response: HttpResponse | None = None
     try:
-        response = await attempt(core, call, request)
+        await reserve(core, call, request)
+        reserved = True
+        left = call.until - core.clock.monotonic()
+        if request.timeout is None or request.timeout > left - _REPORT:
+            sent = _within(call, request, left)
+        call.attempts += 1
+        call.under_way = True
+        response = await attempt(core, call, sent)
+        call.under_way = False
+        if response.status >= 500 and of_status(response.status).counts:
+            host_failed(core, call, request, probe=probe)
+        elif breaker is not None:
+            host_answered(core, call, request, breaker, probe=probe)
+    except ServicesError as error:
+        # A time that the caller cut short says nothing of the host.
+        if call.under_way and rule_of(error).counts and not (sent is not request and isinstance(error, RequestTimeout)):
+            host_failed(core, call, request, probe=probe)
+        call.under_way = False
+        raise
     finally:
-        await settle(core, call, response)
+        if probe and breaker is not None:
+            breaker.abandoned()
+        if reserved:
+            try:
+                await settle(core, call, response)
+            except Exception:
+                logger.exception("the budget could not be settled; the call goes on")
     return response
+
+
+def _within(call: Call, request: HttpRequest, left: float) -> HttpRequest:
+    """``request`` with a time that ends before the call's deadline."""
+    if left <= 0:
+        raise RequestTimeout(f"{call.operation.id} was not done in time.", sent=False)
+    seconds = min(left - min(_REPORT, left * 0.1), call.timeout if request.timeout is None else request.timeout)
+    return evolve(request, timeout=seconds)
+
+
+# --- again, or the end ---------------------------------------------------------------------------------------------
+
+
+def repeats(call: Call, request: HttpRequest, safe: bool | None) -> Repeats:
+    """What repeating ``request`` does: by the step of the exchange, the operation's record, then the method."""
+    own = call.operation.idempotent if request.method == call.operation.method.upper() else None
+    if safe or (safe is None and request.method in SAFE and own is not False):
+        return "safe"
+    if safe is None and (own or (own is None and request.method in IDEMPOTENT)):
+        return "idempotent"
+    key = call.idempotency_key
+    return "keyed" if key is not None and any(value == key for _, value in request.headers) else "neither"
+
+
+def can_be_sent_again(request: HttpRequest) -> bool:
+    """Whether its body can be opened once more."""
+    return not getattr(request.body, "once", False)
+
+
+def _delay(
+    core: Core, call: Call, request: HttpRequest, error: Exception, attempts: int, safe: bool | None
+) -> float | None:
+    """Seconds until the request is made again, or None where ``error`` is the end; the error says so then."""
+    rule = rule_of(error)
+    kind = repeats(call, request, safe)
+    decision = decide(
+        rule,
+        kind,
+        call.retry,
+        attempts=attempts,
+        asked=getattr(error, "retry_after", None),
+        left=call.until - core.clock.monotonic(),
+        chance=int.from_bytes(core.clock.random(4), "big") / 2**32,
+    )
+    if kind in rule.unknown:
+        call.doubt = call.doubt or error
+    elif rule in (REFUSED, UNREADABLE):
+        call.doubt = None  # the provider has answered
+    if (
+        isinstance(decision, Again)
+        and can_be_sent_again(request)
+        and not is_open(core, call, request)
+        and _pays(core, call)
+    ):
+        return decision.delay
+    if isinstance(error, (ProviderError, TransportError)):
+        error.attempts = call.attempts
+        if rule.again or rule is NEVER:
+            error.retryable = kind in rule.again
+    return None
+
+
+def _end(call: Call, error: Exception) -> NoReturn:
+    """Raise what a call ends with: ``error``, unless an attempt left open whether it was carried out."""
+    if call.doubt is not None:
+        raise outcome_unknown(call) from call.doubt
+    raise error
+
+
+def outcome_unknown(call: Call) -> OutcomeUnknown:
+    """What a call ends with whose request may have been carried out; ``call.doubt`` is its cause."""
+    provider_id, operation_id = call.loaded.instance.id, call.operation.id
+    metadata = {"provider": provider_id, "operation": operation_id}
+    hint = "Look whether it was, before it is called again."
+    if call.idempotency_key is not None:
+        metadata["idempotency_key"] = call.idempotency_key
+        hint = "Call it again with the same idempotency key: that does it once."
+    return OutcomeUnknown(
+        f"Nobody knows whether {provider_id} carried out {operation_id}: {call.doubt}",
+        hint=hint,
+        plugin=provider_id,
+        metadata=metadata,
+        attempts=call.attempts,
+    )
+
+
+def _earn(core: Core, call: Call) -> None:
+    """A first attempt pays back a part of a repetition."""
+    provider_id = call.loaded.instance.id
+    debt = core.retry_debts.get(provider_id, 0.0) - call.retry.share
+    if debt > 0:
+        core.retry_debts[provider_id] = debt
+    else:
+        core.retry_debts.pop(provider_id, None)
+
+
+def _pays(core: Core, call: Call) -> bool:
+    """Take a repetition from what the provider's calls have together; False where none is left."""
+    provider_id = call.loaded.instance.id
+    debt = core.retry_debts.get(provider_id, 0.0) + 1
+    if debt > call.retry.burst:
+        return False
+    core.retry_debts[provider_id] = debt
+    return True
 
 
 def is_refused(core: Core, loaded: Loaded, response: HttpResponse) -> bool:

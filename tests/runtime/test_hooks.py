@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from go_services_core import HealthCheckSpec, ObserverSpec, Ref, Scope, SecretSourceSpec, hookimpl
+from go_services_core.call_specs import RetryPolicy
 from go_services_core.config.schema import setting, settings
 from go_services_core.errors import (
     BadInput,
@@ -42,7 +43,7 @@ async def test_observers_are_told_what_happens(app, runtime):
     await runtime.execute(connection.id, "items.list", {"per_page": 1})
     app.sandbox.faults.set("items.list", "500")
     with pytest.raises(ProviderUnavailable):
-        await runtime.execute(connection.id, "items.list")
+        await runtime.execute(connection.id, "items.list", retry=RetryPolicy(attempts=1))
     await runtime.refresh(connection.id)
     await runtime.accept_webhook("sandbox", app.webhook(b"{}"))
     await runtime.disconnect(connection.id)
@@ -134,7 +135,7 @@ async def test_error_classifier_types_what_it_knows_and_leaves_the_rest(app):
             await runtime.execute(connection.id, "items.get", {"id": 999})
         app.sandbox.faults.set("items.list", "500")
         with pytest.raises(ProviderUnavailable):
-            await runtime.execute(connection.id, "items.list")
+            await runtime.execute(connection.id, "items.list", retry=RetryPolicy(attempts=1))
 
 
 class Budget:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from go_services_core.auth_specs import PersonalToken
+from go_services_core.call_specs import Throttled
 from go_services_core.errors import (
     Conflict,
     PermissionDenied,
@@ -150,7 +151,8 @@ def test_a_403_without_a_wait_is_forbidden(headers: Headers) -> None:
 
 
 def test_a_wait_does_not_make_a_throttle_of_other_answers() -> None:
-    assert type(error(503, headers=(("Retry-After", "7"),))) is ProviderUnavailable
+    unavailable = error(503, headers=(("Retry-After", "7"),))
+    assert (type(unavailable), unavailable.retry_after) == (ProviderUnavailable, 7.0)
     assert type(error(401, headers=(("Retry-After", "7"),))) is ProviderUnauthorized
 
 
@@ -165,6 +167,16 @@ def test_a_wait_does_not_make_a_throttle_of_other_answers() -> None:
         ({"code": 7}, "application/problem+json", "7"),
         ({"code": 7}, "application/vnd.acme+json", "7"),
         ({"error": ["x"]}, "application/json", None),
+        ({"error": "bad", "code": 7, "error_description": "It is bad."}, "application/json", "bad"),
+        ({"error": {"status": "PERMISSION_DENIED"}}, "application/json", "PERMISSION_DENIED"),
+        ({"error": {"errors": [{"reason": "quotaExceeded"}]}}, "application/json", "quotaExceeded"),
+        ({"errors": [{"message": "no"}, {"code": 88}]}, "application/json", "88"),
+        ({"errors": [{"extensions": {"code": "THROTTLED"}}]}, "application/json", "THROTTLED"),
+        ([{"errorCode": "INVALID_SESSION_ID"}], "application/json", "INVALID_SESSION_ID"),
+        ({"errorCode": "E9"}, "application/json", "E9"),
+        ({"error_code": 9}, "application/json", "9"),
+        ({"__type": "com.amazon#ThrottlingException"}, "application/x-amz-json-1.1", "com.amazon#ThrottlingException"),
+        ({"fault": {"code": 7}}, "application/json", "7"),
         ({"code": False}, "application/json", None),
         ({"message": "no"}, "application/json", None),
         ({"code": "E1"}, "text/html", None),
@@ -226,6 +238,86 @@ def test_the_classifier_is_asked_before_the_adapter_and_the_adapter_before_the_s
     assert type(error(418, adapter=True)) is Conflict
     assert type(error(418)) is ProviderError
     assert type(error(404, b"gone", adapter=True)) is Conflict
+
+
+class BrokenAdapter(ProviderAdapter):
+    """Fails on what it did not expect."""
+
+    def classify(self, response: HttpResponse) -> Exception | None:
+        raise KeyError(TOKEN.reveal())
+
+
+def raising(response: HttpResponse) -> Exception | None:
+    raise ValueError(TOKEN.reveal())
+
+
+def misunderstanding(response: HttpResponse) -> Any:
+    return "teapot"
+
+
+@pytest.mark.parametrize("classifier", [raising, misunderstanding])
+def test_a_classifier_or_adapter_that_fails_is_logged_and_passed_over(
+    classifier: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert type(error(404, classifier=classifier)) is ProviderNotFoundAnswer
+    assert type(error(418, classifier=classifier, adapter=True)) is Conflict
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 2
+    assert "acme" in caplog.text
+    assert TOKEN.reveal() not in caplog.text
+
+
+def test_an_adapter_that_fails_leaves_it_to_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TeapotAdapter, "classify", BrokenAdapter.classify)
+    assert type(error(404, adapter=True)) is ProviderNotFoundAnswer
+
+
+# --- limits that the record declares -------------------------------------------------------------------------------
+
+REASONS = Throttled(path="error.errors.reason", values=("rateLimitExceeded", "userRateLimitExceeded"))
+QUOTA = Throttled(statuses=(400, 403), path="code", values="613", wait="retry.in")
+DECLARED = ApiSpec(base_url="https://api.example", throttled=(REASONS, QUOTA))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "wait"),
+    [
+        (403, {"error": {"errors": [{"reason": "x"}, {"reason": "USERRATELIMITEXCEEDED"}]}}, None),
+        (400, {"code": 613, "retry": {"in": 12}}, 12.0),
+        (403, {"code": "613", "retry": {"in": "12.5"}}, 12.5),
+        (400, {"code": 613, "retry": {"in": "soon"}}, None),
+        (400, {"code": 613, "retry": {"in": -1}}, None),
+    ],
+)
+def test_a_limit_that_is_told_by_the_body_alone_can_be_declared(status: int, body: Any, wait: float | None) -> None:
+    """P85."""
+    found = error(status, body, api=DECLARED)
+    assert type(found) is RateLimited
+    assert (found.retry_after, found.upstream_status, found.status) == (wait, status, status)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (403, {"error": {"errors": [{"reason": "forbidden"}]}}, "application/json"),
+        (403, {"error": {"errors": [{"reason": "rateLimitExceeded"}]}}, "text/html"),
+        (400, {"error": {"errors": [{"reason": "rateLimitExceeded"}]}}, "application/json"),
+        (403, {"code": True}, "application/json"),
+        (403, b"[" * 100_000, "application/json"),
+    ],
+)
+def test_what_the_record_does_not_declare_is_no_limit(status: int, body: Any, kind: str) -> None:
+    """P85."""
+    assert type(error(status, body, api=DECLARED, kind=kind)) is not RateLimited
+
+
+def test_the_time_that_headers_ask_for_comes_before_that_of_the_body() -> None:
+    found = error(400, {"code": 613, "retry": {"in": 12}}, (("Retry-After", "7"),), api=DECLARED)
+    assert found.retry_after == 7
+
+
+def test_a_limit_without_values_is_refused() -> None:
+    with pytest.raises(ValueError, match="values"):
+        Throttled(path="code", values=())
 
 
 def test_a_classifier_and_an_adapter_that_do_not_know_leave_it_to_the_status() -> None:

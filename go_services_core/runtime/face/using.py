@@ -38,7 +38,8 @@ class Using:
             operation: the operation's id, e.g. ``repos.list``.
             params: its parameters by name.
             idempotency_key: sent where the provider honours one for this operation.
-            deadline: seconds for everything, a renewal included.
+            deadline: seconds for everything, renewal, repetitions and waits included; ``[runtime] call_deadline`` by
+                default.
             retry: instead of the operation's or the provider's own.
             background: lets interactive calls go first where the rate budget is short.
 
@@ -49,6 +50,8 @@ class Using:
             ProviderUnauthorized, ProviderForbidden, ProviderNotFoundAnswer, RateLimited, ProviderUnavailable,
             ProviderError: the provider's answer, with its status, code, request id and a scrubbed excerpt.
             ResponseInvalid: the answer is not JSON.
+            OutcomeUnknown: there was no answer; whether it was done is not known, and repeating it could do it twice.
+            CircuitOpen: the host failed too often lately; nothing was sent.
             TransportError: there was no answer.
         """
         return await _operations.execute(

@@ -6,10 +6,10 @@ budget and guarded like any other, and its answer is sent back in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from .http import HttpRequest, HttpResponse
 
@@ -51,6 +51,29 @@ class Answer:
 
 
 Exchange: TypeAlias = Generator[Send | Wait, Any, Answer]
+
+
+@frozen(kw_only=True)
+class Unsettled:
+    """A call with an idempotency key of which nobody knows whether it was carried out."""
+
+    operation_id: str
+    params: Mapping[str, Any] = field(repr=False)
+    """As the caller gave them, the same every time."""
+    key: str
+    """The idempotency key. The provider has seen it only where the operation has a header for it."""
+    base_url: str
+    """Of the API."""
+    seconds: float
+    """Since its first attempt that did not end began."""
+
+
+Reconciliation: TypeAlias = Generator[Send | Wait, Any, Answer | None]
+"""Finds out what became of an unsettled call: its steps are sent as the connection's, and must only read.
+
+It returns the answer that stands for the call's, or None: the call was not carried out and never will be, and is sent.
+Where it cannot tell, it raises ``OutcomeUnknown``.
+"""
 
 
 class CallTransport(Protocol):

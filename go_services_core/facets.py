@@ -177,7 +177,8 @@ class OnceFacet(Protocol):
         """Begin an inbound command or an outgoing operation, for ``seconds`` by the database's clock.
 
         It is ``new`` for the first caller, and again under a higher fence once an attempt failed or its time ended
-        without a finish. Else it is ``running`` or ``done``. ``digest`` stands for what is asked.
+        without a finish; ``unsettled`` tells the second from the first, until an attempt fails. Else it is ``running``
+        or ``done``. ``digest`` stands for what is asked.
 
         Raises:
             IdempotencyMismatch: the key was used with another digest.
@@ -188,6 +189,14 @@ class OnceFacet(Protocol):
         self, kind: LedgerKind, key: str, *, owner: str, fence: int, ok: bool, result: Sealed | None = None
     ) -> None:
         """End what ``begin`` gave: ``ok`` keeps ``result`` for all that ask later, else it may begin again at once.
+
+        Raises:
+            LeaseLost: owner and fence do not hold it any more; nothing changed.
+        """
+        ...
+
+    async def extend(self, kind: LedgerKind, key: str, *, owner: str, fence: int, seconds: float) -> None:
+        """Hold what ``begin`` gave for ``seconds`` from now; 0 leaves it without an end, for the next to go on with.
 
         Raises:
             LeaseLost: owner and fence do not hold it any more; nothing changed.

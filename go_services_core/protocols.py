@@ -33,6 +33,7 @@ from .secret import SecretStr
 if TYPE_CHECKING:
     from .auth_specs import AuthSpec
     from .connection_facet import ConnectionFacet
+    from .exchange import Reconciliation, Unsettled
     from .facets import BudgetFacet, LeaseFacet, LogFacet, OnceFacet, QueueFacet, ResourceFacet, SealedFacet
     from .runtime.runtime import Runtime
     from .sealing import SecretBackend
@@ -273,6 +274,14 @@ class ProviderAdapter:
         """Whose account the tokens open, at a vendor where no single URL says it.
 
         What it goes by is the tokens and the vendor's answers. An account that cannot be told is ``ProfileNotFound``.
+        """
+        return None
+
+    def reconcile(self, call: Unsettled) -> Reconciliation | None:
+        """What became of a call whose outcome is unknown, asked before it is sent again under the same key.
+
+        Only for operations for which the provider does not know the key, or does not know it any more. None where
+        there is no way to tell: the call ends with ``OutcomeUnknown``.
         """
         return None
 

@@ -40,7 +40,7 @@ HISTORY: Final[Mapping[str, str]] = {
     "service_oauth_attempts": "consents whose time is over",
     "service_refresh_intents": "refreshes that ended",
     "service_replay_ledger": "keys whose time is over",
-    "service_idempotency": "commands and operations that ended",
+    "service_idempotency": "commands and operations that ended, or that nobody has held since",
     "service_notification_dispatches": "notifications that were sent or failed",
     "service_activity_entries": "all entries",
     "service_grant_events": "all but the newest of each connection",
@@ -51,6 +51,11 @@ HISTORY: Final[Mapping[str, str]] = {
     "service_rate_limit_state": "budgets whose window is over",
 }
 """What ``Store.prune`` may remove, by table; the rest of each table is never touched."""
+
+
+KEPT_AT_LEAST: Final[Mapping[str, float]] = {"service_idempotency": 86_400.0}
+"""Seconds for which ``go-services store prune`` keeps history in any case: a key that is forgotten here while the
+provider knows it still would be another call here and the same one there."""
 
 
 def check_policy(policy: Mapping[str, float], batch: int) -> None:
@@ -197,6 +202,9 @@ class Begun:
     fence: int
     retry_in: float = 0.0
     result: Sealed | None = None
+    unsettled: float | None = None
+    """Of a ``new`` entry of a command or operation: seconds since the first attempt began of which nobody told how it
+    ended. None where every attempt before failed, or there was none."""
 
 
 @frozen(kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field, frozen, validators
 
 from .auth_specs import AuthSpec
 from .call_specs import BreakerPolicy, CallSpec, RateBudget, RetryPolicy, Throttled
@@ -42,6 +42,8 @@ class ApiSpec:
     request_id_header: str = "X-Request-Id"
     idempotency_header: str | None = None
     """Header that carries idempotency keys, where the provider honours one for every operation."""
+    idempotency_seconds: float = field(default=86_400.0, validator=validators.gt(0))
+    """How long the provider remembers a key; after that it would do the same once more."""
     retry: RetryPolicy = field(factory=RetryPolicy)
     breaker: BreakerPolicy | None = field(factory=BreakerPolicy)
     """When a host that keeps failing is left alone; None never."""
@@ -113,7 +115,7 @@ class Operation:
     idempotency_header: str | None = field(default=None, kw_only=True)
     """Header that carries the idempotency key, where the provider honours one; None means the API's."""
     keyed: bool = field(default=False, kw_only=True)
-    """Every call has an idempotency key; where the caller gives none, one is made."""
+    """Every call has an idempotency key; where the caller gives none, one is made. It needs a header for it."""
     idempotent: bool | None = field(default=None, kw_only=True)
     """Whether repeating a call does nothing more; None goes by the method (RFC 9110 §9.2.2)."""
     cost: float = field(default=1.0, kw_only=True)

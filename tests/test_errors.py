@@ -32,6 +32,7 @@ CODES = {
     "SERVICE_CIRCUIT_OPEN",
     "SERVICE_RATE_BUDGET_EXHAUSTED",
     "SERVICE_OPERATION_RUNNING",
+    "SERVICE_RESULT_NOT_KEPT",
     "SERVICE_BUNDLE_INVALID",
     "SERVICE_UNAUTHORIZED",
     "SERVICE_FORBIDDEN",
@@ -136,7 +137,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 46
+    assert len(CODES) == 47
 
 
 @each_class

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     "--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter of the operation. May be repeated."
 )
 @click.option(
-    "--idempotency-key", metavar="KEY", help="Makes repeating this call harmless, where the provider can do so."
+    "--idempotency-key",
+    metavar="KEY",
+    help="Makes the call once: the same key again gives the recorded result, and sends nothing.",
 )
 @click.option("--all-pages", is_flag=True, help="Follow the pages of a list and print one item a line.")
-@click.option("--json", "as_json", is_flag=True, help="Print status, attempts and request id around the data.")
+@click.option("--json", "as_json", is_flag=True, help="Print status, attempts, request id and key around the data.")
 @dry_run
 @pass_session
 def call(
@@ -63,12 +65,16 @@ def call(
                     {
                         "status": result.status,
                         "attempts": result.attempts,
+                        "replayed": result.replayed,
+                        "idempotency_key": result.idempotency_key,
                         "request_id": result.request_id,
                         "data": result.data,
                     }
                 )
             else:
                 show_json(result.data)
+                if result.replayed:
+                    click.echo("Nothing was sent: this is the recorded result of the call with this key.", err=True)
 
 
 def _provider(runtime: BlockingRuntime, provider_id: str) -> ProviderInstance:

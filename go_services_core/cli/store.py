@@ -230,10 +230,13 @@ def adopt(
 def prune(
     session: Session, older_than: float, tables: tuple[str, ...], batch: int, dry_run: bool, as_json: bool
 ) -> None:
-    """Remove history: what has ended and is older than AGE. What waits, runs or is dead stays."""
-    from ..resources import HISTORY, check_policy
+    """Remove history: what has ended and is older than AGE. What waits, runs or is dead stays.
 
-    policy = dict.fromkeys(tables or HISTORY, older_than)
+    Keyed calls are kept for a day in any case, as long as providers remember keys.
+    """
+    from ..resources import HISTORY, KEPT_AT_LEAST, check_policy
+
+    policy = {name: max(older_than, KEPT_AT_LEAST.get(name, 0.0)) for name in tables or HISTORY}
     check_policy(policy, batch)
     progress = _progress(as_json)
 

@@ -78,6 +78,14 @@ capability = "items.read"
 summary = "All items, page by page"
 params = [{{ name = "per_page", type = "integer" }}, {{ name = "page", type = "integer" }}]
 pagination = {{ style = "link" }}
+
+[[providers.sandbox.operations]]
+id = "items.create"
+method = "POST"
+path = "/items"
+summary = "Add an item"
+params = [{{ name = "name", where = "body", required = true }}]
+idempotency_header = "Idempotency-Key"
 """
 
 

@@ -16,6 +16,7 @@ from ..http import HttpRequest
 from ..model import Accepted, Connection, ConnectStart, Event, Scope
 from .crash import crash
 from .files import Files
+from .keyed import keyed_retry
 from .outage import outage
 from .worker import worker
 
@@ -48,7 +49,7 @@ class Stage:
     """Each event that the handler got, with the body of its webhook."""
 
     def delivery_id(self) -> str:
-        """One for each run: a repeated run in the same folder is another delivery."""
+        """One for each run: a repeated run in the same folder is another delivery, and another keyed call."""
         assert self.start is not None
         return f"demo-{self.start.attempt_id}"
 
@@ -164,6 +165,11 @@ async def _(stage: Stage) -> str:
 @step("crash-after-rotation", "A crash with the new token", remedy="Look at `go-services connections list`.")
 async def _(stage: Stage) -> str:
     return await crash(stage, require)
+
+
+@step("keyed-retry", "A create without an answer", remedy="Look at the error; the sandbox may still be at it.")
+async def _(stage: Stage) -> str:
+    return await keyed_retry(stage, require)
 
 
 @step("webhook", "A webhook comes twice", remedy="Look at `go-services doctor`; the webhook secret must be the same.")

@@ -13,7 +13,7 @@
     ├── Conflict
     │   ├── VersionConflict · LeaseLost · InvalidTransition · ReplayDetected
     │   ├── RefreshLocked · SyncCursorConflict
-    │   └── IdempotencyMismatch · OperationRunning
+    │   └── IdempotencyMismatch · OperationRunning · ResultNotKept
     ├── CapabilityUnsupported
     ├── PermissionDenied
     ├── AuthError
@@ -97,6 +97,7 @@ from .callers import (
     ProviderNotFound,
     RefreshLocked,
     ReplayDetected,
+    ResultNotKept,
     ReturnToRefused,
     SyncCursorConflict,
     SyncJobNotFound,
@@ -214,6 +215,7 @@ __all__ = [
     "ReplayDetected",
     "RequestTimeout",
     "ResponseInvalid",
+    "ResultNotKept",
     "ReturnToRefused",
     "SchemaOutOfDate",
     "SchemaTooNew",

@@ -168,6 +168,12 @@ class OperationRunning(Conflict):
     retryable = True
 
 
+class ResultNotKept(Conflict):
+    """The call with this idempotency key was carried out, but its result is too large to be kept."""
+
+    code = "SERVICE_RESULT_NOT_KEPT"
+
+
 class CapabilityUnsupported(ServicesError):
     """The provider does not offer this capability."""
 

@@ -23,6 +23,8 @@ class Call:
     """When the time for everything is over, by the monotonic clock; infinity is no end."""
     idempotency_key: str | None = None
     """Sent with every attempt; repeating the call does nothing more."""
+    ledger_key: str | None = None
+    """The key that the ledger keeps the call under, also where the provider honours none."""
     background: bool = False
     """Whether interactive calls go first where the budget is short."""
     attempts: int = 0

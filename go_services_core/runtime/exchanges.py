@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import BadInput, RequestTimeout, ServicesError
 from ..exchange import Answer, CallTransport, Exchange, Send, Wait
@@ -36,14 +37,19 @@ async def run(core: Core, call: Call, asked: OperationCall) -> Answer:
         ServicesError: what a request ended with, or what the exchange makes of it.
     """
     exchange: Exchange = transport_of(core, asked.record.kind).exchange(asked)
+    answer: Answer = await drive(core, call, exchange)
+    return answer
+
+
+async def drive(core: Core, call: Call, steps: Generator[Send | Wait, Any, Any]) -> Any:
+    """Take every step of ``steps`` for ``call``; gives what they return. Raises as :func:`run`."""
     answer = None
     error: ServicesError | None = None
     while True:
         try:
-            step = exchange.throw(error) if error is not None else exchange.send(answer)
+            step = steps.throw(error) if error is not None else steps.send(answer)
         except StopIteration as done:
-            result: Answer = done.value
-            return result
+            return done.value
         answer, error = None, None
         try:
             answer = await _take(core, call, step)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..call_specs import OperationCall, RetryPolicy
 from ..errors import BadInput, EgressDenied, RequestTimeout, ResponseInvalid
+from ..exchange import Answer
 from ..http import HttpRequest, HttpResponse
 from ..model import OperationResult
 from ..secret import SecretStr
@@ -16,7 +18,8 @@ from ..specs import ApiSpec, Operation
 from .call import Call
 from .capabilities import permit
 from .core import Core, Loaded
-from .exchanges import run
+from .exchanges import run as exchange
+from .keyed import key_of, keyed
 from .load import load
 from .observed import observed
 from .refresh import ensure_fresh
@@ -42,24 +45,34 @@ async def execute(
             loaded = await load(core, connection_id)
             plan = plan_of(core, loaded, operation_id)
             permit(loaded, plan.operation)
+            key = key_of(core, plan, idempotency_key)
             call = started(
                 core,
                 loaded,
                 plan.operation,
-                idempotency_key=idempotency_key,
+                idempotency_key=key if plan.idempotency_header is not None else None,
+                ledger_key=key,
                 deadline=deadline,
                 retry=retry,
                 background=background,
             )
+            run: Callable[[], Awaitable[OperationResult]]
             if plan.operation.call is not None:
-                asked = parts(plan, params or {}, idempotency_key=idempotency_key, timeout=call.timeout)
-                return await observed(core, call, lambda: _exchanged(core, call, asked))
-            request = build(plan, params or {}, idempotency_key=idempotency_key, timeout=call.timeout)
-            return await observed(core, call, lambda: made(core, call, request))
+                asked = parts(plan, params or {}, idempotency_key=key, timeout=call.timeout)
+                run = partial(_exchanged, core, call, asked)
+            else:
+                request = build(plan, params or {}, idempotency_key=key, timeout=call.timeout)
+                run = partial(made, core, call, request)
+            if key is not None:
+                run = partial(keyed, core, call, params or {}, run, _read)
+            return await observed(core, call, run)
     except TimeoutError:
         if call is not None and call.doubt is not None:
             raise outcome_unknown(call) from call.doubt
-        raise RequestTimeout(f"{operation_id} was not done within {deadline:g} s.") from None
+        raise RequestTimeout(
+            f"{operation_id} was not done within {deadline:g} s.",
+            metadata=None if call is None or call.ledger_key is None else {"idempotency_key": call.ledger_key},
+        ) from None
 
 
 def started(
@@ -68,6 +81,7 @@ def started(
     operation: Operation,
     *,
     idempotency_key: str | None = None,
+    ledger_key: str | None = None,
     deadline: float | None = None,
     retry: RetryPolicy | None = None,
     background: bool = False,
@@ -82,6 +96,7 @@ def started(
         timeout=policy.attempt_timeout or core.settings.default_timeout,
         until=core.clock.monotonic() + (core.settings.call_deadline if deadline is None else deadline),
         idempotency_key=idempotency_key,
+        ledger_key=ledger_key,
         background=background,
     )
 
@@ -93,7 +108,10 @@ async def made(core: Core, call: Call, request: HttpRequest) -> OperationResult:
 
 
 async def _exchanged(core: Core, call: Call, asked: OperationCall) -> OperationResult:
-    answer = await run(core, call, asked)
+    return _read(call, await exchange(core, call, asked))
+
+
+def _read(call: Call, answer: Answer) -> OperationResult:
     return _result(call, answer.response, answer.data)
 
 
@@ -105,7 +123,7 @@ def _result(call: Call, response: HttpResponse, data: Any) -> OperationResult:
         headers=response.headers,
         attempts=call.attempts,
         request_id=response.header(api.request_id_header) if api is not None else None,
-        idempotency_key=call.idempotency_key,
+        idempotency_key=call.ledger_key,
     )
 
 

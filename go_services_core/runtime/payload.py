@@ -1,4 +1,4 @@
-"""The plaintext inside sealed rows: credentials, what an attempt remembers, and inbound requests.
+"""The plaintext inside sealed rows: credentials, what an attempt remembers, inbound requests, results of keyed calls.
 
 A plaintext that is not as it should be is ``CannotOpen``, raised where only masked values are at hand: an error of the
 JSON module would carry the plaintext with it.
@@ -7,6 +7,7 @@ JSON module would carry the plaintext with it.
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -16,7 +17,7 @@ from attrs import evolve, field, frozen
 from ..auth.fields import kept
 from ..errors import CannotOpen
 from ..http import InboundRequest
-from ..model import Connection, Credential, SealedCredential, TokenSet
+from ..model import Connection, Credential, OperationResult, SealedCredential, TokenSet
 from ..secret import SecretBytes, SecretStr
 from ..wrapping_keys import SealedRow
 
@@ -264,6 +265,55 @@ def decode_memory(plaintext: SecretBytes) -> dict[str, SecretStr]:
 
 def _memory(plaintext: SecretBytes) -> dict[str, SecretStr]:
     return {name: SecretStr(value) for name, value in json.loads(plaintext.reveal()).items()}
+
+
+_KEPT_HEADERS: Final = frozenset(
+    ("content-type", "location", "content-location", "etag", "last-modified", "link", "content-range")
+)
+
+
+def encode_result(result: OperationResult) -> bytes | None:
+    """What is kept of a keyed call's result; None where its data has no JSON form.
+
+    Of the headers, those that describe the answer; what was said of limits or cookies is over by the next call.
+    """
+    fields: dict[str, Any] = {
+        "status": result.status,
+        "headers": [pair for pair in result.headers if pair[0].lower() in _KEPT_HEADERS],
+        "attempts": result.attempts,
+        "request_id": result.request_id,
+    }
+    if isinstance(result.data, bytes):
+        fields["bytes"] = b64encode(result.data).decode()
+    else:
+        fields["data"] = result.data
+    try:
+        return json.dumps(fields, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def decode_result(plaintext: SecretBytes) -> OperationResult:
+    """The inverse of ``encode_result``.
+
+    Raises:
+        CannotOpen: it is not in that form.
+    """
+    result = _read(_result, plaintext)
+    if result is None:
+        raise CannotOpen("The result of a keyed call opens, but is not in its form.")
+    return result
+
+
+def _result(plaintext: SecretBytes) -> OperationResult:
+    fields = json.loads(plaintext.reveal())
+    return OperationResult(
+        status=fields["status"],
+        data=b64decode(fields["bytes"]) if "bytes" in fields else fields["data"],
+        headers=tuple((name, value) for name, value in fields["headers"]),
+        attempts=fields["attempts"],
+        request_id=fields["request_id"],
+    )
 
 
 def encode_request(request: InboundRequest) -> bytes:

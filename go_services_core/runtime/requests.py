@@ -54,7 +54,8 @@ def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
     """Prepare ``operation`` for an instance.
 
     Raises:
-        BadInput: the provider has no API, or the template names a parameter that the operation does not declare.
+        BadInput: the provider has no API, the template names a parameter that the operation does not declare, or it is
+            keyed and has no header for the key.
     """
     api = instance.spec.api
     if api is None:
@@ -69,6 +70,13 @@ def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
                 plugin=instance.id,
                 field="path",
             )
+    idempotency_header = operation.idempotency_header or api.idempotency_header
+    if operation.keyed and idempotency_header is None:
+        raise BadInput(
+            f"Operation {operation.id} is keyed, and neither it nor the API has an idempotency_header.",
+            plugin=instance.id,
+            field="idempotency_header",
+        )
     defaults: Headers = (("Accept", "application/json" if operation.answer == "json" else "*/*"), USER_AGENT)
     has_body = any(param.where == "body" for param in operation.params)
     if has_body:
@@ -83,7 +91,7 @@ def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
         encoded={name: quote(name, safe="") for name in params},
         required=tuple(param.name for param in operation.params if param.required or param.where == "path"),
         has_body=has_body,
-        idempotency_header=operation.idempotency_header or api.idempotency_header,
+        idempotency_header=idempotency_header,
     )
 
 
@@ -145,8 +153,8 @@ def _filled(plan: Plan, params: Mapping[str, Any], idempotency_key: str | None) 
         url += path[name] + literal
     if query:
         url += ("&" if "?" in url else "?") + "&".join(query)
-    if idempotency_key is not None:
-        headers = _with(headers, *_idempotency(plan, idempotency_key))
+    if idempotency_key is not None and plan.idempotency_header is not None:
+        headers = _with(headers, plan.idempotency_header, idempotency_key)
     return url, headers, body
 
 
@@ -162,16 +170,6 @@ def _json(operation: Operation, body: dict[str, Any]) -> bytes:
         raise BadInput(
             f"The body of operation {operation.id} cannot be written as JSON: {error}.", field="body"
         ) from None
-
-
-def _idempotency(plan: Plan, key: str) -> tuple[str, str]:
-    if plan.idempotency_header is None:
-        raise BadInput(
-            f"The provider honours no idempotency key for operation {plan.operation.id}.",
-            hint="Call it without one.",
-            field="idempotency_key",
-        )
-    return plan.idempotency_header, key
 
 
 def _unknown(plan: Plan, name: str) -> UnknownParameter:

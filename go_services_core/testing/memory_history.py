@@ -45,6 +45,7 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
         return [(key, time(row)) for key, row in rows.items()]
 
     over = {key: row for key, row in tables.intents.items() if tables.active.get(row.connection_id) != row.version}
+    left = {key: row for key, row in tables.ledger.items() if row.status == "running"}
     uninstalled = {key: row for key, row in tables.installations.items() if row.status == "uninstalled"}
     return {
         "service_lifecycle_outbox": (tables.events, _delivered(tables)),
@@ -53,7 +54,10 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
         "service_oauth_attempts": (tables.attempts, since(tables.attempts, lambda row: row.attempt.expires_at)),
         "service_refresh_intents": (tables.intents, since(over, lambda row: row.settled_at or row.sent_at)),
         "service_replay_ledger": (tables.once, since(tables.once, lambda until: until)),
-        "service_idempotency": (tables.ledger, changed(tables.ledger, "done", "failed")),
+        "service_idempotency": (
+            tables.ledger,
+            [*changed(tables.ledger, "done", "failed"), *since(left, lambda row: row.expires_at)],
+        ),
         "service_notification_dispatches": (tables.dispatches, changed(tables.dispatches, "sent", "failed")),
         "service_activity_entries": (tables.activity, since(tables.activity, lambda row: row.created_at)),
         "service_installations": (tables.installations, since(uninstalled, lambda row: row.updated_at)),

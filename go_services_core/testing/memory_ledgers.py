@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
+from attrs import evolve
+
 from ..errors import BadInput, Conflict, IdempotencyMismatch, LeaseLost
 from ..model import Lease, Page, Scope, Sealed
 from ..resources import (
@@ -36,14 +38,23 @@ class Once:
         entry = self._tables.ledger.get(f"{kind}:{key}")
         if entry is not None and entry.digest != digest:
             raise IdempotencyMismatch(metadata={"kind": kind, "key": key})
-        made = Entry(digest, owner, self._tables.later(seconds), self._tables.clock.now())
-        return self._begin(self._tables.ledger, f"{kind}:{key}", made)
+        now = self._tables.clock.now()
+        made = Entry(digest, owner, self._tables.later(seconds), now)
+        begun = self._begin(self._tables.ledger, f"{kind}:{key}", made)
+        if begun.state != "new" or entry is None or entry.status == "failed":
+            return begun
+        made.unsettled = entry.unsettled or entry.changed
+        return evolve(begun, unsettled=(now - made.unsettled).total_seconds())
 
     async def finish(
         self, kind: LedgerKind, key: str, *, owner: str, fence: int, ok: bool, result: Sealed | None = None
     ) -> None:
         entry = self._held(self._tables.ledger.get(f"{kind}:{key}"), key, owner, fence)
         entry.status, entry.result = ("done", result) if ok else ("failed", None)
+
+    async def extend(self, kind: LedgerKind, key: str, *, owner: str, fence: int, seconds: float) -> None:
+        entry = self._running(self._tables.ledger.get(f"{kind}:{key}"), key, owner, fence)
+        entry.expires_at = self._tables.later(seconds)
 
     async def begin_dispatch(self, dispatch: Dispatch, *, owner: str, seconds: float) -> Begun:
         made = Entry(b"", owner, self._tables.later(seconds), self._tables.clock.now(), dispatch=dispatch)
@@ -68,9 +79,13 @@ class Once:
         ledger[key] = made
         return Begun(state="new", fence=made.fence)
 
-    def _held(self, entry: Entry | None, key: str, owner: str, fence: int) -> Entry:
+    def _running(self, entry: Entry | None, key: str, owner: str, fence: int) -> Entry:
         if entry is None or entry.status != "running" or (entry.owner, entry.fence) != (owner, fence):
             raise LeaseLost(metadata={"key": key})
+        return entry
+
+    def _held(self, entry: Entry | None, key: str, owner: str, fence: int) -> Entry:
+        entry = self._running(entry, key, owner, fence)
         entry.owner, entry.changed = None, self._tables.clock.now()
         return entry
 

@@ -100,6 +100,8 @@ class Entry:
     result: Sealed | None = None
     dispatch: Dispatch | None = None
     error: str = ""
+    unsettled: datetime | None = None
+    """When the first attempt began of which nobody told how it ended."""
 
 
 @define

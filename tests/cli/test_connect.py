@@ -94,8 +94,13 @@ def test_connect_receives_the_callback_and_the_connection_can_be_used_until_it_i
 def test_call_sends_the_idempotency_key_so_that_repeating_creates_one_item(connected_config: Path, run: Run) -> None:
     made = connect()
     arguments = ("call", made["id"], "items.create", "--param", "name=lamp", "--idempotency-key", "k1")
-    first, second = (json.loads(run(*arguments).stdout) for _ in range(2))
-    assert first["id"] == second["id"]
+    first, second = (run(*arguments) for _ in range(2))
+    assert json.loads(first.stdout)["id"] == json.loads(second.stdout)["id"]
+    assert first.stderr == ""
+    assert second.stderr.startswith("Nothing was sent")
+    third = json.loads(run(*arguments, "--json").stdout)
+    assert (third["replayed"], third["idempotency_key"], third["status"]) == (True, "k1", 201)
+    assert json.loads(run(*arguments[:-1], "k2", "--json").stdout)["replayed"] is False
 
 
 def test_call_refuses_what_the_operation_does_not_take_before_anything_is_sent(

@@ -100,6 +100,15 @@ def test_prune_removes_what_is_older_than_the_age(run: Run, ready: Path) -> None
     assert json.loads(run("store", "prune", "--older-than", "0s", "--json").stdout)["dry_run"] is False
 
 
+def test_prune_keeps_keyed_calls_for_as_long_as_providers_remember_keys(run: Run, ready: Path) -> None:
+    columns = "(key, kind, digest, status, fence, created_at, updated_at)"
+    for key, hours in (("old", 25), ("new", 23)):
+        at = f"strftime('%Y-%m-%d %H:%M:%f', 'now', '-{hours} hours') || '000'"
+        sql(f"INSERT INTO service_idempotency {columns} VALUES ('{key}', 'operation', x'00', 'done', 1, {at}, {at})")
+    run("store", "prune", "--older-than", "0s")
+    assert sql("SELECT key FROM service_idempotency") == [("new",)]
+
+
 @pytest.mark.parametrize("arguments", [("--older-than", "soon"), (), ("--older-than", "1d", "--table", "service_meta")])
 def test_prune_refuses_what_it_does_not_understand(run: Run, ready: Path, arguments: tuple[str, ...]) -> None:
     run("store", "prune", *arguments, code=2)

@@ -19,7 +19,7 @@ from go_services_core.errors import ConfigError
 
 IDS = [
     "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "two-workers",
-    "crash-after-rotation", "webhook", "event", "rotate-key", "backend-down", "disconnect", "no-plaintext",
+    "crash-after-rotation", "keyed-retry", "webhook", "event", "rotate-key", "backend-down", "disconnect", "no-plaintext",
 ]  # fmt: skip
 PROGRAM = """
 import sys
@@ -58,7 +58,7 @@ def test_every_step_passes_and_the_outcome_has_its_shape():
     assert found["database"].startswith("sqlite:///")
     requests = found["provider_requests"]
     assert requests.pop("items.list") > 14  # 11 in steps, 2 around the outage, and those that went on meanwhile
-    assert requests == {"authorize": 3, "revoke": 2, "token": 7, "userinfo": 5}
+    assert requests == {"authorize": 3, "items.create": 2, "revoke": 2, "token": 7, "userinfo": 5}
 
 
 def test_folder_of_its_own_is_removed_in_the_end():
@@ -251,3 +251,19 @@ def test_step_with_two_processes_fails_where_the_token_is_sent_twice(monkeypatch
     assert code == 1
     assert found["steps"][-1]["id"] == "two-workers"
     assert "sent 3 times" in found["steps"][-1]["detail"]
+
+
+def test_keyed_step_fails_where_the_item_is_created_twice(monkeypatch):
+    """P80. The step must be able to fail, or it proves nothing."""
+    from go_services_core.testing.sandbox.items import Items
+
+    create = Items.create
+
+    def forgetful(self, name, *, body, owner, key):
+        return create(self, name, body=body, owner=owner, key=None)
+
+    monkeypatch.setattr(Items, "create", forgetful)
+    code, found = outcome()
+    assert code == 1
+    assert found["steps"][-1]["id"] == "keyed-retry"
+    assert "2 items were created" in found["steps"][-1]["detail"]

@@ -303,10 +303,14 @@ def test_an_object_that_holds_itself_is_refused() -> None:
     assert refused(ISSUE, {**REQUIRED, "meta": meta}).field == "body"
 
 
-def test_an_idempotency_key_is_refused_where_the_provider_honours_none() -> None:
-    error = refused(query(), {}, key="key-1")
-    assert error.field == "idempotency_key"
-    assert "items.list" in str(error)
+def test_an_idempotency_key_is_not_sent_where_the_provider_honours_none() -> None:
+    assert built(query(), {}, key="key-1") == built(query(), {})
+
+
+def test_a_keyed_operation_without_a_header_for_the_key_is_refused() -> None:
+    error = refused(Operation("x", "POST", "/x", keyed=True), {})
+    assert error.field == "idempotency_header"
+    assert "x is keyed" in str(error)
 
 
 def test_an_idempotency_key_that_breaks_its_header_is_refused() -> None:

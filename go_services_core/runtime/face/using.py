@@ -37,7 +37,8 @@ class Using:
             connection_id: the connection to call with.
             operation: the operation's id, e.g. ``repos.list``.
             params: its parameters by name.
-            idempotency_key: sent where the provider honours one for this operation.
+            idempotency_key: makes the call once: the same key again gives the recorded result, and nothing is sent. It
+                belongs to this connection and operation, and is sent where the provider honours one.
             deadline: seconds for everything, renewal, repetitions and waits included; ``[runtime] call_deadline`` by
                 default.
             retry: instead of the operation's or the provider's own.
@@ -50,7 +51,11 @@ class Using:
             ProviderUnauthorized, ProviderForbidden, ProviderNotFoundAnswer, RateLimited, ProviderUnavailable,
             ProviderError: the provider's answer, with its status, code, request id and a scrubbed excerpt.
             ResponseInvalid: the answer is not JSON.
-            OutcomeUnknown: there was no answer; whether it was done is not known, and repeating it could do it twice.
+            IdempotencyMismatch: the key was used with other parameters; nothing was sent.
+            OperationRunning: a call with this key is under way; nothing was sent.
+            ResultNotKept: a call with this key was carried out, and its result was too large to keep; nothing was sent.
+            OutcomeUnknown: there was no answer to this call or an earlier one with its key; whether it was done is not
+                known, and repeating it could do it twice.
             CircuitOpen: the host failed too often lately; nothing was sent.
             TransportError: there was no answer.
         """

@@ -120,6 +120,58 @@ async def command_of_a_dead_owner_is_taken_over(store: Store) -> None:
     await once.finish("command", "k", owner=f"o{holder}", fence=answers[holder].fence, ok=True)
 
 
+@check("STORE-117", "store", needs=("once",))
+async def attempt_without_an_end_is_told_from_a_failed_one(store: Store) -> None:
+    """What was begun again tells since when an attempt is unsettled, until one fails; at first, none is."""
+    once = store.once
+
+    async def begin(seconds: float) -> tuple[int, float | None]:
+        begun = await once.begin("operation", "k", digest=b"d", owner="a", seconds=seconds)
+        assert begun.state == "new"
+        return begun.fence, begun.unsettled
+
+    fence, unsettled = await begin(30)
+    assert unsettled is None
+    await once.finish("operation", "k", owner="a", fence=fence, ok=False)
+    assert (await begin(0.05))[1] is None
+    await asyncio.sleep(0.1)
+    _, first = await begin(0.05)
+    assert first is not None
+    assert 0.05 <= first < 30
+    await asyncio.sleep(0.1)
+    fence, second = await begin(30)
+    assert second is not None
+    assert second >= first + 0.05
+    await once.finish("operation", "k", owner="a", fence=fence, ok=False)
+    fence, unsettled = await begin(30)
+    assert unsettled is None
+    await once.finish("operation", "k", owner="a", fence=fence, ok=True, result=RESULT)
+    done = await once.begin("operation", "k", digest=b"d", owner="a", seconds=30)
+    assert (done.state, done.unsettled, done.result) == ("done", None, RESULT)
+
+
+@check("STORE-118", "store", needs=("once",))
+async def command_is_held_for_longer_or_left(store: Store) -> None:
+    """Its holder can hold it longer, or leave it to be begun again at once as one without an end; nobody else can."""
+    once = store.once
+    held = await once.begin("command", "k", digest=b"d", owner="a", seconds=0.05)
+    await once.extend("command", "k", owner="a", fence=held.fence, seconds=30)
+    await asyncio.sleep(0.1)
+    running = await once.begin("command", "k", digest=b"d", owner="b", seconds=30)
+    assert (running.state, running.retry_in > 1) == ("running", True)
+    for owner, fence in (("b", held.fence), ("a", held.fence + 1)):
+        await refused(LeaseLost, once.extend("command", "k", owner=owner, fence=fence, seconds=0))
+    await refused(LeaseLost, once.extend("command", "none", owner="a", fence=1, seconds=30))
+    assert (await once.begin("command", "k", digest=b"d", owner="b", seconds=30)).state == "running"
+    await once.extend("command", "k", owner="a", fence=held.fence, seconds=0)
+    taken = await once.begin("command", "k", digest=b"d", owner="b", seconds=30)
+    assert (taken.state, taken.fence) == ("new", held.fence + 1)
+    assert taken.unsettled is not None
+    await refused(LeaseLost, once.extend("command", "k", owner="a", fence=held.fence, seconds=30))
+    await once.finish("command", "k", owner="b", fence=taken.fence, ok=True)
+    await refused(LeaseLost, once.extend("command", "k", owner="b", fence=taken.fence, seconds=30))
+
+
 def dispatch(key: str = "k") -> Dispatch:
     """A notification to one recipient."""
     return Dispatch(

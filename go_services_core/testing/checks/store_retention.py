@@ -71,12 +71,14 @@ async def settled_items_are_history(store: Store) -> None:
 
 @check("STORE-191", "store", needs=("connections", "once", "log", "resources", "budgets"))
 async def ended_entries_are_history(store: Store) -> None:
-    """What ended in the ledgers, the log, uninstalled apps and windows that are over go; the rest stays."""
+    """What ended or was left in the ledgers, the log, uninstalled apps and windows that are over go; the rest stays."""
     once = store.once
     for name, ok in (("done", True), ("failed", False)):
         begun = await once.begin("command", name, digest=b"d", owner="a", seconds=30)
         await once.finish("command", name, owner="a", fence=begun.fence, ok=ok)
     held = await once.begin("command", "running", digest=b"d", owner="a", seconds=30)
+    left = await once.begin("command", "left", digest=b"d", owner="a", seconds=30)
+    await once.extend("command", "left", owner="a", fence=left.fence, seconds=0)
     sent = await once.begin_dispatch(dispatch("sent"), owner="a", seconds=30)
     await once.finish_dispatch("sent", owner="a", fence=sent.fence, status="sent")
     await once.begin_dispatch(dispatch("running"), owner="a", seconds=30)
@@ -99,7 +101,7 @@ async def ended_entries_are_history(store: Store) -> None:
     for table in ("service_replay_ledger", "service_subscriptions"):  # a store may drop these at once
         assert counts.pop(table, 1) == 1
     assert counts == {
-        "service_idempotency": 2,
+        "service_idempotency": 3,
         "service_notification_dispatches": 1,
         "service_activity_entries": 1,
         "service_installations": 1,

@@ -70,3 +70,13 @@ async def test_heartbeat_is_one_statement_for_each_queue(store: PostgresStore) -
         await store.queues.accept(delivery(f"d{number}"))
     statements, control = await traced(store, store.queues.heartbeat(await take(store), lease=30))
     assert (len(statements), control) == (1, [])
+
+
+async def test_beginning_holding_and_ending_a_keyed_call_is_one_statement_each(store: PostgresStore) -> None:
+    for call in (
+        store.once.begin("operation", "k", digest=b"d", owner="a", seconds=30),
+        store.once.extend("operation", "k", owner="a", fence=1, seconds=30),
+        store.once.finish("operation", "k", owner="a", fence=1, ok=True),
+    ):
+        statements, control = await traced(store, call)
+        assert (len(statements), control) == (1, [])

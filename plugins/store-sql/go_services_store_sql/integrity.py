@@ -21,7 +21,7 @@ STATUSES: Final = {
     "service_installations": ("active", "suspended", "uninstalled", "needs_reconsent"),
     "service_sync_jobs": ("queued", "running", "succeeded", "failed"),
     "service_notification_dispatches": ("running", "sent", "failed"),
-    "service_idempotency": ("running", "done", "failed"),
+    "service_idempotency": ("running", "resumed", "done", "failed"),
 }
 """What the code knows, by table."""
 DUE: Final = {

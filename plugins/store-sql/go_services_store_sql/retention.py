@@ -22,7 +22,8 @@ CONDITIONS = {
         SELECT 1 FROM service_credentials AS used WHERE used.connection_id = service_refresh_intents.connection_id
           AND used.version = service_refresh_intents.version AND used.status = 'active')""",
     "service_replay_ledger": "expires_at < @later(age)",
-    "service_idempotency": "status IN ('done', 'failed') AND updated_at < @later(age)",
+    "service_idempotency": """updated_at < @later(age)
+        AND (status IN ('done', 'failed') OR (status IN ('running', 'resumed') AND expires_at < @later(age)))""",
     "service_notification_dispatches": "status IN ('sent', 'failed') AND updated_at < @later(age)",
     "service_activity_entries": "created_at < @later(age)",
     "service_grant_events": """created_at < @later(age) AND EXISTS (

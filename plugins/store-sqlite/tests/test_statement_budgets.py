@@ -128,6 +128,7 @@ async def test_granting_beginning_and_leasing_is_one_statement_each(store: Sqlit
         store.budgets.take(REST, 1, limit=2, window=60),
         store.budgets.correct(REST, remaining=1, limit=2, reset_in=60),
         store.once.begin("command", "k", digest=b"d", owner="a", seconds=30),
+        store.once.extend("command", "k", owner="a", fence=1, seconds=30),
         store.once.finish("command", "k", owner="a", fence=1, ok=True),
         store.once.begin_dispatch(dispatch(), owner="a", seconds=30),
         store.leases.acquire("door", owner="a", seconds=30),

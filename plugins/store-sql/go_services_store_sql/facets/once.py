@@ -32,6 +32,11 @@ class SqlOnce:
             lambda: idempotency.finish(kind, key, owner=owner, fence=fence, ok=ok, result=result), alone=True
         )
 
+    async def extend(self, kind: LedgerKind, key: str, *, owner: str, fence: int, seconds: float) -> None:
+        await self._driver.run(
+            lambda: idempotency.extend(kind, key, owner=owner, fence=fence, seconds=seconds), alone=True
+        )
+
     async def begin_dispatch(self, dispatch: Dispatch, *, owner: str, seconds: float) -> Begun:
         return await self._driver.run(lambda: dispatches.begin(dispatch, owner=owner, seconds=seconds), alone=True)
 

@@ -34,7 +34,7 @@ class IdempotencyRow(Table):
     """command, operation."""
     digest = Bytes()
     status = text()
-    """running, done, failed."""
+    """running, done, failed; resumed is running after an attempt of which nobody told how it ended."""
     owner = text(null=True)
     fence = pw.IntegerField()
     expires_at = Time(null=True)
@@ -44,6 +44,7 @@ class IdempotencyRow(Table):
     encryption_key_id = text("")
     encryption_version = pw.IntegerField(constraints=[SQL("DEFAULT 1")])
     created_at = Time()
+    """When it was begun; after a failure, when it was begun again."""
     updated_at = Time()
 
     class Meta:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from attrs import evolve, field, frozen
 
 from ._version import VERSION
-from .errors import BadInput, ResponseInvalid
+from .errors import BadInput, BodyTooLarge, ResponseInvalid
 from .secret import SecretStr
 
 Headers = tuple[tuple[str, str], ...]
@@ -21,6 +21,9 @@ Headers = tuple[tuple[str, str], ...]
 
 USER_AGENT: Final = ("User-Agent", f"go-services/{VERSION}")
 """Sent with every request that the runtime makes: some providers (GitHub) refuse requests without one."""
+
+ACCEPT_ENCODING: Final = ("Accept-Encoding", "gzip, deflate")
+"""The codings that every transport undoes. It is a part of the request and signed with it: none is added later."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 §5.6.2."""
@@ -55,6 +58,10 @@ def _find(headers: Headers, name: str) -> str | None:
         if key.lower() == name:
             return value
     return None
+
+
+def _media_type(headers: Headers) -> str:
+    return (_find(headers, "content-type") or "").partition(";")[0].strip().lower()
 
 
 @frozen(eq=False, repr=False, kw_only=True)
@@ -198,7 +205,7 @@ class HttpResponse:
     @property
     def content_type(self) -> str:
         """The media type in lower case, without parameters; empty when absent."""
-        return (self.header("content-type") or "").partition(";")[0].strip().lower()
+        return _media_type(self.headers)
 
     def json(self) -> Any:
         """The body read as JSON.
@@ -213,6 +220,49 @@ class HttpResponse:
             raise ResponseInvalid(
                 f"The answer of {self.status} is not JSON ({kind}, {len(self.body)} bytes)."
             ) from None
+
+
+@frozen(eq=False)
+class StreamedResponse:
+    """One answer whose body is still on its way: decompressed ``pieces``, to be taken once and in order.
+
+    Nothing is read ahead of who takes them but what fits the transport's buffer: a slow taker holds the sender back.
+    ``headers`` stay as they came; so ``Content-Length`` counts the bytes before decompression.
+    """
+
+    status: int
+    headers: Headers = field(repr=False)
+    url: str = field(repr=False)
+    """Where it came from."""
+    pieces: AsyncIterator[bytes] = field(repr=False)
+    """Never empty. Raises what ended the exchange: a ``TransportError``."""
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, whatever its case."""
+        return _find(self.headers, name)
+
+    @property
+    def content_type(self) -> str:
+        """The media type in lower case, without parameters; empty when absent."""
+        return _media_type(self.headers)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.pieces
+
+    async def read(self, limit: int) -> bytes:
+        """All that is still to come, of at most ``limit`` bytes.
+
+        Raises:
+            BodyTooLarge: it is more.
+            TransportError: the answer did not come to its end.
+        """
+        held, size = [], 0
+        async for piece in self.pieces:
+            size += len(piece)
+            if size > limit:
+                raise BodyTooLarge(f"The answer of {self.status} is larger than {limit} bytes.")
+            held.append(piece)
+        return b"".join(held)
 
 
 @frozen

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from attrs import field, frozen
 
 from .auth.dpop_nonces import DpopNonces
 from .clock import Clock
-from .http import HttpRequest, HttpResponse, InboundRequest
+from .http import HttpRequest, HttpResponse, InboundRequest, StreamedResponse
 from .model import (
     Connection,
     Credential,
@@ -325,7 +326,7 @@ class Transport(Protocol):
     """Sends final requests. It follows no redirects and changes no byte of what was signed.
 
     A request's ``client_certificate`` is presented in TLS, or the request is refused; a request without one, or with
-    another, goes over another connection.
+    another, goes over another connection. The codings ``gzip`` and ``deflate`` of an answer are undone.
     """
 
     async def send(self, request: HttpRequest, *, provider_id: str) -> HttpResponse:
@@ -335,13 +336,33 @@ class Transport(Protocol):
             EgressDenied: the guard refuses the address; nothing was sent.
             ConnectFailed: no connection; nothing was sent.
             RequestTimeout: over ``request.timeout``; ``sent`` says whether a byte may have left.
-            BodyTooLarge: the answer is over ``request.max_body``.
+            BodyTooLarge: the answer is over ``request.max_body``, counted after decompression.
+            ResponseInvalid: the answer has another content coding, or several.
             TransportError: anything else that ended the exchange.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close every connection; idempotent."""
+        """Take no more requests, let those under way end for a while, and close every connection; idempotent."""
+        ...
+
+
+@runtime_checkable
+class StreamTransport(Transport, Protocol):
+    """A transport that can also give an answer while it comes; one that cannot leaves ``stream`` out."""
+
+    def stream(self, request: HttpRequest, *, provider_id: str) -> AbstractAsyncContextManager[StreamedResponse]:
+        """The answer, whatever its status, as soon as its headers are there.
+
+        ``request.timeout`` is the longest time until the headers and between two pieces, not that of the whole
+        exchange; ``request.max_body`` None is no limit. Leaving the context before the end closes the connection, and
+        so does cancellation. Entering raises as ``send``; taking a piece raises:
+
+        Raises:
+            RequestTimeout: nothing came for ``request.timeout``.
+            BodyTooLarge: the pieces are over ``request.max_body``, counted after decompression.
+            TransportError: anything else that ended the answer before it was complete.
+        """
         ...
 
 

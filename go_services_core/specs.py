@@ -124,6 +124,9 @@ class Operation:
     """Instead of the API's."""
     retry: RetryPolicy | None = field(default=None, kw_only=True)
     """Instead of the API's."""
+    redirects: Literal["own", "any", "none"] = field(default="own", kw_only=True)
+    """Where redirects are followed to: ``own``, the provider's own hosts, each time signed anew; ``any``, for GET and
+    HEAD other hosts too, without the credential, as downloads want it; ``none`` makes them an error."""
     call: CallSpec | None = field(default=None, kw_only=True)
     """The record of the transport kind that carries it; None is plain HTTP, the kind ``rest``."""
     summary: str = field(default="", kw_only=True)

@@ -42,6 +42,7 @@ CODES = {
     "SERVICE_REAUTH_REQUIRED",
     "SERVICE_RECONSENT_REQUIRED",
     "SERVICE_RATE_LIMITED",
+    "SERVICE_REDIRECT_REFUSED",
     "SERVICE_OPERATION_FAILED",
     "SERVICE_EXTERNAL_FAILURE",
     "SERVICE_INTERNAL_ERROR",
@@ -137,7 +138,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 47
+    assert len(CODES) == 48
 
 
 @each_class

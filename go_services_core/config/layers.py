@@ -26,6 +26,8 @@ FILE_VARIABLE: Final = "GO_SERVICES_CONFIG"
 _PREFIX: Final = "GO_SERVICES__"
 _SECRET_NAME = re.compile(r"(secret|passw|passphrase|token|credential|private|material|(^|_)key)", re.IGNORECASE)
 _NOT_SECRET_NAME = re.compile(r"(_url|_uri|_id|_ids|_path|_header|_field|_seconds|_style|_name)$", re.IGNORECASE)
+_SECRET_TABLE = re.compile(r"(secret|password|token|credential)s$", re.IGNORECASE)
+"""A table of secrets, whose keys are whose they are."""
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):\S*@")
 
 
@@ -293,7 +295,8 @@ class Config:
         secret = (
             is_secret(field, hints(ROOTS[str(path[0])])[field.name])
             if known and field is not None
-            else bool(_SECRET_NAME.search(name)) and not _NOT_SECRET_NAME.search(name)
+            else (bool(_SECRET_NAME.search(name)) and not _NOT_SECRET_NAME.search(name))
+            or (len(path) > 2 and _SECRET_TABLE.search(str(path[-2])) is not None)
         )
         if secret and value.partition(":")[0] not in schemes:
             return MASK

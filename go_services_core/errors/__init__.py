@@ -31,7 +31,7 @@
     │                         ResponseInvalid)
     ├── ProviderError
     │   ├── ProviderUnauthorized · ProviderForbidden · ProviderNotFoundAnswer
-    │   └── RateLimited (BudgetExhausted) · ProviderUnavailable
+    │   └── RateLimited (BudgetExhausted) · ProviderUnavailable · RedirectRefused
     ├── SecretError           (BackendUnavailable, CannotOpen, KeyNotFound, KeyInvalid, KeyDisabled, KeyDenied)
     ├── StoreError            (StoreUnavailable, SchemaOutOfDate, SchemaTooNew, CommitUnknown, FacetMissing)
     └── WebhookRejected
@@ -117,6 +117,7 @@ from .calls import (
     ProviderUnauthorized,
     ProviderUnavailable,
     RateLimited,
+    RedirectRefused,
     RequestTimeout,
     ResponseInvalid,
     SigningError,
@@ -208,6 +209,7 @@ __all__ = [
     "ReauthRequired",
     "ReconsentRequired",
     "RedirectMismatch",
+    "RedirectRefused",
     "RefreshBackingOff",
     "RefreshLocked",
     "RefreshUnknown",

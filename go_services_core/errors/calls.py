@@ -163,3 +163,9 @@ class ProviderUnavailable(ProviderError):
     """The provider is failing (5xx)."""
 
     retryable = True
+
+
+class RedirectRefused(ProviderError):
+    """The provider redirects to where the call is not repeated."""
+
+    code = "SERVICE_REDIRECT_REFUSED"

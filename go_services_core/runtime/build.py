@@ -76,7 +76,7 @@ async def build(
         stack.push_async_callback(observations.aclose)
         env = evolve(env, observe=observations)
         if transport is None:
-            transport = _transport(config, catalog, env, resolve)
+            transport = await _transport(config, catalog, env, resolve)
             stack.push_async_callback(transport.aclose)
         env = evolve(env, transport=transport)
         secrets = catalog.secret_backend(str(config.get("secrets.backend", SecretsRoot().backend)))
@@ -178,7 +178,8 @@ def open_store(config: Config, catalog: Catalog, env: PluginEnv) -> Store:
     return spec.factory.resolve()(bound[-1], env)
 
 
-def _transport(config: Config, catalog: Catalog, env: PluginEnv, resolve: Any) -> Transport:
+async def _transport(config: Config, catalog: Catalog, env: PluginEnv, resolve: Any) -> Transport:
+    await read_ahead(_settings(config, "transport", catalog.transport("rest").settings, resolve))  # those of proxies
     return cast("Transport", _kind(config, catalog, env, resolve, "rest"))
 
 

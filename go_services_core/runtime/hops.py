@@ -1,23 +1,63 @@
-"""One attempt on the wire: sign the final bytes and send them."""
+"""One attempt on the wire: sign the final bytes and send them, to where redirects lead."""
 
 from __future__ import annotations
 
+from attrs import evolve
+
+from ..errors import ProviderError, RequestTimeout
 from ..http import HttpRequest, HttpResponse
 from .call import Call
-from .core import Core
+from .core import Core, Loaded
+from .redirects import Chain, is_redirect
 from .signed import send_signed
 
 
 async def attempt(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
     """The answer to ``request``, signed with the call's credential at this moment, whatever its status.
 
+    Redirects are followed as the operation's record says; all of them together have the request's time.
+
     Raises:
         SigningError: it cannot be signed; nothing was sent.
         TransportError: there is no answer; ``sent`` says whether a byte may have left.
+        RedirectRefused, EgressDenied: a redirect is not followed.
     """
-    loaded = call.loaded
+    began = core.clock.monotonic()
+    response = await _sent(core, call.loaded, request)
+    if 300 <= response.status < 400 and call.operation.redirects != "none" and is_redirect(response):
+        return await _followed(core, call, request, response, until=began + (request.timeout or call.timeout))
+    return response
+
+
+async def _sent(core: Core, loaded: Loaded, request: HttpRequest) -> HttpResponse:
     provider_id = loaded.instance.id
     if loaded.bound:
         return await send_signed(core, loaded.signer, loaded.key, request, provider_id=provider_id)
     signed = loaded.signer.sign(request, loaded.key, core.signing_context())
     return await core.transport.send(signed, provider_id=provider_id)
+
+
+async def _followed(
+    core: Core, call: Call, request: HttpRequest, response: HttpResponse, *, until: float
+) -> HttpResponse:
+    loaded = call.loaded
+    chain = Chain(loaded.instance, call.operation, request, loaded.key.secret)
+    own = True
+    while is_redirect(response):
+        hop = chain.follow(response)
+        own, left = hop.own, until - core.clock.monotonic()
+        if left <= 0:
+            raise RequestTimeout(f"{call.operation.id} was redirected until its time was over.")
+        request = evolve(hop.request, timeout=left)
+        if own:
+            response = await _sent(core, loaded, request)
+        else:
+            response = await core.transport.send(request, provider_id=loaded.instance.id)
+    if not own and response.status == 401:
+        # Not about the credential, which was not sent: nothing is renewed for it.
+        raise ProviderError(
+            f"The host to which {loaded.instance.id} redirects {call.operation.id} wants a credential (401).",
+            upstream_status=401,
+            plugin=loaded.instance.id,
+        )
+    return response

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from ..call_specs import OperationCall
 from ..errors import BadInput, UnknownParameter, nearest
-from ..http import USER_AGENT, Headers, HttpRequest, check_header
+from ..http import ACCEPT_ENCODING, USER_AGENT, Headers, HttpRequest, check_header
 from ..specs import ApiSpec, Operation, Param
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
             plugin=instance.id,
             field="idempotency_header",
         )
-    defaults: Headers = (("Accept", "application/json" if operation.answer == "json" else "*/*"), USER_AGENT)
+    accept = "application/json" if operation.answer == "json" else "*/*"
+    defaults: Headers = (("Accept", accept), ACCEPT_ENCODING, USER_AGENT)
     has_body = any(param.where == "body" for param in operation.params)
     if has_body:
         defaults = (*defaults, ("Content-Type", "application/json"))

@@ -83,6 +83,7 @@ class RawServer:
                     await answer(request, writer)
                 finally:
                     watch.cancel()
+                    await asyncio.wait([watch])  # or its reading would still be in the way of the next request
 
     async def _watch(self, reader: asyncio.StreamReader) -> None:
         """Notice a client that hangs up while its answer is still being made."""

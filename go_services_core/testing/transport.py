@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from ..http import HttpRequest, HttpResponse
+from ..http import HttpRequest, HttpResponse, StreamedResponse
 
 Predicate = Callable[[HttpRequest], object]
 
@@ -103,6 +104,12 @@ class ScriptedTransport:
             raise expected.answer
         return expected.answer
 
+    @asynccontextmanager
+    async def stream(self, request: HttpRequest, *, provider_id: str) -> AsyncGenerator[StreamedResponse]:
+        """The scripted answer with its body in pieces of 1024 bytes; raises as ``send``."""
+        answer = await self.send(request, provider_id=provider_id)
+        yield StreamedResponse(answer.status, answer.headers, answer.url or request.url, _pieces(answer.body))
+
     def done(self) -> None:
         """Assert that the script was played to its end and nothing else was sent."""
         if self._mismatch:
@@ -113,3 +120,8 @@ class ScriptedTransport:
 
     async def aclose(self) -> None:
         self.closed = True
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 1024):
+        yield body[start : start + 1024]

@@ -277,6 +277,9 @@ api_key = "hunter2"
 token_url = "https://t.example"
 [transport]
 proxy = "http://user:hunt/er2@hunter2@proxy:8080"
+[transport.proxy_credentials]
+"proxy.corp:3128" = "user:hunter2"
+"other.corp:3128" = "env:PROXY"
 [[secrets.appkey.go_keys]]
 id = "app-key"
 material = "hunter2"
@@ -293,6 +296,8 @@ material = "hunter2"
     assert values["providers.other.client_secret"].value == "env:OTHER"
     assert values["providers.other.token_url"].value == "https://t.example"
     assert values["transport.proxy"].value == "http://user:••••@proxy:8080"
+    assert values['transport.proxy_credentials."proxy.corp:3128"'].value == "••••"
+    assert values['transport.proxy_credentials."other.corp:3128"'].value == "env:PROXY"
     assert values["secrets.appkey.go_keys"].value == [{"id": "app-key", "material": "••••"}]
     assert values["providers.my-ghe.client_id"].origin == "go-services.toml line 11"
     assert (values["worker.batch"].value, values["worker.batch"].origin) == (50, "default")

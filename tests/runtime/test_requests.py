@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from go_services_core.auth_specs import PersonalToken
 from go_services_core.errors import BadInput, ServicesError, UnknownParameter
-from go_services_core.http import USER_AGENT, HttpRequest
+from go_services_core.http import ACCEPT_ENCODING, USER_AGENT, HttpRequest
 from go_services_core.providers import ProviderInstance
 from go_services_core.runtime.requests import build, compile_plan
 from go_services_core.specs import ApiSpec, Operation, Param, ProviderSpec
@@ -82,6 +82,7 @@ def test_every_parameter_stands_in_its_place() -> None:
     )
     assert request.headers == (
         ("Accept", "application/json"),
+        ACCEPT_ENCODING,
         USER_AGENT,
         ("Content-Type", "application/json"),
         ("If-Match", '"etag"'),
@@ -108,7 +109,11 @@ def test_an_operation_without_body_parameters_sends_no_body() -> None:
 
 @pytest.mark.parametrize(("answer", "accept"), [("json", "application/json"), ("text", "*/*"), ("bytes", "*/*")])
 def test_it_asks_for_what_it_can_read(answer: Any, accept: str) -> None:
-    assert built(Operation("x", "GET", "/x", answer=answer), {}).headers == (("Accept", accept), USER_AGENT)
+    assert built(Operation("x", "GET", "/x", answer=answer), {}).headers == (
+        ("Accept", accept),
+        ACCEPT_ENCODING,
+        USER_AGENT,
+    )
 
 
 def test_headers_of_the_api_are_sent_and_no_default_stands_beside_them() -> None:
@@ -117,6 +122,7 @@ def test_headers_of_the_api_are_sent_and_no_default_stands_beside_them() -> None
     assert request.headers == (
         ("accept", "application/vnd.acme+json"),
         ("X-Version", "7"),
+        ACCEPT_ENCODING,
         USER_AGENT,
         ("Content-Type", "application/json"),
     )
@@ -130,7 +136,7 @@ def test_the_apis_own_user_agent_is_sent_alone() -> None:
 
 def test_a_header_parameter_replaces_the_default() -> None:
     operation = Operation("x", "GET", "/x", params=(Param("accept", "header"),))
-    assert built(operation, {"accept": "text/csv"}).headers == (USER_AGENT, ("accept", "text/csv"))
+    assert built(operation, {"accept": "text/csv"}).headers == (ACCEPT_ENCODING, USER_AGENT, ("accept", "text/csv"))
 
 
 def test_query_of_the_template_is_kept() -> None:

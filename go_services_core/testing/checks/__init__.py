@@ -19,4 +19,6 @@ from . import (  # noqa: F401
     store_retention,
     store_sealed,
     transport,
+    transport_answers,
+    transport_stream,
 )

@@ -21,7 +21,7 @@ def _own(lines: list[str]) -> list[str]:
     return [line for line in lines[1:] if not line.lower().startswith(_FRAMING)]
 
 
-async def _failure(kind: type[E], sending: Awaitable[object]) -> E:
+async def failure(kind: type[E], sending: Awaitable[object]) -> E:
     """The error of ``kind`` in which ``sending`` ends."""
     try:
         await sending
@@ -92,7 +92,7 @@ async def ends_when_the_time_is_over(transport: Transport) -> None:
     """A request over its ``timeout`` ends in RequestTimeout that says the bytes may have left, and hangs up."""
     async with raw_server(_hang) as server:
         request = HttpRequest("POST", server.url(), (), b"x", timeout=0.2)
-        error = await _failure(RequestTimeout, transport.send(request, provider_id="kit"))
+        error = await failure(RequestTimeout, transport.send(request, provider_id="kit"))
         assert error.sent, "sent must be True once the request may have left"
         await asyncio.wait_for(server.hung_up.wait(), 10)
 
@@ -103,7 +103,7 @@ async def refuses_a_body_over_the_limit(transport: Transport) -> None:
     async with raw_server(http_answer(200, b"x" * 1000)) as server:
         within, over = (HttpRequest("GET", server.url(), max_body=limit) for limit in (1000, 999))
         assert len((await transport.send(within, provider_id="kit")).body) == 1000
-        await _failure(BodyTooLarge, transport.send(over, provider_id="kit"))
+        await failure(BodyTooLarge, transport.send(over, provider_id="kit"))
         assert len((await transport.send(within, provider_id="kit")).body) == 1000
 
 
@@ -111,7 +111,7 @@ async def refuses_a_body_over_the_limit(transport: Transport) -> None:
 async def types_a_cut_connection(transport: Transport) -> None:
     """An answer that ends before its length is a TransportError with ``sent``, and the request is sent only once."""
     async with raw_server(_cut) as server:
-        error = await _failure(TransportError, transport.send(HttpRequest("GET", server.url()), provider_id="kit"))
+        error = await failure(TransportError, transport.send(HttpRequest("GET", server.url()), provider_id="kit"))
         assert error.sent
         assert len(server.requests) == 1
 
@@ -125,7 +125,7 @@ async def never_repeats_a_request(transport: Transport) -> None:
 
     async with raw_server(http_answer(), drop, http_answer()) as server:
         await transport.send(HttpRequest("GET", server.url()), provider_id="kit")
-        error = await _failure(TransportError, transport.send(HttpRequest("GET", server.url()), provider_id="kit"))
+        error = await failure(TransportError, transport.send(HttpRequest("GET", server.url()), provider_id="kit"))
         assert error.sent
         assert len(server.requests) == 2
 
@@ -135,7 +135,7 @@ async def says_when_nobody_listens(transport: Transport) -> None:
     """A refused connection is ConnectFailed, and nothing was sent."""
     async with raw_server() as server:
         url = server.url()
-    error = await _failure(ConnectFailed, transport.send(HttpRequest("POST", url, (), b"x"), provider_id="kit"))
+    error = await failure(ConnectFailed, transport.send(HttpRequest("POST", url, (), b"x"), provider_id="kit"))
     assert not error.sent
 
 
@@ -146,7 +146,7 @@ async def guards_loopback(transport: Transport) -> None:
         request = HttpRequest("GET", server.url())
         await transport.send(request, provider_id="kit")
         for url in (server.url(), server.url(scheme="https"), server.url(host="localhost", scheme="https")):
-            error = await _failure(EgressDenied, transport.send(HttpRequest("GET", url), provider_id="other"))
+            error = await failure(EgressDenied, transport.send(HttpRequest("GET", url), provider_id="other"))
             assert not error.sent
             assert "other" in str(error), "the message must name the provider"
         await transport.send(request, provider_id="kit")
@@ -159,7 +159,7 @@ async def refuses_header_injection(transport: Transport) -> None:
     """A line break or NUL in a header's name or value is BadInput before anything is sent."""
     async with raw_server() as server:
         for pair in (("X-A", "1\r\nX-B: 2"), ("X-A", "1\n"), ("X-A", "\0"), ("X-A\r\nX-B", "1"), ("", "1")):
-            await _failure(BadInput, transport.send(HttpRequest("GET", server.url(), (pair,)), provider_id="kit"))
+            await failure(BadInput, transport.send(HttpRequest("GET", server.url(), (pair,)), provider_id="kit"))
         assert not server.requests
 
 
@@ -168,7 +168,7 @@ async def refuses_target_injection(transport: Transport) -> None:
     """A URL with a space, a line break or a character outside ASCII is BadInput before anything is sent."""
     async with raw_server() as server:
         for target in ("/a b", "/a\r\nX-B:1", "/a\tb", "/ä", "/a\\b"):
-            await _failure(BadInput, transport.send(HttpRequest("GET", server.url(target)), provider_id="kit"))
+            await failure(BadInput, transport.send(HttpRequest("GET", server.url(target)), provider_id="kit"))
         assert not server.requests
 
 
@@ -219,5 +219,5 @@ async def closes_twice(transport: Transport) -> None:
         await transport.aclose()
         await transport.aclose()
         await asyncio.wait_for(server.hung_up.wait(), 10)
-        error = await _failure(TransportError, transport.send(HttpRequest("GET", server.url()), provider_id="kit"))
+        error = await failure(TransportError, transport.send(HttpRequest("GET", server.url()), provider_id="kit"))
         assert not error.sent

@@ -16,9 +16,10 @@ from go_services_core.errors import ConfigError, EgressDenied
 
 from .addresses import IPAddress, parse_host, special_purpose
 
-Pool: TypeAlias = Literal["public", "allowed"]
-"""Connections of the pool ``public`` lead only to public addresses; those of ``allowed`` were made under an allowance.
-A request is checked before it takes a connection from either, so that neither provider can borrow the other's."""
+Pool: TypeAlias = Literal["public", "allowed", "proxied"]
+"""Connections of the pool ``public`` lead only to public addresses; those of ``allowed`` were made under an allowance,
+those of ``proxied`` lead to a proxy of the settings. A request is checked before it takes a connection from any of
+them, so that no provider can borrow another's."""
 
 _ENTRY: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>\*|[0-9]{1,5})")
 _Entry: TypeAlias = tuple[IPAddress | str, int | None]
@@ -30,6 +31,8 @@ class Route:
 
     pool: Pool
     origin: str
+    literal: bool = False
+    """Whether the host is an address, so that nobody looks it up."""
 
 
 def parse_entry(text: str) -> _Entry:
@@ -100,7 +103,7 @@ class Guard:
             raise denied(provider_id, origin, "plain http is only for allowed hosts")
         if not isinstance(target, str) and (block := special_purpose(target)):
             raise denied(provider_id, origin, f"the address is not public ({block})")
-        return Route("public", origin)
+        return Route("public", origin, literal=not isinstance(target, str))
 
 
 def denied(provider_id: str, origin: str, reason: str, *, hint: str | None = None) -> EgressDenied:

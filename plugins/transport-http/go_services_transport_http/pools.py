@@ -30,9 +30,26 @@ class NotPublic(Exception):
 class Exchange:
     """What is known about one request while it is under way."""
 
-    __slots__ = ("body_problem", "first_of_tls13", "refusal", "sent")
+    __slots__ = (
+        "body_problem",
+        "first_of_tls13",
+        "idle",
+        "method",
+        "origin",
+        "provider_id",
+        "refusal",
+        "seconds",
+        "sent",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, method: str, origin: str, provider_id: str, seconds: float, *, idle: bool = False) -> None:
+        self.method = method
+        self.origin = origin
+        """``host:port``, for messages."""
+        self.provider_id = provider_id
+        self.seconds = seconds
+        self.idle = idle
+        """Whether ``seconds`` count anew with each piece of the answer."""
         self.sent = False
         """True from the moment that the request has a connection: from then on bytes may have left."""
         self.body_problem: str | None = None
@@ -90,6 +107,7 @@ class Connector(aiohttp.TCPConnector):
     ) -> None:
         public = pool == "public"
         super().__init__(
+            # Those to a proxy lead where the settings say; what it is asked for was checked before.
             resolver=PublicResolver(resolver) if public else resolver,
             ssl=trust,
             limit=settings.connections,

@@ -3,36 +3,72 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from io import BytesIO
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from attrs import frozen
 from yarl import URL
 
-from go_services_core.errors import BadInput, BodyTooLarge, ConfigError, RequestTimeout, ServicesError, TransportError
-from go_services_core.http import BodySource, Headers, HttpRequest, HttpResponse, check_header
+from go_services_core.errors import BadInput, ConfigError, RequestTimeout, ServicesError, TransportError
+from go_services_core.http import Headers, HttpRequest, HttpResponse, StreamedResponse, check_header
 from go_services_core.protocols import PluginEnv
 
-from .failures import typed
-from .guard import Guard, Pool, Route, denied
+from .answers import TooLarge, Undecodable, pieces, read
+from .failures import cut_off, proxy_refusal, typed
+from .guard import Guard, Pool, denied
 from .identities import Identities, Identity
+from .outgoing import HeaderCheck, parse_url, upload
 from .pools import Connector, Exchange, NotPublic, exchange_under_way, note_refusal
+from .proxies import Proxies, Proxy, Targets
 from .settings import TransportSettings
 from .tls import trust
 
-_METHOD: Final = re.compile(r"[A-Z][A-Z0-9_.~!#$%&'*+^`|-]*")
-_COMMON_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-_UNSENDABLE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding"})
 _AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _LARGE: Final = 2**20
 """Bytes above which aiohttp wants a body as a file, so that the loop is not held up while it is written."""
 _REMEMBERED: Final = 1024
+_FAILURES: Final = (NotPublic, TooLarge, Undecodable, aiohttp.ClientError, OSError, ValueError, RuntimeError)
+"""What ends an exchange; ``typed`` knows what it means."""
+
+
+@frozen
+class _Way:
+    """How requests of one provider get to one origin; the guard has consented."""
+
+    pool: Pool
+    origin: str
+    proxy: Proxy | None
+    asks_proxy: tuple[str, int] | None
+    """The name that the proxy will look up, and that is looked up here first; None where there is no need."""
+
+
+class _Outgoing:
+    """One request that passed every check, and what it holds until its answer was read."""
+
+    __slots__ = ("body", "certificate", "exchange", "headers", "identity", "method", "upload", "url", "way")
+
+    def __init__(self, request: HttpRequest, url: URL, headers: Headers, way: _Way, exchange: Exchange) -> None:
+        self.method = request.method
+        self.url = url
+        self.headers = headers
+        self.certificate = request.client_certificate
+        self.way = way
+        self.exchange = exchange
+        self.identity: Identity | None = None
+        self.upload: AsyncGenerator[bytes, None] | None = None
+        body = request.body
+        self.body: Any = body
+        if body is not None and not isinstance(body, bytes):
+            self.body = self.upload = upload(body, exchange)
+            if body.length is not None:
+                self.headers = (*headers, ("Content-Length", str(body.length)))
+        elif body is not None and len(body) > _LARGE:
+            self.body = BytesIO(body)
 
 
 def open_transport(settings: TransportSettings, env: PluginEnv) -> HttpTransport:
@@ -58,25 +94,11 @@ class HttpTransport:
         *,
         resolver: Callable[[], AbstractResolver] = aiohttp.DefaultResolver,
     ) -> None:
-        for name in (
-            "timeout",
-            "connect_timeout",
-            "max_body",
-            "connections",
-            "keepalive",
-            "identities",
-            "identity_idle",
-        ):
-            if not getattr(settings, name) > 0:
-                raise ConfigError(f"{name} must be greater than 0.", field=name, plugin="transport-http")
-        if settings.connections_per_host < 0:
-            raise ConfigError(
-                "connections_per_host must not be below 0.", field="connections_per_host", plugin="transport-http"
-            )
-        if settings.user_agent is not None:
-            check_header("User-Agent", settings.user_agent)
+        _check(settings)
         self._settings = settings
         self._guard = Guard(env.egress_allow)
+        self._proxies = Proxies(settings)
+        self._targets = Targets(resolver, env.clock.monotonic)
         self._trust = trust(settings)
         self._identities = Identities(
             limit=settings.identities, idle=settings.identity_idle, ca_file=settings.ca_file, now=env.clock.now
@@ -85,9 +107,13 @@ class HttpTransport:
         self._known_limits: dict[float, aiohttp.ClientTimeout] = {}
         self._timeout = self._limits(settings.timeout)
         self._sessions: dict[Pool, aiohttp.ClientSession] = {}
-        self._routes: dict[tuple[str, str, str], Route] = {}
-        self._header_names: dict[str, str] = {}
-        self._closed = False
+        self._ways: dict[tuple[str, str, str], _Way] = {}
+        self._headers = HeaderCheck(settings.user_agent)
+        self._under_way = 0
+        self._ended: asyncio.Event | None = None
+        """Set when nothing is under way any more; there from the moment that the transport is closing."""
+        self._cut = False
+        """Whether the connections are closed, also those that were in use."""
 
     async def send(self, request: HttpRequest, *, provider_id: str) -> HttpResponse:
         """The answer, whatever its status; a compressed body is decompressed, the headers stay as they came.
@@ -97,110 +123,208 @@ class HttpTransport:
                 its URL is not https; nothing was sent.
             SigningError: the request's client certificate cannot be used; nothing was sent.
             EgressDenied: the guard refuses the address; nothing was sent.
-            ConnectFailed: the name does not resolve, nobody listens, or TLS failed; nothing was sent. So it is also
-                where a server refuses the client certificate by an alert after the handshake of TLS 1.3: it reads no
-                request before it has accepted the client (RFC 8446 §4.4.4). One that hangs up without a word leaves
-                open why, which is a ``TransportError`` with ``sent``.
+            ConnectFailed: the name does not resolve, nobody listens, TLS failed, or the proxy refuses; nothing was
+                sent. So it is also where a server refuses the client certificate by an alert after the handshake of
+                TLS 1.3: it reads no request before it has accepted the client (RFC 8446 §4.4.4). One that hangs up
+                without a word leaves open why, which is a ``TransportError`` with ``sent``.
             RequestTimeout: over ``request.timeout``; ``sent`` is False while there was no connection yet.
-            BodyTooLarge: the answer is over ``request.max_body``, counted after decompression.
+            BodyTooLarge: the answer is over ``request.max_body``, counted after decompression, or grew beyond the
+                setting ``max_expansion``.
+            ResponseInvalid: the answer has a content coding that was not asked for, or several.
             TransportError: anything else that ended the exchange.
         """
-        url = _parse(request)
-        try:
-            route = self._routes.get((provider_id, url.scheme, url.raw_authority)) or self._route(provider_id, url)
-            headers = self._headers(request, url)
-            seconds = self._settings.timeout if request.timeout is None else request.timeout
-            if seconds <= 0:
-                raise RequestTimeout(f"{request.method} {route.origin}: no time is left.", sent=False)
-            if request.client_certificate is not None and url.scheme != "https":
-                raise BadInput("A client certificate is presented over https only.", field="url")
-        except ServicesError:
-            headers = ()  # here and below: a traceback with locals would show what is in them
-            del url
-            raise
+        outgoing = self._checked(request, provider_id)
+        seconds = outgoing.exchange.seconds
+        limits = self._timeout if request.timeout is None else self._limits(seconds)
         limit = self._settings.max_body if request.max_body is None else request.max_body
-        body = request.body
-        exchange = Exchange()
-        exchange_under_way.set(exchange)
-        stream: AsyncGenerator[bytes, None] | None = None
-        data: Any = body
-        if body is not None and not isinstance(body, bytes):
-            data = stream = _stream(body, exchange)
-            if body.length is not None:
-                headers = (*headers, ("Content-Length", str(body.length)))
-        elif body is not None and len(body) > _LARGE:
-            data = BytesIO(body)
         failure: ServicesError
-        identity: Identity | None = None
         response: aiohttp.ClientResponse | None = None
+        self._under_way += 1
         try:
-            if request.client_certificate is None:
-                session = self._sessions.get(route.pool) or self._open(route.pool, self._sessions, self._trust)
-            else:
-                async with asyncio.timeout(seconds):
-                    identity, presented = await self._identities.hold(request.client_certificate)
-                session = identity.sessions.get(route.pool) or self._open(
-                    route.pool, identity.sessions, presented.context
-                )
-            response = await session.request(
-                request.method,
-                url,
-                headers=headers,
-                data=data,
-                allow_redirects=False,
-                timeout=self._timeout if request.timeout is None else self._limits(seconds),
-            )
+            response = await self._answered(outgoing, limits)
             try:
-                answer = await _read(response, limit)
+                body = await read(response, limit=limit, expansion=self._settings.max_expansion)
             except BaseException:
                 response.close()
                 raise
-            if answer is not None:
-                received = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers]
-                return HttpResponse(response.status, tuple(received), answer, request.url)
-            response.close()
-            failure = BodyTooLarge(
-                f"{request.method} {route.origin}: the answer is larger than {limit} bytes.",
-                hint="A request's max_body, or the setting max_body of the transport, raises the limit.",
-            )
+            return HttpResponse(response.status, _received(response), body, request.url)
         except asyncio.CancelledError:
-            # Closing the pool cancels those who wait for a connection, although nobody cancelled their task.
-            task = asyncio.current_task()
-            if not self._closed or task is None or task.cancelling():
+            if not self._is_cut():
                 raise
-            failure = TransportError(f"{request.method} {route.origin}: the transport was closed.", sent=exchange.sent)
-        except (NotPublic, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            failure = typed(
-                error, exchange, method=request.method, origin=route.origin, provider_id=provider_id, timeout=seconds
-            )
+            failure = cut_off(outgoing.exchange)
+        except _FAILURES as error:
+            failure = typed(error, outgoing.exchange)
         finally:
-            if identity is not None:
-                self._identities.release(identity)
-            if stream is not None:
-                with suppress(RuntimeError):  # its writer was cancelled just now and closes it
-                    await stream.aclose()
+            self._end()
+            if outgoing.identity is not None or outgoing.upload is not None:
+                await self._let_go(outgoing)
         # Outside the handler: aiohttp's errors hold URLs with their queries and must not become this one's context.
-        del url, headers, body, data, response
+        del outgoing, response
         raise failure
 
-    async def aclose(self) -> None:
-        """Close every connection; idempotent. A request under way ends in a ``TransportError``."""
-        self._closed = True
+    @asynccontextmanager
+    async def stream(self, request: HttpRequest, *, provider_id: str) -> AsyncGenerator[StreamedResponse]:
+        """The answer while it comes; see :meth:`go_services_core.protocols.StreamTransport.stream`.
+
+        Entering raises as :meth:`send`. At most 128 KiB are read ahead of who takes the pieces, and each has at most
+        64 KiB once it is decompressed.
+        """
+        outgoing = self._checked(request, provider_id, idle=True)
+        seconds = outgoing.exchange.seconds
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout, sock_read=seconds)
+        failure: ServicesError | None = None
+        response: aiohttp.ClientResponse | None = None
+        self._under_way += 1
+        try:
+            try:
+                async with asyncio.timeout(seconds):
+                    response = await self._answered(outgoing, limits)
+            except asyncio.CancelledError:
+                if not self._is_cut():
+                    raise
+                failure = cut_off(outgoing.exchange)
+            except _FAILURES as error:
+                failure = typed(error, outgoing.exchange)
+            if failure is None:
+                assert response is not None
+                async with aclosing(self._pieces(response, outgoing.exchange, request.max_body)) as body:
+                    yield StreamedResponse(response.status, _received(response), request.url, body)
+        finally:
+            if response is not None:
+                response.close()  # where the answer was read to its end, its connection is kept already
+            self._end()
+            await self._let_go(outgoing)
+        if failure is not None:
+            del outgoing, response
+            raise failure
+
+    async def _pieces(
+        self, response: aiohttp.ClientResponse, exchange: Exchange, limit: int | None
+    ) -> AsyncGenerator[bytes, None]:
+        failure: ServicesError
+        try:
+            async with aclosing(pieces(response, limit=limit, expansion=self._settings.max_expansion)) as body:
+                async for piece in body:
+                    yield piece
+            return
+        except asyncio.CancelledError:
+            if not self._is_cut():
+                raise
+            failure = cut_off(exchange)
+        except _FAILURES as error:
+            failure = typed(error, exchange)
+        response.close()
+        raise failure
+
+    async def aclose(self, grace: float | None = None) -> None:
+        """Take no more requests, let those under way end for ``grace`` seconds, and close every connection; idempotent.
+
+        ``grace`` None is the setting ``close_grace``. A request that is then still under way ends in a
+        ``TransportError``.
+        """
+        seconds = self._settings.close_grace if grace is None else grace
+        if self._ended is None:
+            self._ended = asyncio.Event()
+        if self._under_way and seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._ended.wait()
+        self._cut = True
         while self._sessions:
             _, session = self._sessions.popitem()
             await session.close()
         await self._identities.aclose()
+        await self._targets.aclose()
+
+    # --- one request -------------------------------------------------------------------------------------------------
+
+    def _checked(self, request: HttpRequest, provider_id: str, *, idle: bool = False) -> _Outgoing:
+        """The request ready to be sent.
+
+        Raises:
+            BadInput, EgressDenied: it must not be.
+            RequestTimeout: it has no time.
+            TransportError: the transport is closed.
+        """
+        url = parse_url(request)
+        try:
+            way = self._ways.get((provider_id, url.scheme, url.raw_authority)) or self._way(provider_id, url)
+            headers = self._headers(request, url)
+            seconds = self._settings.timeout if request.timeout is None else request.timeout
+            if seconds <= 0:
+                raise RequestTimeout(f"{request.method} {way.origin}: no time is left.", sent=False)
+            if request.client_certificate is not None:
+                _check_presentable(url, way)
+            if self._ended is not None:
+                raise TransportError("The transport is closed.", sent=False)
+        except ServicesError:
+            headers = ()  # a traceback with locals would show what is in them
+            del url
+            raise
+        exchange = Exchange(request.method, way.origin, provider_id, seconds, idle=idle)
+        return _Outgoing(request, url, headers, way, exchange)
+
+    async def _answered(self, outgoing: _Outgoing, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """The head of the answer."""
+        way, exchange = outgoing.way, outgoing.exchange
+        exchange_under_way.set(exchange)
+        if way.asks_proxy is not None:
+            async with asyncio.timeout(exchange.seconds):
+                await self._targets.require_public(*way.asks_proxy)
+        if outgoing.certificate is None:
+            session = self._sessions.get(way.pool) or self._open(way.pool, self._sessions, self._trust)
+        else:
+            async with asyncio.timeout(exchange.seconds):
+                outgoing.identity, presented = await self._identities.hold(outgoing.certificate)
+            sessions = outgoing.identity.sessions
+            session = sessions.get(way.pool) or self._open(way.pool, sessions, presented.context)
+        response = await session.request(
+            outgoing.method,
+            outgoing.url,
+            data=outgoing.body,
+            allow_redirects=False,
+            timeout=limits,
+            **_heading(outgoing),
+        )
+        if response.status == 407 and way.proxy is not None and outgoing.url.scheme == "http":
+            response.close()
+            del response  # or a traceback with locals shows its URL
+            raise proxy_refusal(exchange, 407)
+        return response
+
+    def _is_cut(self) -> bool:
+        """Whether the cancellation that is handled is none of the task.
+
+        Closing the pool cancels those who wait for a connection, although nobody cancelled their task.
+        """
+        task = asyncio.current_task()
+        return self._cut and task is not None and not task.cancelling()
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if self._ended is not None and not self._under_way:
+            self._ended.set()
+
+    async def _let_go(self, outgoing: _Outgoing) -> None:
+        if outgoing.identity is not None:
+            self._identities.release(outgoing.identity)
+        if outgoing.upload is not None:
+            with suppress(RuntimeError):  # its writer was cancelled just now and closes it
+                await outgoing.upload.aclose()
+
+    # --- what requests share -----------------------------------------------------------------------------------------
 
     def _open(
         self, pool: Pool, sessions: dict[Pool, aiohttp.ClientSession], trusted: ssl.SSLContext | bool
     ) -> aiohttp.ClientSession:
-        if self._closed:
+        if self._cut:
             raise TransportError("The transport is closed.", sent=False)
         session = sessions[pool] = aiohttp.ClientSession(
             connector=Connector(pool, self._settings, self._resolver(), trusted),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_AUTOMATIC,
             trust_env=False,
+            auto_decompress=False,
             middlewares=(note_refusal,),
         )
         return session
@@ -215,7 +339,7 @@ class HttpTransport:
             self._known_limits[seconds] = made
         return made
 
-    def _route(self, provider_id: str, url: URL) -> Route:
+    def _way(self, provider_id: str, url: URL) -> _Way:
         """Ask the guard, and remember its consent: it depends on nothing but provider, scheme and authority."""
         try:
             host, port = url.raw_host, url.port
@@ -233,103 +357,62 @@ class HttpTransport:
             raise BadInput("The URL has no usable host and port.", field="url")
         scheme = url.scheme
         del url
-        route = self._guard.check(provider_id, scheme, host or "", port or 0)
-        if len(self._routes) >= _REMEMBERED:
-            self._routes.clear()
-        self._routes[provider_id, scheme, authority] = route
-        return route
-
-    def _headers(self, request: HttpRequest, url: URL) -> Headers:
-        """The request's headers, checked; with the configured User-Agent where there is none."""
-        names = self._header_names
-        spelling: dict[str, str] = {}
-        try:
-            for name, value in request.headers:
-                lowered = names.get(name)
-                if lowered is None:
-                    check_header(name, "")
-                    if len(names) >= _REMEMBERED:
-                        names.clear()
-                    lowered = names[name] = name.lower()
-                if spelling.setdefault(lowered, name) != name:
-                    # aiohttp would keep only the last of them.
-                    raise BadInput(f"The header {name} occurs in two spellings.", field=name)
-                if not value.isprintable():
-                    check_header(name, value)
-                    if _UNSENDABLE.search(value):
-                        raise BadInput(f"The value for header {name} holds a control character.", field=name)
-                if lowered in _FRAMING:
-                    _check_framing(lowered, value, request, url)
-        except BadInput:
-            value = ""  # or a traceback with locals shows it
-            del url
-            raise
-        agent = self._settings.user_agent
-        if agent is not None and "user-agent" not in spelling:
-            return (*request.headers, ("User-Agent", agent))
-        return request.headers
+        host, port = host or "", port or 0
+        route = self._guard.check(provider_id, scheme, host, port)
+        proxy = self._proxies.of(provider_id)
+        if proxy is None:
+            way = _Way(route.pool, route.origin, None, None)
+        else:
+            asks_proxy = (host, port) if route.pool == "public" and not route.literal else None
+            way = _Way("proxied", route.origin, proxy, asks_proxy)
+        if len(self._ways) >= _REMEMBERED:
+            self._ways.clear()
+        self._ways[provider_id, scheme, authority] = way
+        return way
 
 
-def _parse(request: HttpRequest) -> URL:
-    """The request's URL as aiohttp will use it, byte for byte."""
-    text, method = request.url, request.method
-    if method not in _COMMON_METHODS and (method == "CONNECT" or not _METHOD.fullmatch(method)):
-        raise BadInput("The method is not one that HTTP sends in capitals.", field="method")
-    if not (text.isascii() and text.isprintable()) or " " in text or "\\" in text:
-        del text  # or a traceback with locals shows it
-        raise BadInput("The URL holds a character that must be percent-encoded.", field="url")
-    url: URL | None = None
-    with suppress(ValueError):
-        url = URL(text, encoded=True)
-    if url is None:
-        del text
-        raise BadInput("The URL cannot be read.", field="url")
-    return url
+def _check(settings: TransportSettings) -> None:
+    for name in (
+        "timeout",
+        "connect_timeout",
+        "max_body",
+        "connections",
+        "keepalive",
+        "identities",
+        "identity_idle",
+    ):
+        if not getattr(settings, name) > 0:
+            raise ConfigError(f"{name} must be greater than 0.", field=name, plugin="transport-http")
+    for name in ("connections_per_host", "close_grace"):
+        if not getattr(settings, name) >= 0:
+            raise ConfigError(f"{name} must not be below 0.", field=name, plugin="transport-http")
+    if not settings.max_expansion >= 1:
+        raise ConfigError("max_expansion must be at least 1.", field="max_expansion", plugin="transport-http")
+    if settings.user_agent is not None:
+        check_header("User-Agent", settings.user_agent)
 
 
-def _check_framing(name: str, value: str, request: HttpRequest, url: URL) -> None:
-    """Refuse a header that contradicts where the request goes or where its body ends."""
-    if name == "host" and value.lower() not in {url.raw_authority.lower(), (url.host_port_subcomponent or "").lower()}:
-        raise BadInput("The Host header is not the host of the URL.", field="Host")
-    if name == "transfer-encoding":
-        raise BadInput("The transport frames the body itself.", field="Transfer-Encoding")
-    if name == "content-length":
-        if not (request.body is None or isinstance(request.body, bytes)):
-            raise BadInput("The length of a streamed body comes from its source.", field="Content-Length")
-        if value != str(len(request.body or b"")):
-            raise BadInput("The Content-Length is not the length of the body.", field="Content-Length")
+def _check_presentable(url: URL, way: _Way) -> None:
+    """Refuse a request whose client certificate nobody would see, or somebody else than its server."""
+    if url.scheme != "https":
+        raise BadInput("A client certificate is presented over https only.", field="url")
+    if way.proxy is not None and way.proxy.url.scheme == "https":
+        raise BadInput(
+            "A client certificate is not presented through a proxy that is reached over TLS: it could ask for it too.",
+            hint="Reach the proxy over http: what is sent through it is encrypted all the same.",
+            field="client_certificate",
+        )
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """The body, or None when it is larger than ``limit``. ``readany`` decompresses a bounded piece at a time."""
-    content = response.content
-    first = await content.readany()
-    if content.at_eof():
-        return first if len(first) <= limit else None
-    pieces, size = [first], len(first)
-    while size <= limit and not content.at_eof():
-        piece = await content.readany()
-        pieces.append(piece)
-        size += len(piece)
-    return b"".join(pieces) if size <= limit else None
+def _heading(outgoing: _Outgoing) -> dict[str, Any]:
+    """The headers, and the proxy with its own: those of CONNECT, unless it reads the request itself."""
+    proxy = outgoing.way.proxy
+    if proxy is None:
+        return {"headers": outgoing.headers}
+    if outgoing.url.scheme == "https":
+        return {"headers": outgoing.headers, "proxy": proxy.url, "proxy_headers": proxy.headers}
+    return {"headers": (*outgoing.headers, *proxy.headers), "proxy": proxy.url}
 
 
-async def _stream(source: BodySource, exchange: Exchange) -> AsyncGenerator[bytes, None]:
-    """The source's bytes, counted; whatever is wrong with them is noted, since aiohttp hides it."""
-    given = 0
-    opened = source.open()
-    try:
-        async for piece in opened:
-            given += len(piece)
-            if source.length is not None and given > source.length:
-                break
-            yield piece
-    except Exception as error:
-        exchange.body_problem = f"could not be read ({type(error).__name__})"
-        raise
-    finally:
-        if isinstance(opened, AsyncGenerator):
-            await opened.aclose()
-    if source.length is not None and given != source.length:
-        exchange.body_problem = f"is not as long as its source says ({source.length} bytes)"
-        raise ValueError
+def _received(response: aiohttp.ClientResponse) -> Headers:
+    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers])

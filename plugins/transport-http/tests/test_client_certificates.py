@@ -229,10 +229,10 @@ async def test_server_that_hangs_up_without_an_alert_leaves_open_what_it_read(
 @pytest.mark.parametrize("first", [True, False])
 def test_alert_after_the_handshake_is_certain_only_for_the_first_request_of_tls_1_3(first: bool) -> None:
     """A server of TLS 1.2 may renegotiate, and ask for the certificate, when it has read the request."""
-    exchange = Exchange()
+    exchange = Exchange("GET", "localhost:1", "kit", 1.0)
     exchange.sent, exchange.first_of_tls13 = True, first
     error = aiohttp.ClientOSError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)")
-    told = typed(error, exchange, method="GET", origin="localhost:1", provider_id="kit", timeout=1)
+    told = typed(error, exchange)
     assert isinstance(told, TransportError)
     assert told.sent is not first
     assert isinstance(told, ConnectFailed) is first
@@ -265,7 +265,7 @@ async def test_time_and_closing_count_while_the_certificate_is_loaded(mutual: Ma
         assert caught.value.sent is False
         waiting = asyncio.ensure_future(call(transport, 9, presented))
         await asyncio.sleep(0)
-        closing = asyncio.ensure_future(transport.aclose())
+        closing = asyncio.ensure_future(transport.aclose(grace=0))
         await asyncio.sleep(0)
         go.set()
         await closing

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from go_services_core.errors import BadInput, ConnectFailed, EgressDenied
 from go_services_core.http import HttpRequest
@@ -19,34 +18,9 @@ from go_services_transport_http.pools import Connector, Exchange, NotPublic, exc
 from go_services_transport_http.settings import TransportSettings
 from go_services_transport_http.transport import HttpTransport
 
+from .names import Names
+
 Make = Callable[..., HttpTransport]
-
-
-class Names(AbstractResolver):
-    """Answers look-ups from a table; a name with several answers gives them in turn."""
-
-    def __init__(self, **answers: Sequence[Sequence[str]]) -> None:
-        self.answers = {name.replace("_", "."): list(turns) for name, turns in answers.items()}
-        self.asked: list[str] = []
-
-    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_UNSPEC) -> list[ResolveResult]:
-        self.asked.append(host)
-        turns = self.answers[host]
-        addresses = turns.pop(0) if len(turns) > 1 else turns[0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=0,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        pass
 
 
 @pytest.fixture
@@ -154,7 +128,7 @@ async def test_peer_is_checked_even_when_the_resolver_let_it_through() -> None:
     async with raw_server() as server:
         connector = Connector("public", TransportSettings(), Names(evil_example=[["127.0.0.1"]]), True)
         connector._resolver = Names(evil_example=[["127.0.0.1"]])
-        exchange = Exchange()
+        exchange = Exchange("GET", "evil.example", "other", 30.0)
         exchange_under_way.set(exchange)
         async with aiohttp.ClientSession(connector=connector) as session:
             with pytest.raises(NotPublic):

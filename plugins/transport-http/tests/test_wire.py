@@ -293,14 +293,14 @@ async def test_timeout_while_the_body_comes_is_sent(make: Make) -> None:
     await transport.aclose()
 
 
-async def test_closing_ends_requests_under_way_and_waiting_ones_with_an_error(make: Make) -> None:
+async def test_closing_without_grace_ends_requests_under_way_and_waiting_ones_with_an_error(make: Make) -> None:
     transport = make(connections=1)
     async with raw_server(hang) as server:
         tasks = [
             asyncio.ensure_future(transport.send(HttpRequest("GET", server.url()), provider_id="kit")) for _ in range(2)
         ]
         await asyncio.wait_for(server.arrived.wait(), 10)
-        await transport.aclose()
+        await transport.aclose(grace=0)
         under_way, waiting = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(under_way, TransportError)
         assert under_way.sent

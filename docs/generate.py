@@ -106,6 +106,7 @@ KINDS: dict[Kind, tuple[str, str, str]] = {
         "TransportKit",
         "a transport whose guard lets 127.0.0.1 through for the provider `kit`",
     ),
+    "call": ("Transport kinds that shape calls", "CallTransportKit", "a `CallSubject`"),
     "signer": ("Signers", "SignerKit", "a `SignerSubject`"),
 }
 

@@ -13,7 +13,17 @@ import concurrent.futures.thread  # noqa: F401  registers its fork hook: see the
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from .auth.fields import concealed
 from .call_specs import RetryPolicy
 from .grants import GrantEvent, GrantReport
-from .http import HttpRequest, InboundRequest
+from .http import BodySource, HttpRequest, InboundRequest
 from .model import (
     Accepted,
     CallbackResult,
@@ -51,6 +61,7 @@ from .runtime.forecast import WITHIN
 from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
 from .secret import SecretStr
+from .sources import TransferProgress
 from .transfer import Exported, Imported, TokenImport
 from .wrapping_keys import KeyInfo, KeyStatus, RotationReport
 
@@ -397,20 +408,99 @@ class BlockingRuntime:
         *,
         limit: int | None = None,
     ) -> Iterator[Any]:
+        return self._items(lambda runtime: runtime.paginate(connection_id, operation, params, limit=limit))
+
+    def stream(
+        self,
+        connection_id: str,
+        operation: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Iterator[Any]:
+        return self._items(lambda runtime: runtime.stream(connection_id, operation, params, limit=limit))
+
+    def _items(self, begin: Callable[[Runtime], AsyncIterator[Any]]) -> Iterator[Any]:
         with self._in_use() as first:
-            pages = first.runtime.paginate(connection_id, operation, params, limit=limit)
+            items = begin(first.runtime)
 
         async def advance() -> Any:
-            return await anext(pages, _DONE)
+            return await anext(items, _DONE)
 
-        while True:
-            with self._in_use() as loop:
-                if loop is not first:
-                    raise RuntimeError("the process was forked while this list was read; read it again")
-                item = loop.run(advance())
-            if item is _DONE:
-                return
-            yield item
+        async def close() -> None:
+            if isinstance(items, AsyncGenerator):
+                await items.aclose()
+
+        try:
+            while True:
+                with self._in_use() as loop:
+                    if loop is not first:
+                        raise RuntimeError("the process was forked while this list was read; read it again")
+                    item = loop.run(advance())
+                if item is _DONE:
+                    return
+                yield item
+        finally:
+            # A list that was left before its end; one that is dropped on a loop's thread is closed by that loop.
+            if self._current is first and not self._closed and not getattr(_this_thread, "runs_a_loop", False):
+                with self._in_use() as loop:
+                    if loop is first:
+                        loop.run(close())
+
+    def upload(
+        self,
+        connection_id: str,
+        operation: str,
+        source: os.PathLike[str] | bytes | BodySource,
+        params: Mapping[str, Any] | None = None,
+        *,
+        content_type: str | None = None,
+        filename: str | None = None,
+        progress: TransferProgress | None = None,
+        resume: SecretStr | None = None,
+        idempotency_key: str | None = None,
+        deadline: float | None = None,
+    ) -> OperationResult:
+        return self._run(
+            Runtime.upload,
+            connection_id,
+            operation,
+            source,
+            params,
+            content_type=content_type,
+            filename=filename,
+            progress=progress,
+            resume=resume,
+            idempotency_key=idempotency_key,
+            deadline=deadline,
+        )
+
+    def download(
+        self,
+        connection_id: str,
+        operation: str,
+        target: os.PathLike[str],
+        params: Mapping[str, Any] | None = None,
+        *,
+        progress: TransferProgress | None = None,
+        resume: SecretStr | None = None,
+        deadline: float | None = None,
+    ) -> OperationResult:
+        return self._run(
+            Runtime.download,
+            connection_id,
+            operation,
+            target,
+            params,
+            progress=progress,
+            resume=resume,
+            deadline=deadline,
+        )
+
+    def resume(
+        self, connection_id: str, operation: str, token: SecretStr, *, deadline: float | None = None
+    ) -> OperationResult:
+        return self._run(Runtime.resume, connection_id, operation, token, deadline=deadline)
 
     def token(self, connection_id: str) -> SecretStr:
         return self._run(Runtime.token, connection_id)

@@ -6,13 +6,17 @@ A provider's record has them in ``ApiSpec`` and ``Operation``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from os import urandom
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import Attribute, field, frozen
 from attrs.validators import optional
 
 from .tuples import as_tuple
+
+if TYPE_CHECKING:
+    from .http import BodySource
 
 
 def _above_zero(record: object, attribute: Attribute[Any], value: float) -> None:
@@ -147,3 +151,20 @@ class OperationCall:
     """The parameters in the body."""
     timeout: float
     """Seconds for one request."""
+    provider_id: str = field(default="", kw_only=True)
+    base_url: str = field(default="", kw_only=True)
+    """Of the API; templates of a record are below it."""
+    params: Mapping[str, Any] = field(factory=dict, kw_only=True)
+    """All parameters, in the order in which the operation declares them, as those in ``body`` are."""
+    answer: str = field(default="json", kw_only=True)
+    """What the operation says that answers hold."""
+    random: Callable[[int], bytes] = field(default=urandom, kw_only=True, repr=False, eq=False)
+    """Gives so many random bytes: an exchange takes time and chance from here alone."""
+    source: BodySource | None = field(default=None, kw_only=True, repr=False)
+    """What is uploaded."""
+    content_type: str | None = field(default=None, kw_only=True)
+    """Of ``source``."""
+    filename: str | None = field(default=None, kw_only=True)
+    """Of ``source``."""
+    resume: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False)
+    """What the last checkpoint of an earlier call had, when this one goes on from there."""

@@ -214,14 +214,16 @@ class _Builder:
         auths = self._table["auth"] if isinstance(self._table["auth"], list) else [self._table["auth"]]
         strategies = self._catalog.auth_strategies
         auth = [
-            self._by_name(item, "kind", {kind: spec.record for kind, spec in strategies.items()}, "auth")
+            self._by_name(item, "kind", {kind: spec.record for kind, spec in strategies.items()}, ("auth",))
             for item in auths
         ]
         webhook = None
         if "webhook" in self._table:
             schemes = {id: spec.record for id, spec in self._catalog.webhook_schemes.items()}
-            webhook = self._by_name(self._table["webhook"], "scheme", schemes, "webhook")
+            webhook = self._by_name(self._table["webhook"], "scheme", schemes, ("webhook",))
         table = {name: value for name, value in self._table.items() if name not in {"auth", "webhook"}}
+        if isinstance(operations := table.get("operations"), list):
+            table["operations"] = [self._with_call(operation, index) for index, operation in enumerate(operations)]
         made = self._reader.record(DeclaredProvider, table, self._path)
         if len(self._reader.problems) > before or made is None:
             return None
@@ -233,9 +235,16 @@ class _Builder:
             return None
         return spec
 
-    def _by_name(self, table: Any, key: str, records: Mapping[str, Any], place: str) -> Any:
+    def _with_call(self, operation: Any, index: int) -> Any:
+        """The table of an operation, with the record of its transport kind made."""
+        if not isinstance(operation, dict) or "call" not in operation:
+            return operation
+        kinds = {kind: spec.record for kind, spec in self._catalog.transports.items() if spec.record is not None}
+        return {**operation, "call": self._by_name(operation["call"], "kind", kinds, ("operations", index, "call"))}
+
+    def _by_name(self, table: Any, key: str, records: Mapping[str, Any], place: tuple[str | int, ...]) -> Any:
         """A record whose class is chosen by the table's ``kind`` or ``scheme``."""
-        path = (*self._path, place)
+        path = (*self._path, *place)
         if not isinstance(table, dict) or not isinstance(table.get(key), str):
             self._reader.problem(path, f"must be a table with {key!r}.")
             return None

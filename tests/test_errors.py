@@ -30,6 +30,7 @@ CODES = {
     "SERVICE_BAD_INPUT",
     "SERVICE_OUTCOME_UNKNOWN",
     "SERVICE_CIRCUIT_OPEN",
+    "SERVICE_JOB_FAILED",
     "SERVICE_RATE_BUDGET_EXHAUSTED",
     "SERVICE_OPERATION_RUNNING",
     "SERVICE_RESULT_NOT_KEPT",
@@ -138,7 +139,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 48
+    assert len(CODES) == 49
 
 
 @each_class

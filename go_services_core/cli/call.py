@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from .options import dry_run
 from .output import show_json, show_json_line
 from .session import Session, pass_session
+from .transfers import told
 
 if TYPE_CHECKING:
     from ..blocking import BlockingRuntime
+    from ..model import OperationResult
     from ..providers import ProviderInstance
     from ..specs import Operation
 
@@ -28,6 +32,15 @@ if TYPE_CHECKING:
     help="Makes the call once: the same key again gives the recorded result, and sends nothing.",
 )
 @click.option("--all-pages", is_flag=True, help="Follow the pages of a list and print one item a line.")
+@click.option(
+    "--upload",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File that the operation sends.",
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="File that the answer goes to."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print status, attempts, request id and key around the data.")
 @dry_run
 @pass_session
@@ -38,16 +51,20 @@ def call(
     params: tuple[str, ...],
     idempotency_key: str | None,
     all_pages: bool,
+    upload: Path | None,
+    output: Path | None,
     as_json: bool,
     dry_run: bool,
 ) -> None:
     """Call OPERATION of a provider over CONNECTION and print what it answers, as JSON.
 
-    Values of parameters are read as the operation declares them; arrays and objects are JSON.
+    Values of parameters are read as the operation declares them; arrays and objects are JSON. A stream prints one item
+    a line, as it comes.
 
     \b
     go-services call 0197… repos.list --param per_page=5
     go-services call 0197… issues.create --param owner=acme --param repo=x --param title=Hello --idempotency-key 1
+    go-services call 0197… releases.upload --param name=a.zip --upload a.zip
     """
     with session.runtime() as runtime:
         provider = _provider(runtime, runtime.connection(connection).provider_id)
@@ -58,8 +75,11 @@ def call(
         elif all_pages:
             for item in runtime.paginate(connection, operation, given):
                 show_json_line(item)
+        elif known.call is not None and known.call.kind == "stream":
+            for item in runtime.stream(connection, operation, given):
+                show_json_line(attrs.asdict(item) if attrs.has(type(item)) else item)
         else:
-            result = runtime.execute(connection, operation, given, idempotency_key=idempotency_key)
+            result = _result(runtime, connection, operation, given, upload, output, idempotency_key)
             if as_json:
                 show_json(
                     {
@@ -75,6 +95,26 @@ def call(
                 show_json(result.data)
                 if result.replayed:
                     click.echo("Nothing was sent: this is the recorded result of the call with this key.", err=True)
+
+
+def _result(
+    runtime: BlockingRuntime,
+    connection: str,
+    operation: str,
+    given: dict[str, Any],
+    upload: Path | None,
+    output: Path | None,
+    idempotency_key: str | None,
+) -> OperationResult:
+    if upload is not None and output is not None:
+        raise click.UsageError("--upload and --output exclude each other")
+    if upload is not None:
+        return runtime.upload(
+            connection, operation, upload, given, progress=told("sent"), idempotency_key=idempotency_key
+        )
+    if output is not None:
+        return runtime.download(connection, operation, output, given, progress=told("received"))
+    return runtime.execute(connection, operation, given, idempotency_key=idempotency_key)
 
 
 def _provider(runtime: BlockingRuntime, provider_id: str) -> ProviderInstance:

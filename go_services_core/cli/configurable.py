@@ -102,7 +102,7 @@ def _place(catalog: Catalog, kind: str, id: str, spec: Any) -> tuple[str, list[A
     if kind == "secret_backends":
         return f"secrets.{quote_key(id)}", [spec.settings], (("secrets.backend", quote(id)),)
     if kind == "transports":
-        return "transport", [spec.settings], ()
+        return "transport" if id == "rest" else f"transport.{quote_key(id)}", [spec.settings], ()
     if kind == "observers":
         return f"observers.{quote_key(id)}", [spec.settings], ()
     return "", [], ()

@@ -239,10 +239,10 @@ class Config:
             reader.problem(path, "must be a table.")
             return tuple(None for _ in classes)
         table = {name: value for name, value in (found or {}).items() if name not in ignore}
-        if key in BY_ID:
-            table = {name: value for name, value in table.items() if not isinstance(value, dict)}
         resolved = [cls.resolve() if isinstance(cls, Ref) else cls for cls in classes]
         known = {name for cls in resolved if cls is not None for name in fields_of(cls)}
+        if key in BY_ID:
+            table = {name: value for name, value in table.items() if name in known or not isinstance(value, dict)}
         reader.unknown(path, table, known)
         return tuple(None if cls is None else reader.record(cls, table, path) for cls in resolved)
 

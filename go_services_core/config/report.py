@@ -105,8 +105,25 @@ def _by_id(config: Config, reader: Reader, root: str, specs: Mapping[str, Any], 
 
 
 def _transport(config: Config, catalog: Catalog, reader: Reader) -> None:
-    if config.table("transport") or "rest" in catalog.transports:
+    rest = catalog.transports.get("rest")
+    table = config.table("transport")
+    if table or rest is not None:
         config.read(reader, "transport", catalog.transport("rest").settings)
+    own = _fields(rest.settings) if rest is not None else set()
+    kinds = {kind: spec for kind, spec in catalog.transports.items() if kind != "rest" and spec.settings is not None}
+    for kind in sorted(name for name, value in table.items() if isinstance(value, dict) and name not in own):
+        if kind in kinds:
+            config.read(reader, f"transport.{quote_key(kind)}", kinds[kind].settings)
+        else:
+            near = nearest(kind, kinds)
+            known = ", ".join(sorted(kinds)) or "none"
+            remedy = f"Did you mean [transport.{near}]?" if near else f"Kinds that have: {known}."
+            reader.problem(("transport", kind), f"no installed transport kind has settings under {kind!r}. {remedy}")
+
+
+def _fields(settings: Any) -> set[str]:
+    cls = settings.resolve() if isinstance(settings, Ref) else settings
+    return set() if cls is None else set(fields_of(cls))
 
 
 def _egress(config: Config, catalog: Catalog, reader: Reader) -> None:
@@ -155,7 +172,7 @@ def _classes(catalog: Catalog) -> Iterator[tuple[str, Any]]:
     for store in catalog.stores.values():
         yield "store", store.settings
     for transport in catalog.transports.values():
-        yield "transport", transport.settings
+        yield "transport" if transport.kind == "rest" else f"transport.{transport.kind}", transport.settings
     by_id: tuple[tuple[str, Mapping[str, Any]], ...] = (
         ("providers", catalog.providers),
         ("secrets", catalog.secret_backends),

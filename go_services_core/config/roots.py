@@ -207,5 +207,5 @@ ROOTS: Final[Mapping[str, Any]] = {
 }
 """Name of each table → its settings class, or None where the core has no settings of its own in it."""
 
-BY_ID: Final = frozenset({"secrets", "providers", "observers"})
-"""Roots with a table for each id below them."""
+BY_ID: Final = frozenset({"secrets", "providers", "observers", "transport"})
+"""Roots with a table for each id below them, in ``[transport]`` for each kind but ``rest``."""

@@ -129,7 +129,7 @@ class Reader:
     def value(self, hint: Any, raw: Any, path: Path, *, secret: bool = False) -> Any:
         """``raw`` as ``hint`` wants it, or a marker after noting the problem."""
         origin, arguments = get_origin(hint), get_args(hint)
-        if hint is Any:
+        if hint is Any or attrs.has(type(raw)):  # a record that was made already
             return raw
         if origin in (Union, types.UnionType):
             return self._union([a for a in arguments if a is not type(None)], raw, path, secret=secret)

@@ -31,7 +31,7 @@
     │                         ResponseInvalid)
     ├── ProviderError
     │   ├── ProviderUnauthorized · ProviderForbidden · ProviderNotFoundAnswer
-    │   └── RateLimited (BudgetExhausted) · ProviderUnavailable · RedirectRefused
+    │   └── RateLimited (BudgetExhausted) · ProviderUnavailable · RedirectRefused · JobFailed
     ├── SecretError           (BackendUnavailable, CannotOpen, KeyNotFound, KeyInvalid, KeyDisabled, KeyDenied)
     ├── StoreError            (StoreUnavailable, SchemaOutOfDate, SchemaTooNew, CommitUnknown, FacetMissing)
     └── WebhookRejected
@@ -110,6 +110,7 @@ from .calls import (
     CircuitOpen,
     ConnectFailed,
     EgressDenied,
+    JobFailed,
     OutcomeUnknown,
     ProviderError,
     ProviderForbidden,
@@ -177,6 +178,7 @@ __all__ = [
     "InvalidScope",
     "InvalidTransition",
     "IssuerMismatch",
+    "JobFailed",
     "JwtInvalid",
     "JwtKeyUnknown",
     "KeyDenied",

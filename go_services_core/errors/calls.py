@@ -169,3 +169,9 @@ class RedirectRefused(ProviderError):
     """The provider redirects to where the call is not repeated."""
 
     code = "SERVICE_REDIRECT_REFUSED"
+
+
+class JobFailed(ProviderError):
+    """The provider's job ended without a result. ``metadata`` has its ``job_id``, ``upstream_code`` its state."""
+
+    code = "SERVICE_JOB_FAILED"

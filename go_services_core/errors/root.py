@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..live_secrets import masked
+
+if TYPE_CHECKING:
+    from ..secret import SecretStr
 
 
 class ServicesError(Exception):
@@ -15,6 +18,8 @@ class ServicesError(Exception):
     status: int = 500
     code: ClassVar[str] = "SERVICE_INTERNAL_ERROR"
     retryable: bool = False
+    resume: SecretStr | None = None
+    """A token that ``Runtime.resume``, ``upload`` or ``download`` go on with, of a call that had got somewhere."""
 
     def __init__(
         self,

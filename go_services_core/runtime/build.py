@@ -122,6 +122,7 @@ async def build(
             owner=owner,
             open_kind=lambda kind: _kind(config, catalog, env, resolve, kind),
         )
+        stack.push_async_callback(_close_kinds, core)
         await register(
             core, {name: (spec.events, spec.handler.resolve()) for name, spec in catalog.event_handlers.items()}
         )
@@ -187,6 +188,13 @@ def _kind(config: Config, catalog: Catalog, env: PluginEnv, resolve: Any, kind: 
     spec = catalog.transport(kind)
     table = "transport" if kind == "rest" else f"transport.{kind}"
     return spec.factory.resolve()(_settings(config, table, spec.settings, resolve), env)
+
+
+async def _close_kinds(core: Core) -> None:
+    for kind in core.kinds.values():
+        aclose = getattr(kind, "aclose", None)
+        if aclose is not None:
+            await aclose()
 
 
 def _settings(config: Config, key: str, settings: Any, resolve: Any) -> Any:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from attrs import define
 
 from ..call_specs import RetryPolicy
 from ..specs import Operation
 from .core import Loaded
+
+if TYPE_CHECKING:
+    from ..exchange import Checkpoint
+    from ..protocols import Signer, Transport
 
 
 @define(kw_only=True)
@@ -27,6 +33,12 @@ class Call:
     """The key that the ledger keeps the call under, also where the provider honours none."""
     background: bool = False
     """Whether interactive calls go first where the budget is short."""
+    transport: Transport | None = None
+    """Sends its requests in place of the runtime's own, for a kind that does so or an answer read in pieces."""
+    signer: Signer | None = None
+    """Signs the request under way in place of the connection's."""
+    checkpoint: Checkpoint | None = None
+    """From where a later call can go on."""
     attempts: int = 0
     """Requests that were made so far; those of a page or a step of an exchange count each."""
     renewed: bool = False

@@ -7,7 +7,7 @@ from attrs import evolve
 from ..errors import ProviderError, RequestTimeout
 from ..http import HttpRequest, HttpResponse
 from .call import Call
-from .core import Core, Loaded
+from .core import Core
 from .redirects import Chain, is_redirect
 from .signed import send_signed
 
@@ -23,18 +23,21 @@ async def attempt(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
         RedirectRefused, EgressDenied: a redirect is not followed.
     """
     began = core.clock.monotonic()
-    response = await _sent(core, call.loaded, request)
+    response = await _sent(core, call, request)
     if 300 <= response.status < 400 and call.operation.redirects != "none" and is_redirect(response):
         return await _followed(core, call, request, response, until=began + (request.timeout or call.timeout))
     return response
 
 
-async def _sent(core: Core, loaded: Loaded, request: HttpRequest) -> HttpResponse:
+async def _sent(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
+    loaded = call.loaded
     provider_id = loaded.instance.id
     if loaded.bound:
-        return await send_signed(core, loaded.signer, loaded.key, request, provider_id=provider_id)
-    signed = loaded.signer.sign(request, loaded.key, core.signing_context())
-    return await core.transport.send(signed, provider_id=provider_id)
+        return await send_signed(
+            core, loaded.signer, loaded.key, request, provider_id=provider_id, transport=call.transport
+        )
+    signed = (call.signer or loaded.signer).sign(request, loaded.key, core.signing_context())
+    return await (call.transport or core.transport).send(signed, provider_id=provider_id)
 
 
 async def _followed(
@@ -50,9 +53,9 @@ async def _followed(
             raise RequestTimeout(f"{call.operation.id} was redirected until its time was over.")
         request = evolve(hop.request, timeout=left)
         if own:
-            response = await _sent(core, loaded, request)
+            response = await _sent(core, call, request)
         else:
-            response = await core.transport.send(request, provider_id=loaded.instance.id)
+            response = await (call.transport or core.transport).send(request, provider_id=loaded.instance.id)
     if not own and response.status == 401:
         # Not about the credential, which was not sent: nothing is renewed for it.
         raise ProviderError(

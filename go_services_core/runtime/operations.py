@@ -6,10 +6,11 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..auth.identity import pick
 from ..call_specs import OperationCall, RetryPolicy
-from ..errors import BadInput, EgressDenied, RequestTimeout, ResponseInvalid
+from ..errors import BadInput, RequestTimeout, ResponseInvalid
 from ..exchange import Answer
 from ..http import HttpRequest, HttpResponse
 from ..model import OperationResult
@@ -18,13 +19,18 @@ from ..specs import ApiSpec, Operation
 from .call import Call
 from .capabilities import permit
 from .core import Core, Loaded
-from .exchanges import run as exchange
+from .exchanges import asked_of, kind_of, run, sender_of
+from .hosts import require_host
 from .keyed import key_of, keyed
 from .load import load
 from .observed import observed
 from .refresh import ensure_fresh
-from .requests import Plan, build, compile_plan, parts
+from .requests import Plan, build, compile_plan
+from .resumption import with_token
 from .sending import outcome_unknown, send
+
+if TYPE_CHECKING:
+    from .receiving import Receiver
 
 
 async def execute(
@@ -56,23 +62,38 @@ async def execute(
                 retry=retry,
                 background=background,
             )
-            run: Callable[[], Awaitable[OperationResult]]
-            if plan.operation.call is not None:
-                asked = parts(plan, params or {}, idempotency_key=key, timeout=call.timeout)
-                run = partial(_exchanged, core, call, asked)
-            else:
-                request = build(plan, params or {}, idempotency_key=key, timeout=call.timeout)
-                run = partial(made, core, call, request)
+            go = _way(core, call, plan, params or {}, deadline)
             if key is not None:
-                run = partial(keyed, core, call, params or {}, run, _read)
-            return await observed(core, call, run)
+                go = partial(keyed, core, call, params or {}, go, _read)
+            return await observed(core, call, go)
     except TimeoutError:
         if call is not None and call.doubt is not None:
-            raise outcome_unknown(call) from call.doubt
-        raise RequestTimeout(
-            f"{operation_id} was not done within {deadline:g} s.",
-            metadata=None if call is None or call.ledger_key is None else {"idempotency_key": call.ledger_key},
-        ) from None
+            raise with_token(call, outcome_unknown(call)) from call.doubt
+        late = RequestTimeout(f"{operation_id} was not done within {deadline:g} s.")
+        if call is None:
+            raise late from None
+        if call.ledger_key is not None:
+            late.metadata["idempotency_key"] = call.ledger_key
+        raise with_token(call, late) from None
+
+
+def _way(
+    core: Core, call: Call, plan: Plan, params: Mapping[str, Any], deadline: float | None
+) -> Callable[[], Awaitable[OperationResult]]:
+    """What makes the call: over plain HTTP, or as its transport kind does."""
+    record = plan.operation.call
+    if record is not None:
+        kind = kind_of(core, record.kind)
+        if hasattr(kind, "exchange"):
+            longest = getattr(record, "longest", None)
+            if deadline is None and longest is not None:
+                call.until = core.clock.monotonic() + longest
+            return partial(exchanged, core, call, asked_of(core, call, plan, params))
+        call.transport = sender_of(kind)
+        if call.transport is None:
+            raise BadInput(f"Operation {plan.operation.id} gives items one by one.", hint="Use Runtime.stream.")
+    request = build(plan, params, idempotency_key=call.idempotency_key, timeout=call.timeout)
+    return partial(made, core, call, request)
 
 
 def started(
@@ -107,12 +128,16 @@ async def made(core: Core, call: Call, request: HttpRequest) -> OperationResult:
     return _result(call, response, _data(call.operation, response))
 
 
-async def _exchanged(core: Core, call: Call, asked: OperationCall) -> OperationResult:
-    return _read(call, await exchange(core, call, asked))
+async def exchanged(
+    core: Core, call: Call, asked: OperationCall, *, receiver: Receiver | None = None
+) -> OperationResult:
+    """The result of a call that its transport kind shapes."""
+    return _read(call, await run(core, call, asked, receiver=receiver))
 
 
 def _read(call: Call, answer: Answer) -> OperationResult:
-    return _result(call, answer.response, answer.data)
+    path = call.operation.result
+    return _result(call, answer.response, answer.data if path is None else pick(answer.data, path))
 
 
 def _result(call: Call, response: HttpResponse, data: Any) -> OperationResult:
@@ -152,20 +177,6 @@ def plan_of(core: Core, loaded: Loaded, operation_id: str) -> Plan:
     if plan is None:
         plan = core.plans[key] = compile_plan(loaded.instance, loaded.instance.operation(operation_id))
     return plan
-
-
-def require_host(loaded: Loaded, url: str) -> None:
-    """Refuse a URL to which the connection's credential does not go.
-
-    Raises:
-        EgressDenied: it is on another host.
-    """
-    if not loaded.instance.allows(url):
-        raise EgressDenied(
-            f"A credential of {loaded.instance.id} goes only to its own hosts, and this URL is on another one.",
-            plugin=loaded.instance.id,
-            hint=f"Its hosts: {', '.join(loaded.instance.hosts) or 'none'}.",
-        )
 
 
 def _data(operation: Operation, response: HttpResponse) -> Any:

@@ -13,10 +13,11 @@ from ..auth.identity import pick
 from ..errors import BadInput, ResponseInvalid
 from .capabilities import permit
 from .core import Core
+from .hosts import require_host
 from .links import next_link
 from .load import load
 from .observed import observed
-from .operations import made, plan_of, require_host, started
+from .operations import made, plan_of, started
 from .requests import build
 
 

@@ -60,7 +60,8 @@ def compile_plan(instance: ProviderInstance, operation: Operation) -> Plan:
     api = instance.spec.api
     if api is None:
         raise BadInput(f"Provider {instance.id} has no API.", hint="Set base_url for it.", plugin=instance.id)
-    url = api.base_url.rstrip("/") + operation.path
+    base_url: str = getattr(operation.call, "base_url", None) or api.base_url
+    url = base_url.rstrip("/") + operation.path
     names = tuple(_PLACEHOLDER.findall(url))
     params = {param.name: param for param in operation.params}
     for name in names:

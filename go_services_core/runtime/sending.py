@@ -91,14 +91,16 @@ async def _attempt(
     except ServicesError as failed:
         return failed
     success = 200 <= response.status < 300
-    if not success and loaded.credential.refreshable and not call.renewed and is_refused(core, loaded, response):
+    told = failure(response) if failure is not None else None
+    refused = isinstance(told, ProviderUnauthorized) or (not success and is_refused(core, loaded, response))
+    if refused and loaded.credential.refreshable and not call.renewed:
         call.renewed = True
         core.forget(loaded.connection.id)
         renewed = await refresh(core, loaded.connection.id, used=loaded.credential.version, refused=True)
         if renewed.credential.version != loaded.credential.version and can_be_sent_again(request):
             call.loaded = renewed
             return await _attempt(core, call, request, failure, accept)
-    error: Exception | None = failure(response) if failure is not None else None
+    error: Exception | None = told
     if error is None:
         instance = loaded.instance
         if not success and response.status not in accept:

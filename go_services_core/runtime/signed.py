@@ -9,24 +9,33 @@ from ..http import HttpRequest, HttpResponse
 from .core import Core
 
 if TYPE_CHECKING:
-    from ..protocols import Signer, SigningKey
+    from ..protocols import Signer, SigningKey, Transport
 
 
 async def send_signed(
-    core: Core, signer: Signer, key: SigningKey, request: HttpRequest, *, provider_id: str
+    core: Core,
+    signer: Signer,
+    key: SigningKey,
+    request: HttpRequest,
+    *,
+    provider_id: str,
+    transport: Transport | None = None,
 ) -> HttpResponse:
     """The answer to ``request``, signed with what its server offered last, and once more with what it then asks for.
 
-    The second answer counts, whatever it is.
+    The second answer counts, whatever it is. ``transport`` None is the runtime's own.
     """
-    response = await _send(core, signer, key, request, provider_id)
+    transport = transport or core.transport
+    response = await _send(core, signer, key, request, provider_id, transport)
     if wanted_nonce(response) is not None:
-        response = await _send(core, signer, key, request, provider_id)
+        response = await _send(core, signer, key, request, provider_id, transport)
     return response
 
 
-async def _send(core: Core, signer: Signer, key: SigningKey, request: HttpRequest, provider_id: str) -> HttpResponse:
+async def _send(
+    core: Core, signer: Signer, key: SigningKey, request: HttpRequest, provider_id: str, transport: Transport
+) -> HttpResponse:
     signed = signer.sign(request, key, core.signing_context(core.nonces.get("resource", request.url)))
-    response = await core.transport.send(signed, provider_id=provider_id)
+    response = await transport.send(signed, provider_id=provider_id)
     core.nonces.learn("resource", request.url, response)
     return response

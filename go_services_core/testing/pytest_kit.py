@@ -98,11 +98,17 @@ class TransportKit(Kit):
     kind = "transport"
 
 
+class CallTransportKit(Kit):
+    """Checks for a transport kind that shapes calls; the subject is a ``CallSubject``."""
+
+    kind = "call"
+
+
 class SignerKit(Kit):
     """Checks for a signer; the subject is a ``SignerSubject``."""
 
     kind = "signer"
 
 
-for _kit in (PluginKit, ProviderKit, StoreKit, SecretBackendKit, TransportKit, SignerKit):
+for _kit in (PluginKit, ProviderKit, StoreKit, SecretBackendKit, TransportKit, CallTransportKit, SignerKit):
     _add_tests(_kit)

@@ -13,6 +13,7 @@ from attrs import define
 
 from go_services_core import ApiKey, ApiSpec, Operation, Param, PersonalToken, ProviderSpec, Scope
 from go_services_core.auth_specs import Hmac
+from go_services_core.call_specs import RetryPolicy
 from go_services_core.errors import EgressDenied, ProviderError, RedirectRefused, RequestTimeout
 from go_services_core.http import ClientCertificate, HttpRequest, HttpResponse
 from go_services_core.providers import ProviderInstance
@@ -22,6 +23,7 @@ from go_services_core.testing.rawserver import RawServer, http_answer, raw_serve
 
 WHO = Scope("user", "u1")
 SECRET = "s3cr3t-of-the-connection"
+ONCE = RetryPolicy(attempts=1)
 DONE = http_answer(200, b'{"done": true}', (("Content-Type", "application/json"),))
 OPERATIONS = (
     Operation("get", "GET", "/a"),
@@ -295,7 +297,7 @@ async def test_all_hops_together_have_the_requests_time(app, site):
 
         at.own.answers = (slow,)
         with pytest.raises(RequestTimeout, match="redirected until") as caught:
-            await at.call("get")
+            await at.call("get", retry=ONCE)
         assert caught.value.sent
         assert len(at.own.requests) == 3
 
@@ -310,7 +312,7 @@ async def test_hop_that_hangs_ends_in_time(site):
             at.own.requests.clear()
             with pytest.raises(RequestTimeout):
                 async with asyncio.timeout(10):
-                    await at.call("get", **options)
+                    await at.call("get", retry=ONCE, **options)
             assert len(at.own.requests) == 2
 
 

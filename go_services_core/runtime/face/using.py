@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ...call_specs import RetryPolicy
-from ...http import HttpRequest
+from ...http import BodySource, HttpRequest
 from ...model import Decision, OperationResult
 from ...secret import SecretStr
+from ...sources import TransferProgress
 from .. import capabilities as _capabilities
 from .. import operations as _operations
 from .. import paging as _paging
+from .. import streams as _streams
+from .. import transfers as _transfers
 from ..core import Core
 
 
@@ -86,6 +90,114 @@ class Using:
             ServicesError: whatever ``execute`` raises.
         """
         return _paging.paginate(self._core, connection_id, operation, params, limit=limit)
+
+    def stream(
+        self,
+        connection_id: str,
+        operation: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """The items of a stream as they come, at most ``limit``: values of NDJSON, ``SseEvent`` records, or lines.
+
+        No more is read than is taken: a slow taker holds the sender back. It has no deadline as a whole; leaving it
+        hangs up.
+
+        Raises:
+            BadInput: the operation is not a stream.
+            ResponseInvalid: the answer is not of the stream's format; BodyTooLarge: a line or event is over the limit.
+            TransportError: the stream was cut, and its record does not say to open it again.
+            ServicesError: whatever ``execute`` raises before an answer.
+        """
+        return _streams.stream(self._core, connection_id, operation, params, limit=limit)
+
+    async def upload(
+        self,
+        connection_id: str,
+        operation: str,
+        source: os.PathLike[str] | bytes | BodySource,
+        params: Mapping[str, Any] | None = None,
+        *,
+        content_type: str | None = None,
+        filename: str | None = None,
+        progress: TransferProgress | None = None,
+        resume: SecretStr | None = None,
+        idempotency_key: str | None = None,
+        deadline: float | None = None,
+    ) -> OperationResult:
+        """Send a file.
+
+        Args:
+            connection_id, operation, params, idempotency_key, deadline: as for ``execute``.
+            source: a file's path, bytes, or what can be opened again for each attempt; read while it is sent.
+            content_type: of the file; ``application/octet-stream`` where nothing is said.
+            filename: for providers that take one; a path's own by default.
+            progress: called on the loop with the bytes sent and those in all; what it raises is logged.
+            resume: the ``resume`` of the error that an earlier upload of the same file ended with. It also holds in
+                another process.
+
+        Raises:
+            BadInput: the operation is no upload, the source cannot be read, or the token is another call's.
+            ServicesError: whatever ``execute`` raises; ``resume`` has a token where the provider keeps what it has.
+        """
+        return await _transfers.upload(
+            self._core,
+            connection_id,
+            operation,
+            source,
+            params,
+            content_type=content_type,
+            filename=filename,
+            progress=progress,
+            resume=resume,
+            idempotency_key=idempotency_key,
+            deadline=deadline,
+        )
+
+    async def download(
+        self,
+        connection_id: str,
+        operation: str,
+        target: os.PathLike[str],
+        params: Mapping[str, Any] | None = None,
+        *,
+        progress: TransferProgress | None = None,
+        resume: SecretStr | None = None,
+        deadline: float | None = None,
+    ) -> OperationResult:
+        """Fetch a file to ``target``, which appears there complete or not at all, readable by this user only.
+
+        The bytes go to a hidden file beside it first. One that was there is replaced. ``data`` of the result has
+        ``size``, ``content_type`` and ``etag``.
+
+        Args:
+            connection_id, operation, params, deadline: as for ``execute``.
+            target: where it goes; its folder must exist.
+            progress: called on the loop with the bytes received and those in all, or None where that is not known;
+                what it raises is logged.
+            resume: the ``resume`` of the error that an earlier download to the same target ended with. It also holds in
+                another process; without it the partial file of that download stays.
+
+        Raises:
+            BadInput: the operation is no download, the target cannot be written, or the token is another call's.
+            ServicesError: whatever ``execute`` raises; ``resume`` has a token where a later call can go on.
+        """
+        return await _transfers.download(
+            self._core, connection_id, operation, target, params, progress=progress, resume=resume, deadline=deadline
+        )
+
+    async def resume(
+        self, connection_id: str, operation: str, token: SecretStr, *, deadline: float | None = None
+    ) -> OperationResult:
+        """Go on with a call that ended before the provider's job did; ``token`` is the ``resume`` of its error.
+
+        Raises:
+            BadInput: the token is another connection's or operation's, or the operation has nothing to go on with.
+            JobFailed: the job ended without a result.
+            ServicesError: whatever ``execute`` raises.
+        """
+        return await _transfers.resume(self._core, connection_id, operation, token, deadline=deadline)
 
     async def token(self, connection_id: str) -> SecretStr:
         """An access token that is valid now, for people who use a vendor's SDK."""

@@ -1,6 +1,7 @@
 """The conformance checks, one file per kind of object. Importing this package registers all of them."""
 
 from . import (  # noqa: F401
+    call,
     plugin,
     provider,
     provider_oauth,

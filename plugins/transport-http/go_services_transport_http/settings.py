@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from go_services_core.config.schema import setting, settings
+from go_services_core.errors import ConfigError
 from go_services_core.secret import SecretStr
 
 
@@ -53,3 +54,60 @@ class TransportSettings:
     proxy_credentials: Mapping[str, SecretStr] = setting(
         default={}, help="host:port of a proxy, and the secret ``user:password`` that it wants.", secret=True
     )
+
+
+@settings
+class StreamSettings:
+    """``[transport.stream]``"""
+
+    max_item: int = setting(default=1024 * 1024, help="Largest line or event in bytes.")
+    idle_timeout: float = setting(default=60.0, help="Seconds without a byte after which a stream counts as cut.")
+    reconnect_delay: float = setting(
+        default=3.0, help="Seconds until a stream of events is opened again, where the server does not say."
+    )
+
+
+@settings
+class SoapSettings:
+    """``[transport.soap]``"""
+
+    max_elements: int = setting(default=200_000, help="Most elements in an answer.")
+    max_depth: int = setting(default=100, help="How deep the elements of an answer may stand in each other.")
+
+
+@settings
+class BulkSettings:
+    """``[transport.bulk]``"""
+
+    max_result: int = setting(default=100 * 1024 * 1024, help="Largest page of a result in bytes.")
+    failures: int = setting(
+        default=5, help="How often in a row the status of a job may fail to come before the call ends."
+    )
+
+
+@settings
+class FileSettings:
+    """``[transport.file]``"""
+
+    chunk: int = setting(default=8 * 1024 * 1024, help="Bytes of a chunk of a resumable upload.")
+    failures: int = setting(
+        default=5, help="How often in a row a transfer may break off without getting further before the call ends."
+    )
+    retry_delay: float = setting(
+        default=0.5, help="Seconds before a broken transfer goes on; they double with each failure in a row."
+    )
+    slowest: float = setting(
+        default=65536.0,
+        help="Bytes a second that a body is sent with at least: a request has the time that this takes.",
+    )
+
+
+def require_above_zero(record: object, *names: str) -> None:
+    """Refuse settings that are not above 0.
+
+    Raises:
+        ConfigError: it names the first of them.
+    """
+    for name in names:
+        if not getattr(record, name) > 0:
+            raise ConfigError(f"{name} must be greater than 0.", field=name, plugin="transport-http")

@@ -17,7 +17,7 @@ class TestHttpTransport(TransportKit):
 
     @asynccontextmanager
     async def subject(self) -> AsyncIterator[Transport]:
-        (spec,) = plugin.gs_transports()
+        spec = next(spec for spec in plugin.gs_transports() if spec.kind == "rest")
         assert isinstance(spec.settings, Ref)
         env = PluginEnv(
             clock=SystemClock(),

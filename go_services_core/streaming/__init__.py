@@ -1,0 +1,1 @@
+"""Reading answers while they come: incremental parsers, pure and without I/O."""

@@ -6,12 +6,24 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from . import claim_depth, envelope, execute, key_services, refresh, rewrap, startup, store_postgres, store_sqlite
+from . import (
+    claim_depth,
+    envelope,
+    execute,
+    key_services,
+    refresh,
+    rewrap,
+    sigv4,
+    startup,
+    store_postgres,
+    store_sqlite,
+)
 from .harness import Result, save, table
 
 BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     **startup.BENCHMARKS,
     **execute.BENCHMARKS,
+    **sigv4.BENCHMARKS,
     **envelope.BENCHMARKS,
     **refresh.BENCHMARKS,
     **rewrap.BENCHMARKS,

@@ -221,9 +221,11 @@ class ApiKey:
 
 @frozen(kw_only=True)
 class PersonalToken:
-    """A personal access token, sent as a bearer token (RFC 6750 §2.1)."""
+    """A personal access token, sent in ``Authorization`` as a bearer token (RFC 6750 §2.1) or under another scheme."""
 
     kind: ClassVar[str] = "pat"
+    scheme: str = field(default="Bearer", validator=matches_re(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"))
+    """What stands before the token: ``token`` for servers that want it so."""
     signer: str = "bearer"
 
 
@@ -273,6 +275,12 @@ class Hmac:
     nonce_header: str | None = None
     """Where 32 random hexadecimal digits are sent, other ones with each request."""
     key_id_header: str | None = None
+    digest_header: str | None = None
+    """Where the body's digest by ``algorithm`` is sent, that of no bytes where there is no body."""
+    digest_format: Literal["hex", "base64", "digest", "content-digest"] = field(
+        default="hex", validator=in_(("hex", "base64", "digest", "content-digest"))
+    )
+    """How: as text of its bytes, as ``SHA-256=…`` (RFC 3230) or as ``sha-256=:…:`` (RFC 9530)."""
     secret_encoding: Literal["text", "hex", "base64"] = "text"
     """How the secret is written down: as it is, or as the text of its bytes."""
     signer: str = "hmac"
@@ -283,11 +291,146 @@ class Hmac:
                 raise ValueError(f"signed has the {name}, so it must be sent: {name}_header is missing")
         if f"header:{self.signature_header}".lower() in [name.lower() for name in self.signed]:
             raise ValueError("signed has the header of the signature itself")
+        if self.digest_format in ("digest", "content-digest") and self.algorithm not in ("sha256", "sha512"):
+            raise ValueError(f"digest_format {self.digest_format} has no name for {self.algorithm}")
 
     @property
     def names_key(self) -> bool:
         """Whether a request says which key has signed it."""
         return self.key_id_header is not None or "key_id" in self.signed or "{key_id}" in self.prefix
+
+
+_COMPONENT = re.compile(r"(@[a-z-]+|[!#$%&'*+.^_`|~0-9a-z-]+)((?:;(?:[a-z]+)(?:=\"(?:[ !#-\[\]-~]|\\[\"\\])*\")?)*)")
+_DERIVED = (
+    "@method", "@target-uri", "@authority", "@scheme", "@request-target", "@path", "@query", "@query-param"
+)  # fmt: skip
+STRUCTURED: Mapping[str, Literal["dictionary", "list", "item"]] = {
+    "accept-signature": "dictionary",
+    "client-cert": "item",
+    "client-cert-chain": "list",
+    "content-digest": "dictionary",
+    "priority": "dictionary",
+    "repr-digest": "dictionary",
+    "signature": "dictionary",
+    "signature-input": "dictionary",
+    "want-content-digest": "dictionary",
+    "want-repr-digest": "dictionary",
+}
+"""Structured fields of requests, by their RFCs (9218, 9421, 9440, 9530): they can be signed in their canonical form."""
+
+
+def _components(record: object, attribute: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    """Identifiers that a request has (RFC 9421 §2), each once."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    for text in value:
+        found = _COMPONENT.fullmatch(text)
+        if found is None:
+            raise ValueError(
+                f'{attribute.name} takes components such as @method, content-type or x-a;key="b"; not {text!r}'
+            )
+        name, parameters = found[1], re.findall(r";([a-z]+(?:=\"(?:[^\"\\]|\\.)*\")?)", found[2])
+        wrong = _wrong_component(name, [parameter.partition("=")[::2] for parameter in parameters])
+        if wrong is not None:
+            raise ValueError(f"{attribute.name} has {text!r}, {wrong}")
+        if (name, frozenset(parameters)) in seen:
+            raise ValueError(f"{attribute.name} has {text!r} twice")
+        seen.add((name, frozenset(parameters)))
+
+
+def _wrong_component(name: str, parameters: list[tuple[str, str]]) -> str | None:
+    """What cannot be signed about a component of a request; completes a sentence."""
+    names = [parameter for parameter, _ in parameters]
+    if len(set(names)) < len(names):
+        return "which has a parameter twice"
+    if name.startswith("@"):
+        if name not in _DERIVED:
+            return f"and a request has only {', '.join(_DERIVED)}"
+        if names != (["name"] if name == "@query-param" else []) or any(not value for _, value in parameters):
+            return 'but only @query-param has a parameter, which is name="…"'
+        return None
+    for parameter, value in parameters:
+        if parameter in ("req", "tr"):
+            return f"and {parameter} is for answers and trailers: there is none when a request is signed"
+        if parameter not in ("sf", "key", "bs") or bool(value) != (parameter == "key"):
+            return 'but a header field takes sf, bs and key="…" only'
+    if "bs" in names and len(names) > 1:
+        return "but bs goes with neither sf nor key (RFC 9421 §2.1)"
+    if name in ("signature", "signature-input") and "key" not in names:
+        return 'which changes with the signature itself; one of them is named with key="…"'
+    return None
+
+
+_MESSAGE_PARAMETERS = ("created", "expires", "nonce", "alg", "keyid", "tag")
+
+
+def _message_parameters(record: object, attribute: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    wrong = next((name for name in value if name not in _MESSAGE_PARAMETERS or value.count(name) > 1), None)
+    if wrong is not None:
+        raise ValueError(f"parameters takes {', '.join(_MESSAGE_PARAMETERS)}, each once, not {wrong!r}")
+
+
+MessageAlgorithm = Literal[
+    "hmac-sha256", "ed25519", "ecdsa-p256-sha256", "ecdsa-p384-sha384", "rsa-pss-sha512", "rsa-v1_5-sha256"
+]
+
+
+@frozen(kw_only=True)
+class HttpSignature:
+    """A key that signs each request by HTTP Message Signatures (RFC 9421); the fields are the server's requirements."""
+
+    kind: ClassVar[str] = "http_signature"
+    algorithm: MessageAlgorithm = field(default="ed25519", validator=in_(get_args(MessageAlgorithm)))
+    """RFC 9421 §3.3. All but ``hmac-sha256`` need the plugin auth-jwt."""
+    covered: tuple[str, ...] = field(default=("@method", "@target-uri"), converter=as_tuple, validator=_components)
+    """Components of every request, in order: derived ones and header fields in lower case, with their parameters as the
+    RFC writes them: ``@query-param;name="id"``, ``x-list;sf``, ``x-dictionary;key="a"``, ``x-text;bs``. A header field
+    that is covered must be there when the request is signed."""
+    covered_with_body: tuple[str, ...] = field(default=("content-digest",), converter=as_tuple, validator=_components)
+    """Covered as well where the request has a body. ``content-digest`` (RFC 9530) and ``content-length`` are put in
+    where they are covered."""
+    digest: Literal["sha-256", "sha-512"] = field(default="sha-256", validator=in_(("sha-256", "sha-512")))
+    """Of ``content-digest``."""
+    structured: Mapping[str, Literal["dictionary", "list", "item"]] = field(
+        factory=dict,
+        validator=deep_mapping(matches_re(r"[!#$%&'*+.^_`|~0-9a-z-]+"), in_(("dictionary", "list", "item"))),
+    )
+    """What kind of structured field (RFC 9651) a field is, for ``sf``; those of ``STRUCTURED`` are known."""
+    parameters: tuple[str, ...] = field(default=("created", "keyid"), converter=as_tuple, validator=_message_parameters)
+    """What the signature says of itself, in order: ``created``, ``expires``, ``nonce``, ``alg``, ``keyid``, ``tag``."""
+    lifetime: float | None = field(default=None, validator=_life)
+    """Seconds from ``created`` to ``expires``."""
+    tag: str | None = field(default=None, validator=optional(matches_re(r"[ -~]+")))
+    """Names the application that the signature is for (RFC 9421 §2.3)."""
+    label: str = field(default="sig1", validator=matches_re(r"[a-z*][a-z0-9_.*-]*"))
+    """Of the signature among those of the request."""
+    secret_encoding: Literal["text", "hex", "base64"] = field(default="text", validator=in_(("text", "hex", "base64")))
+    """How the secret of ``hmac-sha256`` is written down."""
+
+    def __attrs_post_init__(self) -> None:
+        if ("expires" in self.parameters) != (self.lifetime is not None):
+            raise ValueError("expires stands in parameters where lifetime is set, and only there")
+        if ("tag" in self.parameters) != (self.tag is not None):
+            raise ValueError("tag stands in parameters where tag is set, and only there")
+        unknown = [
+            text for text in (*self.covered, *self.covered_with_body) if ";sf" in text and self.kind_of(text) is None
+        ]
+        if unknown:
+            raise ValueError(f"covered has {unknown[0]!r}, and structured does not say what kind of field that is")
+        if not self.covered and not self.covered_with_body:
+            raise ValueError("covered names nothing that is signed")
+        twice = sorted(set(self.covered) & set(self.covered_with_body))
+        if twice:
+            raise ValueError(f"covered_with_body has {twice[0]!r}, which covered has already")
+
+    @property
+    def signer(self) -> str:
+        """``http_signature``, or what signs with asymmetric keys."""
+        return "http_signature" if self.algorithm == "hmac-sha256" else "http_signature_key"
+
+    def kind_of(self, component: str) -> str | None:
+        """What kind of structured field a component is of, or None where nobody said it."""
+        name = component.partition(";")[0]
+        return self.structured.get(name) or STRUCTURED.get(name)
 
 
 @frozen(kw_only=True)
@@ -328,6 +471,8 @@ class AwsSigV4:
     """Seconds that a URL signed in its query works."""
     unsigned_payload: bool = False
     """Whether the body is left out of the signature; S3 and a few others allow that."""
+    checksum: Literal["crc32", "sha256"] | None = field(default=None, validator=optional(in_(("crc32", "sha256"))))
+    """What ends a body that is streamed to S3 unsigned, for S3 to compare: ``x-amz-checksum-…`` as a trailer."""
     access_token_header: str | None = None
     """Header for a further token of the connection, typed as ``access_token``; not sent where there is none."""
     role: AssumeRole | None = None
@@ -336,6 +481,10 @@ class AwsSigV4:
     sts_region: str | None = None
     """Region of the role's endpoint, by default ``region``; ``us-east-1`` for ``https://sts.amazonaws.com/``."""
     signer: str = "aws_sigv4"
+
+    def __attrs_post_init__(self) -> None:
+        if self.checksum is not None and not self.unsigned_payload:
+            raise ValueError("checksum is for unsigned_payload: what is signed piece by piece needs none")
 
     @property
     def refreshable(self) -> bool:

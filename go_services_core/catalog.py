@@ -64,6 +64,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.hook: kind for kind in
 
 R = TypeVar("R")
 _STORE_PLUGINS = {"sqlite": "store-sqlite", "postgresql": "store-postgres", "postgres": "store-postgres"}
+_SIGNER_PLUGINS = {"dpop": "go-services-auth-jwt", "http_signature_key": "go-services-auth-jwt"}
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -137,7 +138,7 @@ class Catalog:
 
     def signer(self, scheme: str) -> s.SignerSpec:
         """The signer of that scheme; raises PluginNotFound."""
-        return _named(self.signers, "signer", scheme, install="go-services-auth-jwt" if scheme == "dpop" else None)
+        return _named(self.signers, "signer", scheme, install=_SIGNER_PLUGINS.get(scheme))
 
     def secret_backend(self, id: str) -> s.SecretBackendSpec:
         """The secret backend of that id; raises PluginNotFound."""
@@ -367,7 +368,8 @@ def _unserved(
         if auth.kind not in strategies:
             return f"no auth strategy serves the kind {auth.kind!r}; there are {_list(strategies)}"
         if auth.signer not in signers:
-            return f"there is no signer {auth.signer!r}; there are {_list(signers)}"
+            remedy = f"; install {_SIGNER_PLUGINS[auth.signer]}" if auth.signer in _SIGNER_PLUGINS else ""
+            return f"there is no signer {auth.signer!r}; there are {_list(signers)}{remedy}"
     if provider.webhook is not None and provider.webhook.scheme not in webhook_schemes:
         return f"there is no webhook scheme {provider.webhook.scheme!r}; there are {_list(webhook_schemes)}"
     return None

@@ -292,6 +292,7 @@ def check_header(name: str, value: str) -> None:
         BadInput: the name is not a token, or the value holds CR, LF, NUL or a lone surrogate.
     """
     if not _TOKEN.fullmatch(name):
+        del value  # or a traceback with locals shows it
         raise BadInput("A header name may hold only token characters.", field="header")
     if _UNSAFE_VALUE.search(value):
         del value  # or a traceback with locals shows it

@@ -148,6 +148,14 @@ class Jose(Protocol):
         """
         ...
 
+    def message_signature(self, key: SecretStr, algorithm: str, data: bytes) -> bytes:
+        """The signature over ``data`` by an asymmetric algorithm of HTTP Message Signatures (RFC 9421 §3.3).
+
+        Raises:
+            KeyInvalid: the key cannot sign, or not by that algorithm; ``field`` is ``private_key``.
+        """
+        ...
+
     def id_token(
         self,
         token: SecretStr,
@@ -310,7 +318,12 @@ class SigningContext:
 
 
 class Signer(Protocol):
-    """Puts a credential on a final request. Pure: no clock, no I/O, the input is not changed."""
+    """Puts a credential on a final request. Pure: no clock, no I/O, the input is not changed.
+
+    A signer may have ``is_dated(auth)``, which says whether what it makes with that record carries the time. The time
+    is then corrected by what the host's own clock was seen to say, and a request that was refused for it is signed and
+    sent once more.
+    """
 
     def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
         """The signed copy of ``request``.

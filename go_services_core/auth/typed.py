@@ -13,7 +13,7 @@ from ..secret import SecretStr
 from .fields import is_stripped
 
 
-class _TypedFlow:
+class TypedFlow:
     """No consent page, nothing to renew, nothing to give back."""
 
     interactive = False
@@ -39,7 +39,7 @@ class _TypedFlow:
         return tuple(take(ctx, params, self.fields).values())
 
 
-class ApiKeyFlow(_TypedFlow):
+class ApiKeyFlow(TypedFlow):
     """The flow behind ``ApiKey`` records; the field is ``key``."""
 
     fields: tuple[str, ...] = ("key",)
@@ -51,7 +51,7 @@ class ApiKeyFlow(_TypedFlow):
         return TokenSet(access_token=key, token_type="api_key")
 
 
-class PersonalTokenFlow(_TypedFlow):
+class PersonalTokenFlow(TypedFlow):
     """The flow behind ``PersonalToken`` records; the field is ``token``."""
 
     fields: tuple[str, ...] = ("token",)
@@ -63,7 +63,7 @@ class PersonalTokenFlow(_TypedFlow):
         return TokenSet(access_token=token, token_type="pat")
 
 
-class BasicFlow(_TypedFlow):
+class BasicFlow(TypedFlow):
     """The flow behind ``Basic`` records; the fields are ``username`` and ``password``."""
 
     fields: tuple[str, ...] = ("username", "password")
@@ -77,7 +77,7 @@ class BasicFlow(_TypedFlow):
         return TokenSet(access_token=password, token_type="basic", extra={"username": username})
 
 
-class HmacFlow(_TypedFlow):
+class HmacFlow(TypedFlow):
     """The flow behind ``Hmac`` records; the fields are ``secret`` and ``key_id``, which says whose secret it is."""
 
     fields: tuple[str, ...] = ("secret",)
@@ -94,9 +94,15 @@ class HmacFlow(_TypedFlow):
 
 
 def take(
-    ctx: AuthContext, params: Mapping[str, SecretStr], fields: tuple[str, ...], optional: tuple[str, ...] = ()
+    ctx: AuthContext,
+    params: Mapping[str, SecretStr],
+    fields: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    *,
+    lines: tuple[str, ...] = (),
 ) -> dict[str, SecretStr]:
     """What was typed, in the order of ``fields`` and then ``optional``; an optional field may be missing or empty.
+    Those that ``lines`` names have several lines, such as PEM.
 
     Raises:
         BadInput: a field is missing, unknown, pasted with a space around it, or cannot stand in a header.
@@ -112,6 +118,8 @@ def take(
         )
     taken = {name: params[name] for name in (*fields, *optional) if name in fields or params.get(name)}
     for name, value in taken.items():
+        if name in lines:
+            continue
         if not is_stripped(value):
             raise BadInput(f"The field {name} begins or ends with a space; it was probably pasted so.", field=name)
         try:

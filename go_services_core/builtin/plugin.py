@@ -9,6 +9,7 @@ from ..auth_specs import (
     ClientCredentials,
     DeviceCode,
     Hmac,
+    HttpSignature,
     Mtls,
     OAuth2Code,
     PersonalToken,
@@ -52,6 +53,11 @@ def gs_auth_strategies() -> tuple[AuthStrategySpec, ...]:
         AuthStrategySpec(kind="pat", flow=Ref("go_services_core.auth.typed:PersonalTokenFlow"), record=PersonalToken),
         AuthStrategySpec(kind="basic", flow=Ref("go_services_core.auth.typed:BasicFlow"), record=Basic),
         AuthStrategySpec(kind="hmac", flow=Ref("go_services_core.auth.typed:HmacFlow"), record=Hmac),
+        AuthStrategySpec(
+            kind="http_signature",
+            flow=Ref("go_services_core.auth.http_signature:HttpSignatureFlow"),
+            record=HttpSignature,
+        ),
         AuthStrategySpec(kind="mtls", flow=Ref("go_services_core.auth.mtls:MtlsFlow"), record=Mtls),
         AuthStrategySpec(kind="aws_sigv4", flow=Ref("go_services_core.auth.aws:AwsSigV4Flow"), record=AwsSigV4),
     )
@@ -64,6 +70,9 @@ def gs_signers() -> tuple[SignerSpec, ...]:
         SignerSpec(scheme="api_key", signer=Ref("go_services_core.signing.api_key:ApiKeySigner")),
         SignerSpec(scheme="basic", signer=Ref("go_services_core.signing.basic:BasicSigner")),
         SignerSpec(scheme="hmac", signer=Ref("go_services_core.signing.hmac:HmacSigner")),
+        SignerSpec(
+            scheme="http_signature", signer=Ref("go_services_core.signing.message_signatures:HttpSignatureSigner")
+        ),
         SignerSpec(scheme="mtls", signer=Ref("go_services_core.signing.mtls:MtlsSigner")),
         SignerSpec(scheme="aws_sigv4", signer=Ref("go_services_core.signing.sigv4:SigV4Signer")),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ..model import Connection, Credential, Decision, Observation, Scope
 from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, SigningContext, SigningKey
 from .breaker import Breakers
 from .jwks import KeySets, key_set
+from .skew import ClockSkew
 
 if TYPE_CHECKING:
     from ..auth_specs import AuthSpec
@@ -74,6 +75,8 @@ class Loaded:
     key: SigningKey
     bound: bool
     """Whether its token is bound to a DPoP key."""
+    dated: bool
+    """Whether what its signer makes carries the time."""
     renew_at: datetime | None
     until: float
     decisions: dict[str, Decision] = Factory(dict)
@@ -117,6 +120,7 @@ class Core:
     next_reading: dict[str, float] = Factory(dict)
     """Provider → when a refused secret may be read again, by the monotonic clock."""
     nonces: DpopNonces = Factory(DpopNonces)
+    skew: ClockSkew = Factory(ClockSkew)
     kinds: dict[str, Transport | CallTransport] = Factory(dict)
     """Transport kinds that were used, besides ``rest``."""
     breakers: Breakers = Factory(Breakers)
@@ -218,9 +222,10 @@ class Core:
             return await key_set(self, step.url, again=step.again, provider_id=provider_id)
         return await self.store.once.claim(step.key, ttl=step.ttl)
 
-    def signing_context(self, nonce: str | None = None) -> SigningContext:
-        """This moment, for a signer; ``nonce`` is what the server offered."""
-        return SigningContext(self.clock.now(), self.clock.random, nonce)
+    def signing_context(self, nonce: str | None = None, *, ahead: timedelta | None = None) -> SigningContext:
+        """This moment, for a signer; ``nonce`` is what the server offered, ``ahead`` what its clock is before ours."""
+        now = self.clock.now()
+        return SigningContext(now if ahead is None else now + ahead, self.clock.random, nonce)
 
     def observe(self, observation: Observation) -> None:
         """Tell every observer; what one raises is logged and does not reach the caller."""

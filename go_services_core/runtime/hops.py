@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from attrs import evolve
 
 from ..errors import ProviderError, RequestTimeout
@@ -10,6 +12,7 @@ from .call import Call
 from .core import Core
 from .redirects import Chain, is_redirect
 from .signed import send_signed
+from .skew import send_dated
 
 
 async def attempt(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
@@ -30,13 +33,19 @@ async def attempt(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
 
 
 async def _sent(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
+    if call.loaded.dated:
+        return await send_dated(core, call, request, lambda ahead: _signed(core, call, request, ahead))
+    return await _signed(core, call, request)
+
+
+async def _signed(core: Core, call: Call, request: HttpRequest, ahead: timedelta | None = None) -> HttpResponse:
     loaded = call.loaded
     provider_id = loaded.instance.id
     if loaded.bound:
         return await send_signed(
-            core, loaded.signer, loaded.key, request, provider_id=provider_id, transport=call.transport
+            core, loaded.signer, loaded.key, request, provider_id=provider_id, transport=call.transport, ahead=ahead
         )
-    signed = (call.signer or loaded.signer).sign(request, loaded.key, core.signing_context())
+    signed = (call.signer or loaded.signer).sign(request, loaded.key, core.signing_context(ahead=ahead))
     return await (call.transport or core.transport).send(signed, provider_id=provider_id)
 
 

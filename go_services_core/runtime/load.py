@@ -11,6 +11,7 @@ from .core import Core, Loaded
 from .payload import decode_credential
 from .refresh_rules import renew_at
 from .secret_state import UNREADABLE, mark_readable, mark_unreadable
+from .skew import is_dated
 
 
 async def load(core: Core, connection_id: str) -> Loaded:
@@ -93,13 +94,15 @@ def remember(
     auth = instance.auth(connection.auth_kind)
     expires_at = credential.tokens.expires_at
     now = core.clock.monotonic()
+    signer = core.signer(signer_of(auth, credential.tokens))
     loaded = Loaded(
         connection=connection,
         credential=credential,
         instance=instance,
-        signer=core.signer(signer_of(auth, credential.tokens)),
+        signer=signer,
         key=SigningKey(secret=credential.tokens.access_token, auth=auth, credential=credential),
         bound=is_bound(credential.tokens),
+        dated=is_dated(signer, auth),
         renew_at=renew_at(auth, row, expires_at) if credential.refreshable and expires_at is not None else None,
         until=now + core.settings.cache_seconds,
     )

@@ -161,7 +161,8 @@ async def sign(core: Core, connection_id: str, request: HttpRequest, *, nonce: s
             raise BadInput("The connection's token is not bound to a DPoP key and takes no nonce.", field="nonce")
         core.nonces.give("resource", request.url, nonce)
     remembered = core.nonces.get("resource", request.url) if loaded.bound else None
-    return loaded.signer.sign(request, loaded.key, core.signing_context(remembered))
+    ahead = core.skew.offset(request.url) if loaded.dated else None
+    return loaded.signer.sign(request, loaded.key, core.signing_context(remembered, ahead=ahead))
 
 
 async def token(core: Core, connection_id: str) -> SecretStr:

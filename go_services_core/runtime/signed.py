@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ..auth.dpop_nonces import wanted_nonce
@@ -20,22 +21,30 @@ async def send_signed(
     *,
     provider_id: str,
     transport: Transport | None = None,
+    ahead: timedelta | None = None,
 ) -> HttpResponse:
     """The answer to ``request``, signed with what its server offered last, and once more with what it then asks for.
 
-    The second answer counts, whatever it is. ``transport`` None is the runtime's own.
+    The second answer counts, whatever it is. ``transport`` None is the runtime's own; ``ahead`` is what the server's
+    clock is before ours.
     """
     transport = transport or core.transport
-    response = await _send(core, signer, key, request, provider_id, transport)
+    response = await _send(core, signer, key, request, provider_id, transport, ahead)
     if wanted_nonce(response) is not None:
-        response = await _send(core, signer, key, request, provider_id, transport)
+        response = await _send(core, signer, key, request, provider_id, transport, ahead)
     return response
 
 
 async def _send(
-    core: Core, signer: Signer, key: SigningKey, request: HttpRequest, provider_id: str, transport: Transport
+    core: Core,
+    signer: Signer,
+    key: SigningKey,
+    request: HttpRequest,
+    provider_id: str,
+    transport: Transport,
+    ahead: timedelta | None,
 ) -> HttpResponse:
-    signed = signer.sign(request, key, core.signing_context(core.nonces.get("resource", request.url)))
+    signed = signer.sign(request, key, core.signing_context(core.nonces.get("resource", request.url), ahead=ahead))
     response = await transport.send(signed, provider_id=provider_id)
     core.nonces.learn("resource", request.url, response)
     return response

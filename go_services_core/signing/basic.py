@@ -22,8 +22,8 @@ class BasicSigner:
             raise SigningError("The credential has no user name.", field="username")
         if ":" in username.reveal():
             raise SigningError("A user name for basic authentication cannot hold a colon.", field="username")
-        for field, text in (("username", username.reveal()), ("password", key.secret.reveal())):
-            if _FORBIDDEN.search(text):
+        for field, typed in (("username", username), ("password", key.secret)):
+            if _FORBIDDEN.search(typed.reveal()):
                 raise SigningError(
                     f"The {field} holds a character that basic authentication cannot carry.", field=field
                 )

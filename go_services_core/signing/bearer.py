@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from ..auth.client_tls import identity_of
+from ..errors import SigningError
 from ..http import HttpRequest
 from ..protocols import SigningContext, SigningKey
 
 
 class BearerSigner:
-    """``Authorization: Bearer <token>``; the certificate that the token is bound to is presented with it."""
+    """``Authorization: Bearer <token>``, or with the scheme that the record has in place of ``Bearer``; the certificate
+    that the token is bound to is presented with it."""
 
     def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
-        signed = request.with_header("Authorization", "Bearer " + key.secret.reveal())
+        if not key.secret:
+            raise SigningError("The credential has no token.", field="token")
+        signed = request.with_header("Authorization", getattr(key.auth, "scheme", "Bearer") + " " + key.secret.reveal())
         if key.credential is not None and getattr(key.auth, "certificate_bound_tokens", False):
             return signed.with_client_certificate(identity_of(key.credential.tokens))
         return signed

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import hmac
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from datetime import UTC, datetime
 from hashlib import new
 from typing import Final
 from urllib.parse import urlsplit
 
-from ..auth_specs import Hmac
+from ..auth_specs import AuthSpec, Hmac
 from ..errors import SigningError
 from ..http import HttpRequest, check_header
 from ..protocols import SigningContext, SigningKey
-from ..secret import SecretStr
+from .shared_secret import secret_bytes
 
 _VALUES: Final = re.compile(r"\{(key_id|timestamp|nonce)\}")
 
 
 class HmacSigner:
-    """The signature in its header, and beside it what the receiver needs to compute it: time, nonce, key id.
+    """The signature in its header, and beside it what the receiver needs to compute it: time, nonce, key id, digest.
 
     It signs the request's final bytes: path and query as they stand in the URL, the body as it is sent.
     """
+
+    def is_dated(self, auth: AuthSpec) -> bool:
+        """Whether the record sends the time."""
+        return isinstance(auth, Hmac) and (auth.timestamp_header is not None or "{timestamp}" in auth.prefix)
 
     def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
         """The signed copy of ``request``.
@@ -51,8 +55,10 @@ class HmacSigner:
         ):
             if header is not None:
                 request = request.with_header(header, values[name])
+        if record.digest_header is not None:
+            request = request.with_header(record.digest_header, _digest(record, request))
         message = record.joiner.encode().join(_part(name, record, request, values) for name in record.signed)
-        signature = hmac.digest(_secret(record, key.secret), message, record.algorithm)
+        signature = hmac.digest(secret_bytes(key.secret, record.secret_encoding), message, record.algorithm)
         written = b64encode(signature).decode() if record.encoding == "base64" else signature.hex()
         prefix = _VALUES.sub(lambda found: values[found[1]], record.prefix)
         return request.with_header(record.signature_header, prefix + written)
@@ -84,13 +90,28 @@ def _part(name: str, record: Hmac, request: HttpRequest, values: dict[str, str])
 
 
 def _body(name: str, record: Hmac, request: HttpRequest) -> bytes:
+    if name == "body":
+        return _whole(request)
+    hashed = new(record.algorithm, _whole(request)).digest()
+    return b64encode(hashed) if name == "body_hash_base64" else hashed.hex().encode()
+
+
+def _digest(record: Hmac, request: HttpRequest) -> str:
+    hashed = new(record.algorithm, _whole(request)).digest()
+    if record.digest_format == "hex":
+        return hashed.hex()
+    text = b64encode(hashed).decode()
+    if record.digest_format == "base64":
+        return text
+    name = f"sha-{record.algorithm.removeprefix('sha')}"
+    return f"{name}=:{text}:" if record.digest_format == "content-digest" else f"{name.upper()}={text}"
+
+
+def _whole(request: HttpRequest) -> bytes:
     body = request.body or b""
     if not isinstance(body, bytes):
         raise SigningError("A body that is streamed cannot be signed.", field="body")
-    if name == "body":
-        return body
-    hashed = new(record.algorithm, body).digest()
-    return b64encode(hashed) if name == "body_hash_base64" else hashed.hex().encode()
+    return body
 
 
 def _header(name: str, request: HttpRequest) -> bytes:
@@ -105,14 +126,3 @@ def _timestamp(record: Hmac, now: datetime) -> str:
         return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     seconds = int(now.timestamp())
     return str(seconds if record.timestamp_format == "seconds" else seconds * 1000 + now.microsecond // 1000)
-
-
-def _secret(record: Hmac, secret: SecretStr) -> bytes:
-    try:
-        if record.secret_encoding == "base64":
-            return b64decode(secret.reveal().strip(), validate=True)
-        if record.secret_encoding == "hex":
-            return bytes.fromhex(secret.reveal().strip())
-        return secret.reveal().encode()
-    except ValueError:  # a lone surrogate, too
-        raise SigningError(f"The secret is not written as {record.secret_encoding}.", field="secret") from None

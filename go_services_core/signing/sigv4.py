@@ -9,25 +9,39 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from hashlib import sha256
 from hmac import digest
+from math import floor
 from threading import Lock
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, urlsplit
 
 from attrs import evolve, field, frozen
 
-from ..auth_specs import AwsSigV4
+from ..auth_specs import AuthSpec, AwsSigV4
 from ..errors import SigningError
-from ..http import HttpRequest, check_header
+from ..http import BodySource, HttpRequest, check_header
 from ..protocols import SigningContext, SigningKey
 from ..secret import SecretStr
+from .aws_chunked import (
+    SIGNED,
+    UNSIGNED,
+    ChecksumFraming,
+    ChunkedBody,
+    Framing,
+    SignedFraming,
+    framed_headers,
+    unframed,
+)
+from .aws_query import encoded, kept_query, pairs_of
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 LONGEST: Final = 604_800
 """Seconds that a presigned URL may work: 7 days."""
 DEFAULT_EXPIRES: Final = 300
 
+_EMPTY: Final = sha256(b"").hexdigest()
 _UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 _S3: Final = frozenset({"s3", "s3express", "s3-object-lambda", "s3-outposts"})
 """Signing names whose path is signed as it stands and whose payload hash is always sent."""
@@ -53,17 +67,12 @@ _VOLATILE: Final = frozenset(
 )
 """Headers that proxies and load balancers change, add or drop; AWS says not to sign them."""
 _OWN_HEADERS: Final = ("x-amz-date", "x-amz-security-token", "x-amz-content-sha256")
-_OWN_PARAMETERS: Final = frozenset(
-    f"X-Amz-{name}"
-    for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Security-Token", "Signature")
-)
+_NO_ADDRESS: Final = "The URL is not https://host/path without user information."
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
-_PLAIN_URL: Final = re.compile(r"[!-~]+")
 _ACCESS_KEY_ID: Final = re.compile(r"[!-+\--.0-~]+")
 """Printable ASCII without ``,`` and ``/``, which would end it in the credential scope."""
 _TOKEN: Final = re.compile(r"[!-~]+")
 _SCOPE_PART: Final = re.compile(r"[A-Za-z0-9._-]+")
-_UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*")
 _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?")
 """A path that is neither changed by normalising nor by encoding."""
 _SPACES: Final = re.compile(r"[ \t\v\f]+")
@@ -93,8 +102,8 @@ class SigningScope:
 
     @timestamp.default
     def _timestamp(self) -> str:
-        at = self.now.astimezone(UTC)
-        return f"{at.year:04}{at.month:02}{at.day:02}T{at.hour:02}{at.minute:02}{at.second:02}Z"
+        text = self.now.astimezone(UTC).isoformat("T", "seconds")
+        return f"{text[:4]}{text[5:7]}{text[8:13]}{text[14:16]}{text[17:19]}Z"
 
     @text.default
     def _text(self) -> str:
@@ -102,6 +111,12 @@ class SigningScope:
             if not _SCOPE_PART.fullmatch(value):
                 raise SigningError(f"The {name} is not one that AWS could have: {value!r}.", field=f"auth.{name}")
         return f"{self.timestamp[:8]}/{self.region}/{self.service}/aws4_request"
+
+
+@lru_cache(maxsize=64)
+def _scope(service: str, region: str, second: int) -> SigningScope:
+    """The scope of every request that is signed in one second since 1970."""
+    return SigningScope(service=service, region=region, now=datetime.fromtimestamp(second, UTC))
 
 
 DeriveKey = Callable[[SecretStr, str], bytes]
@@ -152,33 +167,58 @@ def sign_headers(
     scope: SigningScope,
     *,
     unsigned_payload: bool = False,
+    checksum: str | None = None,
     derive: DeriveKey = derive_key,
 ) -> HttpRequest:
     """A copy of the final ``request`` with ``Authorization`` and the ``x-amz-…`` headers that it covers.
 
-    Every header is signed but those that are changed on the way. An earlier signature in the header is replaced.
+    Every header is signed but those that are changed on the way. An earlier signature in the header is replaced. A body
+    that is streamed to S3 is sent in the framing ``aws-chunked``: each chunk signed, or, where the payload is unsigned
+    and there is a ``checksum`` (``crc32`` or ``sha256``), with that at its end.
 
     Raises:
-        SigningError: the request is not final, carries another credential, or streams a body whose hash is wanted.
+        SigningError: the request is not final, carries another credential, or streams a body whose hash or length is
+            wanted.
         BadInput: a header would break out of its line.
     """
-    address, query = _split(request)
-    if any(_name(part) == "X-Amz-Signature" for part in query):
+    _require_usable(keys)
+    streamed = None
+    if not (request.body is None or isinstance(request.body, bytes)):
+        request = unframed(request)
+        streamed = _streamed(request, scope, signed=not unsigned_payload or checksum is not None)
+    _, query, _, host, path = _split(request)
+    pairs = pairs_of(query) if query else []
+    if query and "X-Amz-Signature" in dict(pairs):
         raise SigningError("The request is signed in its query already.", field="url")
-    payload = _UNSIGNED_PAYLOAD if unsigned_payload else _payload_hash(request)
-    headers = _kept_headers(request, resign=True)
+    if streamed is not None:
+        payload = UNSIGNED if unsigned_payload else SIGNED
+    else:
+        payload = _UNSIGNED_PAYLOAD if unsigned_payload else _payload_hash(request)
+    headers, covered = _kept_headers(request, resign=True)
+    if streamed is not None:
+        headers = framed_headers(headers, streamed[1], checksum if unsigned_payload else None)
+        covered = [_canonical(name, value) for name, value in headers if name.lower() not in _VOLATILE]
     headers.append(("X-Amz-Date", scope.timestamp))
-    token = _session_token(keys)
-    if token is not None:
-        headers.append(("X-Amz-Security-Token", token))
+    covered.append(("x-amz-date", scope.timestamp))
+    if keys.session_token:
+        headers.append(("X-Amz-Security-Token", keys.session_token.reveal()))
+        covered.append(("x-amz-security-token", keys.session_token.reveal()))
     if unsigned_payload or scope.service in _HASHED:
         headers.append(("X-Amz-Content-SHA256", payload))
-    names, lines = _canonical_headers(headers, address.host)
-    signature = _signature(request.method, address.path, query, names, lines, payload, keys, scope, derive)
-    credential = f"{_access_key_id(keys)}/{scope.text}"
+        covered.append(("x-amz-content-sha256", payload))
+    names, lines = _canonical_headers(covered, host)
+    signature = _signature(request.method, path, pairs, names, lines, payload, keys, scope, derive)
+    credential = f"{keys.access_key_id}/{scope.text}"
     headers.append(
         ("Authorization", f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}")
     )
+    if streamed is not None:
+        key, name = derive(keys.secret_access_key, scope.text), checksum or ""
+        framing: Callable[[], Framing] = partial(SignedFraming, key, scope.timestamp, scope.text, signature)
+        request = evolve(
+            request,
+            body=ChunkedBody(*streamed, partial(ChecksumFraming, name) if unsigned_payload else framing),
+        )
     return _with(request, request.url, headers)
 
 
@@ -202,28 +242,31 @@ def presign(
     """
     if type(expires) is not int or not 1 <= expires <= LONGEST:
         raise SigningError(f"A presigned URL works for 1 to {LONGEST} seconds.", field="auth.expires")
-    address, query = _split(request)
-    headers = _kept_headers(request, resign=False)
+    _require_usable(keys)
+    base, query, fragment, host, path = _split(request)
     unsigned = unsigned_payload or scope.service in _S3
     payload = _UNSIGNED_PAYLOAD if unsigned else _payload_hash(request)
+    headers, covered = _kept_headers(request, resign=False)
     if unsigned and scope.service not in _S3:
         headers.append(("X-Amz-Content-SHA256", payload))
-    names, lines = _canonical_headers(headers, address.host)
+        covered.append(("x-amz-content-sha256", payload))
+    names, lines = _canonical_headers(covered, host)
     parameters = {
         "X-Amz-Algorithm": ALGORITHM,
-        "X-Amz-Credential": f"{_access_key_id(keys)}/{scope.text}",
+        "X-Amz-Credential": f"{keys.access_key_id}/{scope.text}",
         "X-Amz-Date": scope.timestamp,
         "X-Amz-Expires": str(expires),
         "X-Amz-SignedHeaders": names,
     }
-    token = _session_token(keys)
-    if token is not None:
-        parameters["X-Amz-Security-Token"] = token
-    kept = [part for part in query if _name(part) not in _OWN_PARAMETERS]
+    if keys.session_token:
+        parameters["X-Amz-Security-Token"] = keys.session_token.reveal()
+    kept = kept_query(query)
     own = [f"{name}={quote(value, safe='')}" for name, value in parameters.items()]
-    signature = _signature(request.method, address.path, kept + own, names, lines, payload, keys, scope, derive)
+    signature = _signature(
+        request.method, path, pairs_of("&".join(kept + own)), names, lines, payload, keys, scope, derive
+    )
     whole = "&".join([*kept, *own, f"X-Amz-Signature={signature}"])
-    return _with(request, f"{address.base}?{whole}{address.fragment}", headers)
+    return _with(request, f"{base}?{whole}{fragment}", headers)
 
 
 class SigV4Signer:
@@ -232,6 +275,10 @@ class SigV4Signer:
 
     def __init__(self) -> None:
         self._derive = SigningKeys()
+
+    def is_dated(self, auth: AuthSpec) -> bool:
+        """True: the time is part of what is signed."""
+        return True
 
     def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
         record = key.auth
@@ -247,80 +294,109 @@ class SigV4Signer:
         )
         if record.access_token_header is not None and "access_token" in extra:
             request = request.with_header(record.access_token_header, extra["access_token"].reveal())
-        scope = SigningScope(service=record.service, region=record.region, now=ctx.now)
+        scope = _scope(record.service, record.region, floor(ctx.now.timestamp()))
         unsigned = record.unsigned_payload
         if record.mode == "query":
             return presign(request, keys, scope, expires=record.expires, unsigned_payload=unsigned, derive=self._derive)
-        return sign_headers(request, keys, scope, unsigned_payload=unsigned, derive=self._derive)
+        return sign_headers(
+            request, keys, scope, unsigned_payload=unsigned, checksum=record.checksum, derive=self._derive
+        )
 
 
-@frozen
-class _Address:
-    """A URL without its query, in the parts that are signed."""
-
-    base: str
-    fragment: str
-    host: str
-    path: str
-
-
-def _split(request: HttpRequest) -> tuple[_Address, list[str]]:
-    """The URL's address and the parts of its query, as they stand."""
-    base, mark, fragment = request.url.partition("#")
-    base, _, query = base.partition("?")
-    if not _PLAIN_URL.fullmatch(request.url):
+def _split(request: HttpRequest) -> tuple[str, str, str, str, str]:
+    """The URL's base, query and fragment with its mark, as they stand, and its host and path."""
+    url = request.url
+    if not url.isascii() or not url.isprintable() or " " in url:
         raise SigningError("The URL holds a character that must be percent-encoded.", field="url")
+    base, mark, fragment = url.partition("#")
+    base, _, query = base.partition("?")
+    scheme, slashes, rest = base.partition("://")
+    authority, slash, path = rest.partition("/")
+    if not slashes or "\\" in base:
+        raise SigningError(_NO_ADDRESS, field="url")
+    host = _host(scheme, authority)
+    for name, value in request.headers:
+        if name.lower() == "host" and value.lower() not in (host, authority.lower()):
+            raise SigningError("The Host header is not the host of the URL.", field="Host")
+    return base, query, mark + fragment, host, slash + path or "/"
+
+
+@lru_cache(maxsize=256)
+def _host(scheme: str, authority: str) -> str:
+    """The Host that is sent: in lower case, without the scheme's own port."""
     try:
-        parts = urlsplit(base)
+        parts = urlsplit(f"{scheme}://{authority}")
         host, port = parts.hostname, parts.port
     except ValueError:
         raise SigningError("The URL has no usable host and port.", field="url") from None
-    if not host or parts.scheme not in _DEFAULT_PORTS or "@" in parts.netloc or "\\" in base:
-        raise SigningError("The URL is not https://host/path without user information.", field="url")
+    if not host or parts.scheme not in _DEFAULT_PORTS or "@" in parts.netloc:
+        raise SigningError(_NO_ADDRESS, field="url")
     host = f"[{host}]" if ":" in host else host
-    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
-        host = f"{host}:{port}"
-    given = {value.lower() for name, value in request.headers if name.lower() == "host"}
-    if not given <= {host, parts.netloc.lower()}:
-        raise SigningError("The Host header is not the host of the URL.", field="Host")
-    return _Address(base, mark + fragment, host, parts.path or "/"), query.split("&") if query else []
+    return host if port is None or port == _DEFAULT_PORTS[parts.scheme] else f"{host}:{port}"
 
 
-def _kept_headers(request: HttpRequest, *, resign: bool) -> list[tuple[str, str]]:
-    """The headers without what a signature adds; a credential that is not one of ours is refused."""
+def _kept_headers(request: HttpRequest, *, resign: bool) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The headers without what a signature adds, and those of them that are signed, in canonical form.
+
+    A credential that is not one of ours is refused.
+    """
     kept: list[tuple[str, str]] = []
-    for name, value in request.headers:
-        check_header(name, value)
-        lowered = name.lower()
-        if lowered == "authorization" and not (resign and value.startswith(f"{ALGORITHM} ")):
-            raise SigningError(
-                "The request has an Authorization header already; AWS takes one credential only.", field="Authorization"
-            )
-        if lowered != "authorization" and lowered not in _OWN_HEADERS:
-            kept.append((name, value))
-    return kept
+    covered: list[tuple[str, str]] = []
+    for pair in request.headers:
+        name, value = pair
+        lowered = _lowered(name)
+        if not (value.isascii() and value.isprintable()):
+            check_header(name, value)
+        if lowered == "authorization":
+            if not (resign and value.startswith(f"{ALGORITHM} ")):
+                del value, pair  # or a traceback with locals shows it
+                raise SigningError(
+                    "The request has an Authorization header already; AWS takes one credential only.",
+                    field="Authorization",
+                )
+        elif lowered not in _OWN_HEADERS:
+            kept.append(pair)
+            if lowered not in _VOLATILE:
+                covered.append(_canonical(lowered, value))
+    return kept, covered
+
+
+@lru_cache(maxsize=256)
+def _lowered(name: str) -> str:
+    """A header's name in lower case, if it can be one."""
+    check_header(name, "")
+    return name.lower()
+
+
+def _canonical(name: str, value: str) -> tuple[str, str]:
+    """The name in lower case, the value folded."""
+    if "  " in value or not value.isprintable():
+        value = _SPACES.sub(" ", value)
+    return name.lower(), value.strip(" ")
 
 
 def _with(request: HttpRequest, url: str, headers: list[tuple[str, str]]) -> HttpRequest:
-    return evolve(request, url=url, headers=tuple(headers))
+    return HttpRequest(
+        request.method, url, tuple(headers), request.body, request.timeout, request.max_body, request.client_certificate
+    )
 
 
-def _canonical_headers(headers: list[tuple[str, str]], host: str) -> tuple[str, str]:
-    """The signed names, joined, and the canonical lines: values folded, those of one name joined in their order."""
-    values: dict[str, list[str]] = {}
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered not in _VOLATILE:
-            values.setdefault(lowered, []).append(_SPACES.sub(" ", value).strip(" "))
-    values["host"] = [host]
+def _canonical_headers(covered: list[tuple[str, str]], host: str) -> tuple[str, str]:
+    """The signed names, joined, and the canonical lines; values of one name are joined in their order."""
+    values = {"host": host}
+    for name, value in covered:
+        if name not in values:
+            values[name] = value
+        elif name != "host":
+            values[name] += f",{value}"
     names = sorted(values)
-    return ";".join(names), "".join(f"{name}:{','.join(values[name])}\n" for name in names)
+    return ";".join(names), "".join([f"{name}:{values[name]}\n" for name in names])
 
 
 def _signature(
     method: str,
     path: str,
-    query: list[str],
+    pairs: list[tuple[str, str]],
     names: str,
     lines: str,
     payload: str,
@@ -329,10 +405,19 @@ def _signature(
     derive: DeriveKey,
 ) -> str:
     address = _s3_path(path) if scope.service in _S3 else _path(path)
-    canonical = f"{method.upper()}\n{address}\n{_canonical_query(query)}\n{lines}\n{names}\n{payload}"
+    query = "&".join([f"{name}={value}" for name, value in pairs]) if pairs else ""
+    canonical = f"{method.upper()}\n{address}\n{query}\n{lines}\n{names}\n{payload}"
     hashed = sha256(canonical.encode()).hexdigest()
     to_sign = f"{ALGORITHM}\n{scope.timestamp}\n{scope.text}\n{hashed}"
-    return digest(derive(keys.secret_access_key, scope.text), to_sign.encode(), "sha256").hex()
+    inner, outer = _blocks(derive(keys.secret_access_key, scope.text))
+    return sha256(outer + sha256(inner + to_sign.encode()).digest()).hexdigest()
+
+
+@lru_cache(maxsize=_KEYS_KEPT)
+def _blocks(key: bytes) -> tuple[bytes, bytes]:
+    """The blocks that HMAC begins with for a key of 32 bytes (RFC 2104 §2): ``hmac.digest`` looks its algorithm up anew
+    each time, which takes as long again as the two hashes."""
+    return tuple(bytes(byte ^ pad for byte in key.ljust(64, b"\0")) for pad in (0x36, 0x5C))  # type: ignore[return-value]
 
 
 def _path(path: str) -> str:
@@ -351,46 +436,40 @@ def _path(path: str) -> str:
 
 def _s3_path(path: str) -> str:
     """The path with its segments as they are, each byte encoded once: ``//`` and ``..`` may be part of a key."""
-    return "/".join(_encoded(segment) for segment in path.split("/"))
+    return "/".join(encoded(segment) for segment in path.split("/"))
 
 
-def _canonical_query(query: list[str]) -> str:
-    """Names and values decoded and encoded as AWS wants (RFC 3986, no ``+``), sorted by name, then by value."""
-    pairs = []
-    for part in filter(None, query):
-        name, _, value = part.replace("+", "%20").partition("=")
-        pairs.append((_encoded(name), _encoded(value)))
-    return "&".join(f"{name}={value}" for name, value in sorted(pairs))
-
-
-def _encoded(text: str) -> str:
-    """What is encoded in some way, encoded as AWS wants it: everything but unreserved characters, in capitals."""
-    return text if _UNRESERVED.fullmatch(text) else quote(unquote_to_bytes(text), safe="")
-
-
-def _name(part: str) -> str:
-    return _encoded(part.partition("=")[0])
+def _streamed(request: HttpRequest, scope: SigningScope, *, signed: bool) -> tuple[BodySource, int] | None:
+    """The body and its length, where it is streamed to S3 in chunks."""
+    body = request.body
+    if not signed or body is None or isinstance(body, bytes) or scope.service not in _S3:
+        return None
+    if body.length is None:
+        raise SigningError(
+            "S3 is told the length of a streamed body before it is sent, and this one's is not known.",
+            hint="Give its source a length, or send it in parts as bytes (multipart upload).",
+            field="body",
+        )
+    return body, body.length
 
 
 def _payload_hash(request: HttpRequest) -> str:
-    if request.body is not None and not isinstance(request.body, bytes):
+    if request.body is None or request.body == b"":
+        return _EMPTY
+    if not isinstance(request.body, bytes):
         raise SigningError(
             "The hash of a streamed body is not known before it is sent.",
             hint="Send it as bytes, or set unsigned_payload where the service allows that.",
             field="body",
         )
-    return sha256(request.body or b"").hexdigest()
+    return sha256(request.body).hexdigest()
 
 
-def _access_key_id(keys: AwsKeys) -> str:
+def _require_usable(keys: AwsKeys) -> None:
+    """Refuse keys that none can be, before anything of them stands in a variable that a traceback could show."""
     if not _ACCESS_KEY_ID.fullmatch(keys.access_key_id):
         raise SigningError("The access key id holds a character that none can have.", field="access_key_id")
-    return keys.access_key_id
-
-
-def _session_token(keys: AwsKeys) -> str | None:
-    if not keys.session_token:
-        return None
-    if not _TOKEN.fullmatch(keys.session_token.reveal()):
+    if keys.session_token and not _TOKEN.fullmatch(keys.session_token.reveal()):
         raise SigningError("The session token holds a character that none can have.", field="session_token")
-    return keys.session_token.reveal()
+    if not keys.secret_access_key.reveal().isascii():
+        raise SigningError("The secret access key holds a character that cannot be encoded.", field="secret_access_key")

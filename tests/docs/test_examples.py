@@ -60,6 +60,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/connect-with-aws-keys.md": "tests/integration/test_aws_keys.py",
     "docs/how-to/choose-a-flow.md": "tests/integration/oidc/flows.py",
     "docs/how-to/connect-with-client-certificates.md": "tests/integration/test_client_certificates.py",
+    "docs/how-to/sign-with-http-message-signatures.md": "tests/integration/test_message_signatures.py",
     "docs/how-to/bind-tokens-with-dpop.md": "tests/integration/test_oidc_dpop.py",
 }
 """Pages whose examples another test runs → which."""

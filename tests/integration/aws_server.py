@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qsl
@@ -69,6 +70,8 @@ class AwsServer:
         """Whether every session is over at once."""
         self.denied = False
         """Whether STS denies access to the role."""
+        self.objects: dict[str, bytes] = {}
+        """What was uploaded in chunks, by path."""
         self.assumed: list[dict[str, str]] = []
         """The forms of the AssumeRole requests that were signed right."""
 
@@ -80,7 +83,9 @@ class AwsServer:
             return _refusal(refused)
         if request.path == "/sts":
             return await self._sts(request, body, service)
-        return web.json_response({"key": id, "service": service, "path": request.raw_path, "body": body.decode()})
+        return web.json_response(
+            {"key": id, "service": service, "path": request.raw_path, "body": body.decode("utf-8", "replace")}
+        )
 
     async def _sts(self, request: web.Request, body: bytes, service: str) -> web.Response:
         if service != "sts":
@@ -136,6 +141,8 @@ class AwsServer:
         auth: Any
         if "X-Amz-Signature" in given:
             auth = QUERY_AUTH.get(service, SigV4QueryAuth)(credentials, service, region, int(given["X-Amz-Expires"]))
+        elif request.headers.get("X-Amz-Content-SHA256") == _Chunked.PAYLOAD:
+            auth = _Chunked(credentials, service, region)
         else:
             auth = HEADER_AUTH.get(service, SigV4Auth)(credentials, service, region)
         with patch("botocore.auth.get_current_datetime", lambda: moment.replace(tzinfo=None)):
@@ -148,9 +155,36 @@ class AwsServer:
                 raise Refused("XAmzContentSHA256Mismatch", "wrong hash of the body")
         if theirs != signature:
             raise Refused("SignatureDoesNotMatch", "wrong signature")
+        if isinstance(auth, _Chunked):
+            self.objects[request.path] = auth.read(made, body, signature)
+            if len(self.objects[request.path]) != int(request.headers["X-Amz-Decoded-Content-Length"]):
+                raise Refused("IncompleteBody", "another length than was announced")
         if id in self.over or (self.sessions_end and token is not None):
             raise Refused("ExpiredToken", "the session is over")
         return id, service
+
+
+class _Chunked(S3SigV4Auth):  # type: ignore[misc, unused-ignore]
+    """botocore's signature of a body in chunks, and of each chunk with botocore's key."""
+
+    PAYLOAD = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+
+    def payload(self, request: Any) -> str:
+        return self.PAYLOAD
+
+    def read(self, made: Any, body: bytes, last: str) -> bytes:
+        decoded = b""
+        while True:
+            head, _, body = body.partition(b"\r\n")
+            size, _, given = head.partition(b";chunk-signature=")
+            data, body = body[: int(size, 16)], body[int(size, 16) + 2 :]
+            text = ["AWS4-HMAC-SHA256-PAYLOAD", made.context["timestamp"], self.credential_scope(made), last]
+            last = self.signature("\n".join([*text, sha256(b"").hexdigest(), sha256(data).hexdigest()]), made)
+            if given.decode() != last:
+                raise Refused("SignatureDoesNotMatch", "wrong signature of a chunk")
+            if not data:
+                return decoded
+            decoded += data
 
 
 class Refused(Exception):

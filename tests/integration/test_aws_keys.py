@@ -205,3 +205,24 @@ async def test_deleted_key_asks_for_new_ones_and_they_keep_the_connection(runtim
     fields = {**ROLE, "access_key_id": "AKIASECOND", "secret_access_key": "second"}
     again = await runtime.establish("reports", scope=ACME, fields=fields)
     assert (again.id, again.status) == (connection.id, "active")
+
+
+async def test_large_upload_is_signed_chunk_by_chunk_as_s3_checks_it(
+    runtime: Runtime, server: AwsServer, tmp_path: Path
+) -> None:
+    """The page's function; the runtime's own transport sends the signed body as well."""
+    page: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+        exec(block, page)
+    data = bytes(range(256)) * 800
+    (tmp_path / "large").write_bytes(data)
+    connection = await runtime.establish("archive", scope=ACME, fields=TYPED)
+    url = f"{server.url}/a%20b//large"
+    assert await page["upload"](runtime, connection.id, url, tmp_path / "large") == 200
+    assert server.objects.popitem()[1] == data
+    own = HttpRequest("PUT", url, (), page["FileBody"](tmp_path / "large"))
+    signed = await runtime.sign(connection.id, own)
+    assert (await runtime._core.transport.send(signed, provider_id="archive")).status == 200
+    assert server.objects.popitem()[1] == data
+    other = await runtime.establish("archive", scope=Scope("org", "b"), fields={**TYPED, "secret_access_key": "x" * 40})
+    assert await page["upload"](runtime, other.id, url, tmp_path / "large") == 403

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -39,6 +41,8 @@ class Server:
     window: int = 1
     """How many of its last nonces it takes."""
     offered: list[str] = field(factory=lambda: ["n-0"])
+    ahead: float = 0.0
+    """Seconds that its clock is before ours; a proof may be a minute off."""
     demands: int = 0
     seen: list[dict[str, Any]] = field(factory=list)
     """The claims of every proof."""
@@ -56,6 +60,10 @@ class Server:
         assert claims.get("ath") == (urlsafe_b64encode(digest).rstrip(b"=").decode() if digest else None)
         self.seen.append(claims)
         self.keys.add(key.thumbprint())
+        now = time.time() + self.ahead
+        if abs(claims["iat"] - now) > 60:
+            headers = {"WWW-Authenticate": 'DPoP error="invalid_dpop_proof"', "Date": formatdate(now, usegmt=True)}
+            return web.Response(status=401, headers=headers)
         if self.asks and (claims.get("nonce") not in self.offered[-self.window :] or not self.content):
             self.demands += 1
             return self.error()
@@ -315,3 +323,16 @@ async def test_bound_connection_names_the_plugin_that_is_gone(site: Site) -> Non
     assert (len(site.login.seen), len(site.api.seen)) == before
     async with Runtime.open(site.config, arguments={"plugins.disabled": []}) as again:
         assert (await again.execute(connection_id, "me")).status == 200
+
+
+async def test_proof_is_made_at_the_time_of_a_resource_whose_clock_is_ahead(site: Site) -> None:
+    """Without a renewal: the token is right. The nonce that it asks for then is remembered as well."""
+    async with Runtime.open(site.config, migrate=True) as runtime:
+        connection = await site.connect(runtime)
+        site.api.ahead, before = 3600.0, len(site.api.seen)
+        for _ in range(2):
+            await runtime.execute(connection, "notes.add", {"text": "once"})
+    times = [claims["iat"] - time.time() > 1800 for claims in site.api.seen[before:]]
+    assert times == [False, True, True]
+    assert site.grants == ["authorization_code"]
+    assert len(site.bodies) == 2

@@ -103,6 +103,46 @@ def test_every_part_stands_in_the_order_of_the_record() -> None:
     assert signed.header("X-Signature") == over(text + b64encode(bytes.fromhex(BODY_HASH)).decode())
 
 
+@pytest.mark.parametrize(
+    ("header", "format", "algorithm", "expected"),
+    [
+        ("X-Content-SHA256", "hex", "sha256", BODY_HASH),
+        ("X-Content-SHA256", "base64", "sha256", b64encode(bytes.fromhex(BODY_HASH)).decode()),
+        ("Digest", "digest", "sha256", f"SHA-256={b64encode(bytes.fromhex(BODY_HASH)).decode()}"),
+        ("Content-Digest", "content-digest", "sha256", f"sha-256=:{b64encode(bytes.fromhex(BODY_HASH)).decode()}:"),
+        ("Digest", "digest", "sha512",
+         f"SHA-512={b64encode(hashlib.sha512(REQUEST.body or b'').digest()).decode()}"),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_digest_of_the_body_has_a_header_of_its_own(header: str, format: Any, algorithm: Any, expected: str) -> None:
+    """It can be signed in place of the body."""
+    record = Hmac(
+        signed=("method", f"header:{header}"), digest_header=header, digest_format=format, algorithm=algorithm,
+        timestamp_header=None,
+    )  # fmt: skip
+    signed = sign(record, REQUEST.with_header(header.lower(), "wrong"))
+    assert [value for name, value in signed.headers if name.lower() == header.lower()] == [expected]
+    text = f"POST\n{expected}".encode()
+    assert signed.header("X-Signature") == hmac.new(SECRET.encode(), text, algorithm).hexdigest()
+    empty = hashlib.new(algorithm).hexdigest()
+    bare = sign(evolve(record, digest_format="hex"), evolve(REQUEST, body=None))
+    assert bare.header(header) == empty
+
+
+def test_digest_that_has_no_name_is_refused() -> None:
+    for format in ("digest", "content-digest"):
+        with pytest.raises(ValueError, match="no name for sha1"):
+            Hmac(digest_header="Digest", digest_format=format, algorithm="sha1")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="digest_format"):
+        Hmac(digest_header="Digest", digest_format="other")  # type: ignore[arg-type]
+
+
+def test_only_a_signature_with_a_time_is_dated() -> None:
+    assert HmacSigner().is_dated(Hmac())
+    assert HmacSigner().is_dated(Hmac(timestamp_header=None, prefix="{timestamp}:"))
+    assert not HmacSigner().is_dated(Hmac(signed="body", timestamp_header=None))
+
+
 def test_prefix_may_hold_what_the_receiver_needs() -> None:
     record = Hmac(
         signed=("timestamp", "path"),

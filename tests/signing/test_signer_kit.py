@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from go_services_core.auth_specs import ApiKey, AwsSigV4, Basic, Hmac, Mtls, OAuth2Code, PersonalToken
+from go_services_core.auth_specs import ApiKey, AwsSigV4, Basic, Hmac, HttpSignature, Mtls, OAuth2Code, PersonalToken
+from go_services_core.errors import SigningError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
 from go_services_core.protocols import SigningContext, SigningKey
@@ -19,12 +20,14 @@ from go_services_core.signing.api_key import ApiKeySigner
 from go_services_core.signing.basic import BasicSigner
 from go_services_core.signing.bearer import BearerSigner
 from go_services_core.signing.hmac import HmacSigner
+from go_services_core.signing.message_signatures import HttpSignatureSigner
 from go_services_core.signing.mtls import MtlsSigner
 from go_services_core.signing.sigv4 import SigV4Signer
 from go_services_core.testing.checks.signer import SignerSubject
 from go_services_core.testing.kit import conformance
 from go_services_core.testing.pytest_kit import SignerKit
 
+ALL = ("method", "path", "query", "body")
 SECRET = SecretStr("s3cret/with+all=kinds")
 REQUEST = HttpRequest("POST", "https://api.example/v1/items?page=2", (("Accept", "*/*"),), b"{}", 3.0, 1000)
 BEARER = SignerSubject(BearerSigner(), SigningKey(secret=SECRET, auth=PersonalToken()), REQUEST)
@@ -67,19 +70,25 @@ def aws(**record: Any) -> SignerSubject:
 class TestAwsInHeader(SignerKit):
     @asynccontextmanager
     async def subject(self) -> AsyncIterator[SignerSubject]:
-        yield aws(service="execute-api", access_token_header="x-amz-access-token")
+        yield evolve(aws(service="execute-api", access_token_header="x-amz-access-token"), covers=ALL)
 
 
 class TestAwsInQuery(SignerKit):
     @asynccontextmanager
     async def subject(self) -> AsyncIterator[SignerSubject]:
-        yield aws(service="execute-api", mode="query")
+        yield evolve(aws(service="execute-api", mode="query"), covers=ALL)
 
 
 class TestAwsS3(SignerKit):
     @asynccontextmanager
     async def subject(self) -> AsyncIterator[SignerSubject]:
-        yield aws(service="s3")
+        yield evolve(aws(service="s3"), covers=ALL)
+
+
+class TestAwsS3Unsigned(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        yield evolve(aws(service="s3", unsigned_payload=True, checksum="sha256"), covers=ALL[:3])
 
 
 class TestHmac(SignerKit):
@@ -87,8 +96,21 @@ class TestHmac(SignerKit):
     async def subject(self) -> AsyncIterator[SignerSubject]:
         tokens = TokenSet(access_token=SECRET, extra={"key_id": SecretStr("the-key-id", name=True)})
         credential = Credential(connection_id="c", version=1, auth_kind="hmac", tokens=tokens)
-        auth = Hmac(key_id_header="X-Key", nonce_header="X-Nonce", prefix="{key_id} {nonce} ")
-        yield SignerSubject(HmacSigner(), SigningKey(secret=SECRET, auth=auth, credential=credential), REQUEST)
+        auth = Hmac(key_id_header="X-Key", nonce_header="X-Nonce", digest_header="Digest", prefix="{key_id} {nonce} ")
+        key = SigningKey(secret=SECRET, auth=auth, credential=credential)
+        yield SignerSubject(HmacSigner(), key, REQUEST, covers=ALL)
+
+
+class TestHttpSignature(SignerKit):
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[SignerSubject]:
+        tokens = TokenSet(access_token=SECRET, extra={"key_id": SecretStr("the-key-id", name=True)})
+        credential = Credential(connection_id="c", version=1, auth_kind="http_signature", tokens=tokens)
+        auth = HttpSignature(
+            algorithm="hmac-sha256", parameters=("created", "nonce", "keyid", "expires", "tag"), lifetime=60, tag="kit"
+        )
+        key = SigningKey(secret=SECRET, auth=auth, credential=credential)
+        yield SignerSubject(HttpSignatureSigner(), key, REQUEST, covers=ALL)
 
 
 class TestMtls(SignerKit):
@@ -138,6 +160,19 @@ def _pasted_in_path(request: HttpRequest, key: SigningKey) -> HttpRequest:
     return request.with_url(f"{path}/{key.secret.reveal()}{mark}{query}")
 
 
+def _holding(request: HttpRequest, key: SigningKey) -> HttpRequest:
+    token = key.secret.reveal()
+    return request.with_header("Authorization", token)
+
+
+def _method_alone(request: HttpRequest, key: SigningKey) -> HttpRequest:
+    return _bearer(request, key).with_header("X-Signature", request.method)
+
+
+def _reading(request: HttpRequest, key: SigningKey) -> HttpRequest:
+    return _bearer(evolve(request, body=request.body if isinstance(request.body, bytes) else b"read"), key)
+
+
 BROKEN: dict[str, tuple[Callable[[HttpRequest, SigningKey], HttpRequest], str]] = {
     "does nothing": (lambda request, key: request, "SIGN-001"),
     "returns its input": (lambda request, key: request, "SIGN-002"),
@@ -148,6 +183,9 @@ BROKEN: dict[str, tuple[Callable[[HttpRequest, SigningKey], HttpRequest], str]] 
     "drops headers": (lambda request, key: _bearer(evolve(request, headers=()), key), "SIGN-006"),
     "puts the secret in the path": (_pasted_in_path, "SIGN-007"),
     "appends each time": (_unchecked, "SIGN-008"),
+    "keeps the secret in a local": (_holding, "SIGN-011"),
+    "signs the method alone": (_method_alone, "SIGN-012"),
+    "reads a streamed body": (_reading, "SIGN-013"),
 }
 
 
@@ -157,7 +195,31 @@ async def test_a_check_finds_the_signer_that(sign: Callable[..., HttpRequest], i
         def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
             return sign(request, key)
 
-    assert id in await _failed(evolve(BEARER, signer=Broken()))
+    assert id in await _failed(evolve(BEARER, signer=Broken(), covers=ALL))
+
+
+async def test_a_check_finds_the_signer_that_does_not_look_at_its_record() -> None:
+    class Broken:
+        def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
+            assert isinstance(key.auth, ApiKey)
+            return evolve(_bearer(request, key), headers=((str(key.auth.header), "1"), *_bearer(request, key).headers))
+
+    key = SigningKey(secret=SECRET, auth=ApiKey(header="X-Kit"))
+    assert "SIGN-009" in await _failed(SignerSubject(Broken(), key, REQUEST))
+
+
+@pytest.mark.parametrize("named", [None, "token"])
+async def test_a_check_finds_the_signer_that_does_not_name_what_is_missing(named: str | None) -> None:
+    class Broken:
+        def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
+            if key.credential is None or "username" not in key.credential.tokens.extra:
+                raise SigningError("Something is missing.", field=named)
+            return _bearer(request, key)
+
+    tokens = TokenSet(access_token=SECRET, extra={"username": SecretStr("aladdin")})
+    credential = Credential(connection_id="c", version=1, auth_kind="basic", tokens=tokens)
+    key = SigningKey(secret=SECRET, auth=Basic(), credential=credential)
+    assert await _failed(SignerSubject(Broken(), key, REQUEST)) == {"SIGN-010"}
 
 
 async def test_a_check_finds_the_signer_that_is_no_function_of_its_input() -> None:

@@ -42,6 +42,20 @@ def test_bearer_writes_the_header_of_rfc_6750() -> None:
     assert signed.headers == (("Accept", "*/*"), ("Authorization", "Bearer mF_9.B5f-4.1JqM"))
 
 
+def test_personal_token_has_the_scheme_that_its_record_says() -> None:
+    """GitHub and its like take ``token`` too."""
+    assert sign(BearerSigner(), "abc", PersonalToken(scheme="token")).header("Authorization") == "token abc"
+    for scheme in ("", "a b", "x\r\n"):
+        with pytest.raises(ValueError, match="scheme"):
+            PersonalToken(scheme=scheme)
+
+
+def test_blank_token_is_not_sent() -> None:
+    with pytest.raises(SigningError) as refused:
+        sign(BearerSigner(), "", PersonalToken())
+    assert refused.value.field == "token"
+
+
 def test_bearer_replaces_an_authorization_header_in_any_spelling() -> None:
     request = HttpRequest("GET", "https://api.example", (("authorization", "Bearer old"), ("AUTHORIZATION", "x")))
     assert sign(BearerSigner(), "new", PersonalToken(), request).headers == (("Authorization", "Bearer new"),)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from traceback import TracebackException
+from typing import Any
 from urllib.parse import quote
 
-from attrs import evolve, frozen
+from attrs import evolve, fields, frozen
 
-from ...errors import BadInput, SigningError
-from ...http import HttpRequest
+from ...auth.fields import NAMES
+from ...errors import BadInput, ServicesError, SigningError
+from ...http import BodySource, HttpRequest
 from ...protocols import Signer, SigningContext, SigningKey
 from ...secret import SecretStr
 from ..kit import check
@@ -26,6 +29,10 @@ class SignerSubject:
     signer: Signer
     key: SigningKey
     request: HttpRequest
+    covers: tuple[str, ...] = ()
+    """What the signature depends on, of ``method``, ``path``, ``query`` and ``body``."""
+    other: SigningKey | None = None
+    """Another key that fits, for secrets that are not just any text."""
 
 
 def _sign(subject: SignerSubject, request: HttpRequest | None = None, key: SigningKey | None = None) -> HttpRequest:
@@ -119,5 +126,139 @@ async def prints_no_secret(subject: SignerSubject) -> None:
 @check("SIGN-008", "signer", level="should")
 async def signs_a_signed_request_anew(subject: SignerSubject) -> None:
     """Signing a signed request with another key gives what that key alone gives: nothing of the old one stays."""
-    other = evolve(subject.key, secret=SecretStr(subject.key.secret.reveal()[::-1] + "2"))
+    other = subject.other or evolve(subject.key, secret=SecretStr(subject.key.secret.reveal()[::-1] + "2"))
     assert _sign(subject, _sign(subject), other) == _sign(subject, key=other)
+
+
+@check("SIGN-009", "signer")
+async def lets_no_record_break_out(subject: SignerSubject) -> None:
+    """A line break in a name or a prefix that the record has is refused, by the record or when it signs."""
+    for key in _misnamed(subject.key):
+        try:
+            signed = _sign(subject, key=key)
+        except (BadInput, SigningError):
+            continue
+        written = [signed.url, *(part for header in signed.headers for part in header)]
+        assert not any(c in part for part in written for c in "\r\n\0"), "a line break in the record reached the wire"
+
+
+@check("SIGN-010", "signer")
+async def names_what_is_missing(subject: SignerSubject) -> None:
+    """Without one of the credential's fields it signs all the same, or the SigningError has that field's name."""
+    for name, key in _lacking(subject.key):
+        named: str | None = name
+        try:
+            _sign(subject, key=key)
+        except SigningError as error:
+            named = error.field
+        assert named == name, f"the field {name} is missing, and the error names {named}"
+
+
+@check("SIGN-011", "signer")
+async def tells_no_secret_when_it_refuses(subject: SignerSubject) -> None:
+    """No secret of the key is in a refusal: its text, its fields, or its traceback with the values of locals."""
+    tails = ("\r\nX-Injected: 1", "\n", "\0", "\ud800", "ä")
+    keys = [key for tail in tails for key in _tampered(subject.key, tail)]
+    keys += [*_misnamed(subject.key), *(key for _, key in _lacking(subject.key))]
+    requests = (subject.request, evolve(subject.request, body=_Streamed()), evolve(subject.request, url="//"))
+    for request in requests:
+        for key in keys:
+            try:
+                _sign(subject, request, key)
+            except ServicesError as error:
+                shown = f"{error!r}{error.as_dict()}{_shown(error)}"
+                assert not any(secret in shown for secret in _secrets(subject.key)), "a refusal holds a secret"
+
+
+@check("SIGN-012", "signer")
+async def signs_the_final_bytes(subject: SignerSubject) -> None:
+    """Whatever the signature covers, one byte more of it gives another signature."""
+    base = evolve(subject.request, url=f"{subject.request.url.partition('?')[0]}/kit?kit=1", body=b"kit")
+    path, _, query = base.url.partition("?")
+    others = {
+        "method": evolve(base, method="PUT" if base.method != "PUT" else "POST"),
+        "path": base.with_url(f"{path}1?{query}"),
+        "query": base.with_url(base.url + "1"),
+        "body": evolve(base, body=b"kit1"),
+    }
+    for part in subject.covers:
+        one, two = _sign(subject, base), _sign(subject, others[part])
+        assert _added(base, one) != _added(others[part], two), f"another {part} has the same signature"
+
+
+@check("SIGN-013", "signer")
+async def signs_a_streamed_body_or_refuses_it(subject: SignerSubject) -> None:
+    """A body that is streamed is refused by name, or sent as it is, or from another source that can be opened as often
+    and is as long as it says."""
+    source = _Streamed()
+    try:
+        signed = _sign(subject, evolve(subject.request, body=source))
+    except SigningError as error:
+        named = error.field
+    else:
+        named = None
+        await _is_sent(source, signed)
+    assert named in ("body", None), f"a streamed body is refused in the name of {named}"
+
+
+async def _is_sent(source: _Streamed, signed: HttpRequest) -> None:
+    assert isinstance(signed.body, BodySource), "a streamed body became bytes"
+    assert source.opened == 0, "the body was read when the request was signed"
+    first, second = [[piece async for piece in signed.body.open()] for _ in range(2)]
+    assert b"".join(first) == b"".join(second), "the body is another one when it is opened again"
+    assert signed.body.length == len(b"".join(first)), "the body is not as long as it says"
+    assert b"a streamed body" in b"".join(first), "the body's bytes are not sent"
+
+
+class _Streamed:
+    """A body from a source."""
+
+    length = 15
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    async def open(self) -> AsyncIterator[bytes]:
+        self.opened += 1
+        yield b"a streamed"
+        yield b" body"
+
+
+def _misnamed(key: SigningKey) -> Iterator[SigningKey]:
+    """The key with a line break in each text of its record that stands in a header or names one."""
+    record: Any = key.auth
+    for attribute in fields(type(record)):
+        value = getattr(record, attribute.name)
+        if isinstance(value, str) and any(
+            part in attribute.name for part in ("header", "prefix", "scheme", "label", "tag")
+        ):
+            try:
+                yield evolve(key, auth=evolve(record, **{attribute.name: value + "\r\nX-Injected: 1"}))
+            except ValueError:
+                continue
+
+
+def _lacking(key: SigningKey) -> Iterator[tuple[str, SigningKey]]:
+    """The key without each field of its credential."""
+    if key.credential is not None:
+        tokens = key.credential.tokens
+        for name in tokens.extra:
+            extra = {known: value for known, value in tokens.extra.items() if known != name}
+            yield name, evolve(key, credential=evolve(key.credential, tokens=evolve(tokens, extra=extra)))
+
+
+def _secrets(key: SigningKey) -> list[str]:
+    extra = key.credential.tokens.extra.items() if key.credential is not None else ()
+    return [key.secret.reveal(), *(value.reveal() for name, value in extra if name not in NAMES)]
+
+
+def _shown(error: ServicesError) -> str:
+    """The traceback as a reporter of errors prints it, without the kit's own frames."""
+    printed = TracebackException.from_exception(error, capture_locals=True)
+    return "".join(str(frame.locals) for frame in printed.stack if frame.filename != __file__)
+
+
+def _added(request: HttpRequest, signed: HttpRequest) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What signing put on a request."""
+    headers = tuple(header for header in signed.headers if header not in request.headers)
+    return signed.url.removeprefix(request.url), headers

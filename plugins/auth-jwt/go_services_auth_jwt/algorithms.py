@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-AlgorithmName = Literal["RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519", "HS256"]
+AlgorithmName = Literal["RS256", "PS256", "PS512", "ES256", "ES384", "EdDSA", "Ed25519", "HS256"]
 KeyType = Literal["RSA", "P-256", "P-384", "Ed25519", "oct"]
 
 
@@ -33,14 +33,14 @@ class Algorithm:
     check: Callable[[Any, bytes, bytes], None]
 
 
-def _rsa(name: AlgorithmName, pad: padding.AsymmetricPadding) -> Algorithm:
+def _rsa(name: AlgorithmName, pad: padding.AsymmetricPadding, digest: hashes.HashAlgorithm) -> Algorithm:
     def sign(key: Any, data: bytes) -> bytes:
-        return bytes(key.sign(data, pad, hashes.SHA256()))
+        return bytes(key.sign(data, pad, digest))
 
     def check(key: Any, data: bytes, signature: bytes) -> None:
-        key.verify(signature, data, pad, hashes.SHA256())
+        key.verify(signature, data, pad, digest)
 
-    return Algorithm(name, "RSA", "sha256", sign, check)
+    return Algorithm(name, "RSA", digest.name, sign, check)
 
 
 def _ecdsa(name: AlgorithmName, key_type: KeyType, digest: hashes.HashAlgorithm, size: int) -> Algorithm:
@@ -91,8 +91,9 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = MappingProxyType(
     {
         algorithm.name: algorithm
         for algorithm in (
-            _rsa("RS256", padding.PKCS1v15()),
-            _rsa("PS256", padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)),
+            _rsa("RS256", padding.PKCS1v15(), hashes.SHA256()),
+            _rsa("PS256", padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH), hashes.SHA256()),
+            _rsa("PS512", padding.PSS(padding.MGF1(hashes.SHA512()), padding.PSS.DIGEST_LENGTH), hashes.SHA512()),
             _ecdsa("ES256", "P-256", hashes.SHA256(), 32),
             _ecdsa("ES384", "P-384", hashes.SHA384(), 48),
             _eddsa("EdDSA"),

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from go_services_core.auth.dpop import KEY
+from go_services_core.auth_specs import AuthSpec
 from go_services_core.errors import KeyInvalid, SigningError
 from go_services_core.http import HttpRequest
 from go_services_core.protocols import SigningContext, SigningKey
@@ -74,6 +75,10 @@ def proof(
 
 class DpopSigner:
     """``Authorization: DPoP <token>`` and ``DPoP: <proof>`` (RFC 9449 §7.1), with the server's nonce if any."""
+
+    def is_dated(self, auth: AuthSpec) -> bool:
+        """True: a proof has ``iat``."""
+        return True
 
     def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
         held = key.credential.tokens.extra.get(KEY) if key.credential is not None else None

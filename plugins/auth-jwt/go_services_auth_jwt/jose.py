@@ -14,6 +14,7 @@ from .algorithms import AlgorithmName
 from .assertion import client_assertion
 from .id_token import verify_id_token
 from .jwk import Jwk, JwkSet
+from .message_signatures import make
 
 
 class JwtJose:
@@ -53,6 +54,9 @@ class JwtJose:
         access_token: SecretStr | None = None,
     ) -> str:
         return dpop.proof(key, method, url, now=now, random=random, nonce=nonce, access_token=access_token)
+
+    def message_signature(self, key: SecretStr, algorithm: str, data: bytes) -> bytes:
+        return make(key, algorithm, data)
 
     def id_token(
         self,

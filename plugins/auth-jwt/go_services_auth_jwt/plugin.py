@@ -43,5 +43,8 @@ def gs_jose() -> Iterable[JoseSpec]:
 def gs_signers() -> Iterable[SignerSpec]:
     return (
         SignerSpec(scheme="dpop", signer=Ref("go_services_auth_jwt.dpop:DpopSigner")),
+        SignerSpec(
+            scheme="http_signature_key", signer=Ref("go_services_auth_jwt.message_signatures:HttpSignatureKeySigner")
+        ),
         SignerSpec(scheme="shop_token", signer=Ref("go_services_auth_jwt.shop_token:ShopTokenSigner")),
     )

@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from go_services_core.auth_specs import Rotation, is_seconds
 
-Algorithm = Literal["RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519", "HS256"]
+Algorithm = Literal["RS256", "PS256", "PS512", "ES256", "ES384", "EdDSA", "Ed25519", "HS256"]
 
 
 @frozen(kw_only=True)

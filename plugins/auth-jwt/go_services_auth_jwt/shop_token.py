@@ -22,7 +22,9 @@ class ShopTokenSigner:
                 plugin="auth-jwt",
             )
         shop = key.credential.tokens.extra.get(SHOP) if key.credential is not None else None
-        if shop is None or host_of(request.url) != shop.reveal():
+        if shop is None:
+            raise SigningError("The credential does not say whose shop it is for.", plugin="auth-jwt", field=SHOP)
+        if host_of(request.url) != shop.reveal():
             raise SigningError(
                 "The connection is of one shop, and the request goes to another host.",
                 hint="Make a provider instance for each shop whose API is called; see the how-to on embedded apps.",

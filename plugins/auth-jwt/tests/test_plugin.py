@@ -15,6 +15,7 @@ from go_services_auth_jwt import plugin
 from go_services_auth_jwt.dpop import DpopSigner
 from go_services_auth_jwt.jose import JwtJose
 from go_services_auth_jwt.jwt_bearer import JwtBearerFlow
+from go_services_auth_jwt.message_signatures import HttpSignatureKeySigner
 from go_services_auth_jwt.records import JwtBearer, ServiceAccountJwt, SessionTokenExchange
 from go_services_auth_jwt.service_account import ServiceAccountFlow
 from go_services_auth_jwt.session_exchange import SessionTokenFlow
@@ -37,7 +38,11 @@ def test_entry_point_offers_the_flows_and_the_signer_and_everything_resolves() -
     bearer, account, embedded = strategies = tuple(plugin.gs_auth_strategies())
     assert [one.flow.resolve() for one in strategies] == [JwtBearerFlow, ServiceAccountFlow, SessionTokenFlow]
     signers = {spec.scheme: spec.signer.resolve() for spec in plugin.gs_signers()}
-    assert signers == {"dpop": DpopSigner, "shop_token": ShopTokenSigner}
+    assert signers == {
+        "dpop": DpopSigner,
+        "http_signature_key": HttpSignatureKeySigner,
+        "shop_token": ShopTokenSigner,
+    }
     assert [spec.jose.resolve() for spec in plugin.gs_jose()] == [JwtJose]
     refs = [ref for one in strategies for ref in (one.record, one.settings) if isinstance(ref, Ref)]
     records = [JwtBearer, JwtBearerSettings, ServiceAccountJwt, SessionTokenExchange, SessionTokenSettings]

@@ -13,23 +13,14 @@ import concurrent.futures.thread  # noqa: F401  registers its fork hook: see the
 import os
 import threading
 import weakref
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from .auth.fields import concealed
+from .blocking_calls import BlockingCalls
 from .call_specs import RetryPolicy
 from .grants import GrantEvent, GrantReport
 from .http import BodySource, HttpRequest, InboundRequest
@@ -75,7 +66,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
-_DONE: Any = object()
 _this_thread = threading.local()
 """Has ``runs_a_loop`` on the threads that are started here."""
 
@@ -122,7 +112,7 @@ class _Loop:
             self._loop.close()
 
 
-class BlockingRuntime:
+class BlockingRuntime(BlockingCalls):
     """``Runtime`` for Django, Flask and scripts. Each method is documented at its namesake."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -176,6 +166,10 @@ class BlockingRuntime:
         loop, self._current = self._current, None
         if loop is not None:
             loop.close()
+
+    def _reaches(self, loop: _Loop) -> bool:
+        """Whether ``loop`` is still the one in use, and may be called from this thread."""
+        return self._current is loop and not self._closed and not getattr(_this_thread, "runs_a_loop", False)
 
     @contextmanager
     def _in_use(self) -> Generator[_Loop]:
@@ -381,9 +375,13 @@ class BlockingRuntime:
     def execute(
         self,
         connection_id: str,
-        operation: str,
+        operation: str | None = None,
         params: Mapping[str, Any] | None = None,
         *,
+        method: str | None = None,
+        path: str | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
@@ -394,21 +392,15 @@ class BlockingRuntime:
             connection_id,
             operation,
             params,
+            method=method,
+            path=path,
+            body=body,
+            headers=headers,
             idempotency_key=idempotency_key,
             deadline=deadline,
             retry=retry,
             background=background,
         )
-
-    def paginate(
-        self,
-        connection_id: str,
-        operation: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        limit: int | None = None,
-    ) -> Iterator[Any]:
-        return self._items(lambda runtime: runtime.paginate(connection_id, operation, params, limit=limit))
 
     def stream(
         self,
@@ -418,34 +410,7 @@ class BlockingRuntime:
         *,
         limit: int | None = None,
     ) -> Iterator[Any]:
-        return self._items(lambda runtime: runtime.stream(connection_id, operation, params, limit=limit))
-
-    def _items(self, begin: Callable[[Runtime], AsyncIterator[Any]]) -> Iterator[Any]:
-        with self._in_use() as first:
-            items = begin(first.runtime)
-
-        async def advance() -> Any:
-            return await anext(items, _DONE)
-
-        async def close() -> None:
-            if isinstance(items, AsyncGenerator):
-                await items.aclose()
-
-        try:
-            while True:
-                with self._in_use() as loop:
-                    if loop is not first:
-                        raise RuntimeError("the process was forked while this list was read; read it again")
-                    item = loop.run(advance())
-                if item is _DONE:
-                    return
-                yield item
-        finally:
-            # A list that was left before its end; one that is dropped on a loop's thread is closed by that loop.
-            if self._current is first and not self._closed and not getattr(_this_thread, "runs_a_loop", False):
-                with self._in_use() as loop:
-                    if loop is first:
-                        loop.run(close())
+        return self._each(lambda runtime: runtime.stream(connection_id, operation, params, limit=limit))
 
     def upload(
         self,

@@ -486,7 +486,12 @@ class Decision:
     capability: str
     mode: Literal["full", "degraded", "blocked"]
     missing: tuple[str, ...] = ()
+    """What decided it: the required grants that are missing where it is blocked, the optional ones where degraded."""
+    optional: tuple[str, ...] = ()
+    """Grants of use that are missing, whatever was decided; nothing is refused for want of them."""
     reason: str = ""
+    connection_id: str | None = None
+    """Whose grants decided; None where no connection serves."""
 
 
 @frozen(kw_only=True)

@@ -8,7 +8,7 @@ a provider instance is built.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import Attribute, field, frozen, validators
 
@@ -59,41 +59,65 @@ class Capability:
     name: str
     grants: tuple[str, ...] = field(default=(), converter=as_tuple, kw_only=True)
     optional: tuple[str, ...] = field(default=(), converter=as_tuple, kw_only=True)
-    """Grants without which it works, but less well; only read when ``denied`` is ``degrade``."""
+    """Grants without which it works, but less well. Decisions name those that are missing; only where ``denied`` is
+    ``degrade`` do they change the mode."""
     denied: Literal["block", "degrade"] = field(default="block", kw_only=True)
 
 
 @frozen
 class Param:
-    """One parameter of an operation."""
+    """One parameter of an operation.
+
+    ``raw`` parameters are the whole body: an object or array as JSON, a string as UTF-8 text, bytes as they are. Dates
+    are ``datetime.date`` and aware ``datetime`` objects, or ISO 8601 text (RFC 3339).
+    """
 
     name: str
-    where: Literal["path", "query", "body", "header"] = "query"
-    type: Literal["string", "integer", "number", "boolean", "array", "object"] = "string"
+    where: Literal["path", "query", "body", "header", "raw"] = "query"
+    type: Literal["string", "integer", "number", "boolean", "array", "object", "date", "datetime", "bytes"] = "string"
     required: bool = field(default=False, kw_only=True)
+    choices: tuple[str | int, ...] = field(default=(), converter=as_tuple, kw_only=True)
+    """All values that it takes; of an array, that its items take. None given means any."""
+    minimum: float | None = field(default=None, kw_only=True)
+    maximum: float | None = field(default=None, kw_only=True)
+    """The smallest and the largest number that it takes."""
+    default: Any = field(default=None, kw_only=True)
+    """Sent where the caller gives none; None leaves it to the provider."""
+    nullable: bool = field(default=False, kw_only=True)
+    """None in the body is sent as ``null``; otherwise it is as if the parameter were not given."""
+    wire: str | None = field(default=None, kw_only=True)
+    """Its name in the request, where that is another; in the body a dotted path: ``commit.author.name``."""
+    style: Literal["repeat", "comma", "brackets", "segments"] = field(default="repeat", kw_only=True)
+    """In a query: ``a=1&a=2``, ``a=1,2`` or ``a[]=1&a[]=2``, where an object is ``a[key]=1``. ``segments`` is for a
+    path parameter whose slashes separate segments of the path."""
     help: str = field(default="", kw_only=True)
 
 
 @frozen
 class Pagination:
-    """How a list operation is continued.
+    """How a list operation is continued. Paths are dotted; a number in them is a position in a list, -1 the last.
 
     ``link``: the Link header's ``rel=next`` (RFC 8288). ``next_url``: the answer has the next page's URL at ``next``.
     ``cursor``: the answer has a cursor or page token at ``next``, which goes into the parameter ``param``. ``offset``
-    and ``page``: ``param`` is the number of the first item, counted from 0, or of the page, counted from ``first``, and
-    ``size_param`` has the size of a page. ``connection``: a GraphQL connection (``edges``, ``pageInfo``) at ``items``,
-    whose ``endCursor`` goes into the variable ``param``.
+    and ``page``: ``param`` is the number of the first item, counted from 0, or of the page, counted from ``first``; the
+    list ends with an empty page, where ``more`` says so, or with a page shorter than ``size_param`` asked for.
+    ``connection``: a GraphQL connection (``nodes`` or ``edges``, and ``pageInfo``) at ``items``, whose ``endCursor``
+    goes into the variable ``param``.
+
+    An empty page ends a list only where nothing else can tell the end.
     """
 
     style: Literal["link", "next_url", "cursor", "offset", "page", "connection"] = "link"
     items: str | None = field(default=None, kw_only=True)
-    """Dotted path of the list inside the answer; None when the answer is the list."""
+    """Path of the list inside the answer; None means the operation's ``result``, or that the answer is the list."""
     next: str | None = field(default=None, kw_only=True)
-    """Dotted path of the next URL or cursor inside the answer."""
+    """Path of the next URL or cursor inside the answer."""
     more: str | None = field(default=None, kw_only=True)
-    """Dotted path of what says whether there is another page; None where the end shows otherwise."""
+    """Path of what says whether there is another page; None where the end shows otherwise."""
     param: str | None = field(default=None, kw_only=True)
     size_param: str | None = field(default=None, kw_only=True)
+    """The parameter for the size of a page. Declare its ``maximum``: a provider that gives fewer items than it was
+    asked for, because that is more than it allows, would seem to be at the end."""
     first: int = field(default=1, kw_only=True)
 
 
@@ -108,10 +132,11 @@ class Operation:
     capability: str | None = field(default=None, kw_only=True)
     params: tuple[Param, ...] = field(default=(), converter=as_tuple, kw_only=True)
     pagination: Pagination | None = field(default=None, kw_only=True)
-    answer: Literal["json", "text", "bytes"] = field(default="json", kw_only=True)
-    """What a successful answer holds; one that is not JSON where JSON is expected is an error."""
+    answer: Literal["json", "text", "bytes", "auto"] = field(default="json", kw_only=True)
+    """What a successful answer holds; one that is not JSON where JSON is expected is an error. ``auto`` goes by its
+    content type: JSON, text, or bytes."""
     result: str | None = field(default=None, kw_only=True)
-    """Dotted path of what the caller wants inside the answer; None for all of it."""
+    """Path of what the caller wants inside the answer, as in :class:`Pagination`; None for all of it."""
     idempotency_header: str | None = field(default=None, kw_only=True)
     """Header that carries the idempotency key, where the provider honours one; None means the API's."""
     keyed: bool = field(default=False, kw_only=True)

@@ -33,6 +33,7 @@ from go_services_core import (
     hookimpl,
 )
 from go_services_core.blocking import BlockingRuntime
+from go_services_core.calls import OperationRequest
 from go_services_core.config import Config
 from go_services_core.errors import BadInput, OperationNotFound, SchemaOutOfDate
 from go_services_core.model import Drained
@@ -138,13 +139,18 @@ def test_both_faces_have_the_same_methods():
 @pytest.mark.parametrize("name", sorted(public(Runtime) - {"open"}))
 def test_both_faces_agree_on_parameters_defaults_and_results(name):
     theirs, ours = (inspect.signature(getattr(face, name)) for face in (Runtime, BlockingRuntime))
-    assert list(ours.parameters.values()) == list(theirs.parameters.values())
     expected = theirs.return_annotation
-    if name in {"paginate", "stream"}:
-        assert (expected, ours.return_annotation) == ("AsyncIterator[Any]", "Iterator[Any]")
+    if expected.startswith("AsyncIterator["):
+        expected = expected.removeprefix("Async")
         assert (AsyncIterator.__name__, Iterator.__name__) == ("AsyncIterator", "Iterator")
-    else:
-        assert ours.return_annotation == expected
+    assert ours.return_annotation == expected
+    given = {name: param.replace(annotation="") for name, param in theirs.parameters.items()}
+    assert {name: param.replace(annotation="") for name, param in ours.parameters.items()} == given
+    for parameter, param in theirs.parameters.items():
+        annotation = ours.parameters[parameter].annotation
+        assert (param.annotation, annotation) == (param.annotation, param.annotation) or (
+            param.annotation == f"{annotation} | Async{annotation}"
+        )
     assert not inspect.iscoroutinefunction(getattr(BlockingRuntime, name))
 
 
@@ -183,6 +189,50 @@ def test_every_step_of_a_connection_works_without_a_loop(runtime):
     assert "keyed" in runtime.providers()
     assert "keyed" in runtime.catalog().providers
     assert isinstance(runtime.health(), list)
+
+
+def test_pages_go_on_from_their_token(runtime):
+    start = runtime.connect("sandbox", scope=WHO)
+    made = runtime.complete(consent(start.url), binding=start.binding)
+    pages = list(runtime.pages(made.id, "items.list", {"per_page": 40}, limit=50))
+    assert [len(page.items) for page in pages] == [40, 10]
+    rest = runtime.paginate(made.id, "items.list", {"per_page": 40}, resume=pages[-1].resume)
+    assert [item["id"] for item in rest] == list(range(51, 121))
+
+
+def test_capability_is_used_by_scope(runtime):
+    start = runtime.connect("sandbox", scope=WHO)
+    made = runtime.complete(consent(start.url), binding=start.binding)
+    assert runtime.can_invoke("items.read", "sandbox", WHO).connection_id == made.id
+    used = runtime.invoke("items.read", "sandbox", WHO, operation="items.get", params={"id": 3})
+    assert (used.result.data["id"], used.decision.mode) == (3, "full")
+
+
+def test_batch_reads_its_calls_in_the_callers_thread_and_no_further_than_it_must(runtime, connection):
+    here, taken = threading.get_ident(), []
+
+    def calls():
+        for number in range(20):
+            taken.append(threading.get_ident())
+            yield OperationRequest(connection_id=connection.id, operation="echo", params={"n": number})
+
+    found = runtime.batch(calls(), concurrency=4)
+    first = next(found)
+    assert (first.index, len(taken)) == (0, 4)
+    outcomes = [first, *found]
+    assert [outcome.index for outcome in outcomes] == list(range(20))
+    assert [outcome.unwrap().data["query"]["n"] for outcome in outcomes] == [str(number) for number in range(20)]
+    assert set(taken) == {here}
+
+
+def test_batch_stops_where_it_is_asked_to(runtime, connection):
+    wrong = OperationRequest(connection_id=connection.id, operation="mee")
+    right = OperationRequest(connection_id=connection.id, method="GET", path="/private/key")
+    outcomes = list(runtime.batch([right, wrong, right, right, right], concurrency=2, stop_on=OperationNotFound))
+    assert [outcome.ok for outcome in outcomes] == [True, False]
+    assert [outcome.ok for outcome in runtime.batch([right, wrong, right])] == [True, False, True]
+    with pytest.raises(BadInput):
+        next(runtime.batch([right], concurrency=0))
 
 
 def test_errors_come_out_as_they_are(runtime, connection):

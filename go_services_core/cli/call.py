@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import attrs
 import click
 
 from .options import dry_run
-from .output import show_json, show_json_line
+from .output import clean, show_json, show_json_line
 from .session import Session, pass_session
 from .transfers import told
 
@@ -22,16 +23,25 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("connection")
-@click.argument("operation")
+@click.argument("operation", required=False)
 @click.option(
     "--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter of the operation. May be repeated."
 )
+@click.option("--method", metavar="METHOD", help="Call an endpoint that no operation describes, with --path.")
+@click.option("--path", metavar="PATH", help="Path of the endpoint, below the API's base URL. {name} takes a --param.")
+@click.option("--query", multiple=True, metavar="NAME=VALUE", help="Query of the endpoint. May be repeated.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Header of the endpoint's request.")
+@click.option("--body", metavar="JSON|@FILE", help="Body of the endpoint's request: JSON, or a file as it is.")
 @click.option(
     "--idempotency-key",
     metavar="KEY",
     help="Makes the call once: the same key again gives the recorded result, and sends nothing.",
 )
+@click.option("--deadline", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For everything.")
 @click.option("--all-pages", is_flag=True, help="Follow the pages of a list and print one item a line.")
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Print at most N items of a list.")
+@click.option("--page-limit", type=click.IntRange(min=0), metavar="N", help="Ask for at most N pages of a list.")
+@click.option("--resume", metavar="TOKEN", help="Go on with a list where an earlier command stopped.")
 @click.option(
     "--upload",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -47,10 +57,19 @@ if TYPE_CHECKING:
 def call(
     session: Session,
     connection: str,
-    operation: str,
+    operation: str | None,
     params: tuple[str, ...],
+    method: str | None,
+    path: str | None,
+    query: tuple[str, ...],
+    headers: tuple[str, ...],
+    body: str | None,
     idempotency_key: str | None,
+    deadline: float | None,
     all_pages: bool,
+    limit: int | None,
+    page_limit: int | None,
+    resume: str | None,
     upload: Path | None,
     output: Path | None,
     as_json: bool,
@@ -58,63 +77,170 @@ def call(
 ) -> None:
     """Call OPERATION of a provider over CONNECTION and print what it answers, as JSON.
 
-    Values of parameters are read as the operation declares them; arrays and objects are JSON. A stream prints one item
-    a line, as it comes.
+    Values of parameters are read as the operation declares them; arrays and objects are JSON. `go-services providers
+    show PROVIDER OPERATION` tells which there are. A stream prints one item a line, as it comes. A list that --limit or
+    --page-limit cut short ends with the token for --resume, on standard error; with --json each line is a page with its
+    token.
 
     \b
     go-services call 0197… repos.list --param per_page=5
+    go-services call 0197… repos.list --limit 200
     go-services call 0197… issues.create --param owner=acme --param repo=x --param title=Hello --idempotency-key 1
+    go-services call 0197… issues.create --param owner=acme --param repo=x --param title=Hello --dry-run
+    go-services call 0197… --method GET --path /repos/{owner}/{repo}/branches --param owner=acme --param repo=x
     go-services call 0197… releases.upload --param name=a.zip --upload a.zip
     """
+    from .call_values import body_of, of_endpoint, of_operation, pairs
+
+    lists = all_pages or limit is not None or page_limit is not None or resume is not None
+    if (operation is None) == (method is None and path is None) or (lists and operation is None):
+        raise click.UsageError("Name an OPERATION, or an endpoint by --method and --path; lists are operations.")
+    if sum(one is not None for one in (upload, output)) > (operation is not None and not lists):
+        raise click.UsageError("--upload or --output goes with an OPERATION, and each alone.")
+    if operation is not None and (query or headers or body is not None):
+        raise click.UsageError("--query, --header and --body are for endpoints; an operation takes --param.")
     with session.runtime() as runtime:
         provider = _provider(runtime, runtime.connection(connection).provider_id)
-        known = provider.operation(operation)
-        given = _read(params, known)
-        if dry_run:
-            click.echo(f"Would call {known.method} {known.path} of {provider.id} with {given or 'no parameters'}.")
-        elif all_pages:
-            for item in runtime.paginate(connection, operation, given):
-                show_json_line(item)
-        elif known.call is not None and known.call.kind == "stream":
-            for item in runtime.stream(connection, operation, given):
-                show_json_line(attrs.asdict(item) if attrs.has(type(item)) else item)
+        if operation is not None:
+            given = of_operation(params, provider.operation(operation))
+            endpoint: dict[str, Any] = {}
         else:
-            result = _result(runtime, connection, operation, given, upload, output, idempotency_key)
-            if as_json:
-                show_json(
-                    {
-                        "status": result.status,
-                        "attempts": result.attempts,
-                        "replayed": result.replayed,
-                        "idempotency_key": result.idempotency_key,
-                        "request_id": result.request_id,
-                        "data": result.data,
-                    }
+            given = of_endpoint(params, query)
+            endpoint = {
+                "method": method,
+                "path": path,
+                "body": body_of(body),
+                "headers": pairs(headers, "--header") or None,
+            }
+        if dry_run:
+            _show_request(runtime, provider, connection, operation, given, endpoint, idempotency_key, as_json)
+        elif operation is not None and _is_stream(provider.operation(operation)):
+            for item in runtime.stream(connection, operation, given, limit=limit):
+                show_json_line(attrs.asdict(item) if attrs.has(type(item)) else item)
+        elif lists and operation is not None:
+            pages = runtime.pages(
+                connection, operation, given, limit=limit, max_pages=page_limit, resume=resume, deadline=deadline
+            )
+            _show_pages(pages, as_json)
+        else:
+            if operation is not None and upload is not None:
+                result = runtime.upload(
+                    connection,
+                    operation,
+                    upload,
+                    given,
+                    progress=told("sent"),
+                    idempotency_key=idempotency_key,
+                    deadline=deadline,
+                )
+            elif operation is not None and output is not None:
+                result = runtime.download(
+                    connection, operation, output, given, progress=told("received"), deadline=deadline
                 )
             else:
-                show_json(result.data)
-                if result.replayed:
-                    click.echo("Nothing was sent: this is the recorded result of the call with this key.", err=True)
+                result = runtime.execute(
+                    connection, operation, given, **endpoint, idempotency_key=idempotency_key, deadline=deadline
+                )
+            _show_result(result, as_json)
 
 
-def _result(
-    runtime: BlockingRuntime,
-    connection: str,
-    operation: str,
-    given: dict[str, Any],
-    upload: Path | None,
-    output: Path | None,
-    idempotency_key: str | None,
-) -> OperationResult:
-    if upload is not None and output is not None:
-        raise click.UsageError("--upload and --output exclude each other")
-    if upload is not None:
-        return runtime.upload(
-            connection, operation, upload, given, progress=told("sent"), idempotency_key=idempotency_key
+def _is_stream(operation: Operation) -> bool:
+    return operation.call is not None and operation.call.kind == "stream"
+
+
+def _show_result(result: OperationResult, as_json: bool) -> None:
+    data = _plain(result.data)
+    if as_json:
+        show_json(
+            {
+                "status": result.status,
+                "attempts": result.attempts,
+                "replayed": result.replayed,
+                "idempotency_key": result.idempotency_key,
+                "request_id": result.request_id,
+                "data": data,
+            }
         )
-    if output is not None:
-        return runtime.download(connection, operation, output, given, progress=told("received"))
-    return runtime.execute(connection, operation, given, idempotency_key=idempotency_key)
+        return
+    show_json(data)
+    if result.replayed:
+        click.echo("note: nothing was sent: this is the recorded result of the call with this key", err=True)
+
+
+def _plain(data: Any) -> Any:
+    """Bytes as base64: JSON has none."""
+    if not isinstance(data, bytes):
+        return data
+    from base64 import b64encode
+
+    return {"base64": b64encode(data).decode()}
+
+
+def _show_pages(pages: Any, as_json: bool) -> None:
+    resume = None
+    for page in pages:
+        resume = page.resume
+        if as_json:
+            show_json_line({"items": page.items, "resume": resume, "request_id": page.request_id})
+            continue
+        for item in page.items:
+            show_json_line(item)
+    if resume is not None and not as_json:
+        click.echo(f"note: there is more; go on with --resume {resume}", err=True)
+
+
+def _show_request(
+    runtime: BlockingRuntime,
+    provider: ProviderInstance,
+    connection: str,
+    operation: str | None,
+    given: Mapping[str, Any],
+    endpoint: Mapping[str, Any],
+    idempotency_key: str | None,
+    as_json: bool,
+) -> None:
+    """The final request without its credential, and whether it would be permitted. Nothing is sent."""
+    from ..live_secrets import masked
+    from ..runtime.endpoints import endpoint as described
+    from ..runtime.requests import build, compile_plan, parts
+
+    params: Mapping[str, Any] = given
+    if operation is not None:
+        plan = compile_plan(provider, provider.operation(operation))
+    else:
+        if endpoint["method"] is None or endpoint["path"] is None:
+            raise click.UsageError("An endpoint takes both --method and --path.")
+        plan, params = described(
+            provider,
+            endpoint["method"],
+            endpoint["path"],
+            given,
+            body=endpoint["body"],
+            headers=endpoint["headers"] or {},
+        )
+    body: Any = None
+    if plan.operation.call is not None:
+        asked = parts(plan, params, idempotency_key=idempotency_key, timeout=0)
+        url, headers, body = asked.url, asked.headers, dict(asked.body)
+    else:
+        request = build(plan, params, idempotency_key=idempotency_key, timeout=None)
+        url, headers = request.url, request.headers
+        if isinstance(request.body, bytes):
+            body = request.body.decode("utf-8", "replace")
+    capability = plan.operation.capability
+    decision = runtime.can(connection, capability) if capability is not None else None
+    refused = decision.reason if decision is not None and not decision.allowed else None
+    if as_json:
+        told = {"method": plan.method, "url": url, "headers": [list(pair) for pair in headers], "body": body}
+        show_json({**told, "capability": capability, "permitted": refused is None, "reason": refused})
+        return
+    click.echo(f"Would send, with the credential of {connection}:" if refused is None else "Would be refused:")
+    for line in (f"{plan.method} {url}", *(f"{name}: {value}" for name, value in headers)):
+        click.echo(f"  {clean(line)}")
+    if body:
+        click.echo(f"\n  {clean(masked(str(body)))}")
+    if refused is not None:
+        click.echo(f"note: it needs {capability}: {clean(refused)}", err=True)
 
 
 def _provider(runtime: BlockingRuntime, provider_id: str) -> ProviderInstance:
@@ -124,46 +250,3 @@ def _provider(runtime: BlockingRuntime, provider_id: str) -> ProviderInstance:
     if provider_id not in known:
         raise ProviderNotFound.named("provider", provider_id, known, hint="The connection's plugin is not installed.")
     return known[provider_id]
-
-
-def _read(params: tuple[str, ...], operation: Operation) -> dict[str, Any]:
-    from ..errors import UnknownParameter, nearest
-
-    types = {param.name: param.type for param in operation.params}
-    given: dict[str, Any] = {}
-    for text in params:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint="--param")
-        if name in given:
-            raise click.BadParameter(f"{name} is given twice", param_hint="--param")
-        if name not in types:
-            near = nearest(name, types)
-            raise UnknownParameter(
-                f"{operation.id} has no parameter {name!r}.",
-                hint=f"Did you mean {near!r}?" if near else f"It takes {', '.join(types) or 'none'}.",
-                field=name,
-            )
-        given[name] = _value(name, value, types[name])
-    return given
-
-
-def _value(name: str, text: str, kind: str) -> Any:
-    import json
-
-    if kind == "string":
-        return text
-    expected: dict[str, tuple[type, ...]] = {
-        "integer": (int,),
-        "number": (int, float),
-        "boolean": (bool,),
-        "array": (list,),
-        "object": (dict,),
-    }
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, expected[kind]) or (isinstance(value, bool) and kind != "boolean"):
-        raise click.BadParameter(f"{name} is {kind}, and {text!r} is not (written as in JSON)", param_hint="--param")
-    return value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ProviderNotFound
+from ..errors import OperationNotFound, ProviderNotFound
 from .lazy import Group
 from .options import as_json
 from .output import clean, fields, show_json, table
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..catalog import Catalog
     from ..config import Config
     from ..providers import ProviderInstance
-    from ..specs import Operation, Param
 
 
 @click.group(cls=Group)
@@ -63,10 +62,18 @@ def list_providers(session: Session, as_json: bool) -> None:
 
 @providers.command()
 @click.argument("provider")
+@click.argument("operation", required=False)
 @as_json
 @pass_session
-def show(session: Session, provider: str, as_json: bool) -> None:
-    """Show a provider: how it authenticates, its capabilities and its operations."""
+def show(session: Session, provider: str, operation: str | None, as_json: bool) -> None:
+    """Show a provider: how it authenticates, its capabilities and its operations; or one OPERATION with its parameters.
+
+    \b
+    go-services providers show github
+    go-services providers show github issues.list
+    """
+    from . import operation as one_operation
+
     instances = _instances(session.config())[1]
     if provider not in instances:
         raise ProviderNotFound.named(
@@ -74,8 +81,17 @@ def show(session: Session, provider: str, as_json: bool) -> None:
         )
     instance = instances[provider]
     spec = instance.spec
+    if operation is not None:
+        found = next((one for one in spec.operations if one.id == operation), None)
+        if found is None:
+            raise OperationNotFound.named(f"operation of {provider}", operation, [one.id for one in spec.operations])
+        if as_json:
+            show_json(one_operation.as_table(found, spec.api))
+        else:
+            one_operation.show(found, spec.api)
+        return
     capabilities = [{"name": one.name, "grants": list(one.grants), "denied": one.denied} for one in spec.capabilities]
-    operations = [_operation(one) for one in spec.operations]
+    operations = [one_operation.as_table(one, spec.api) for one in spec.operations]
     if as_json:
         show_json(
             {
@@ -104,8 +120,11 @@ def show(session: Session, provider: str, as_json: bool) -> None:
     click.echo()
     table(("capability", "grants"), [(one["name"], one["grants"]) for one in capabilities], empty="No capabilities.")
     click.echo()
-    rows = [(one.id, one.method, one.path, [_signature(param) for param in one.params]) for one in spec.operations]
-    table(("operation", "method", "path", "parameters"), rows, empty="No operations.")
+    rows = [(one.id, one.method, one.path, one.capability, one.summary) for one in spec.operations]
+    headers = ("operation", "method", "path", "capability", "summary")
+    table(headers, rows, empty="No operations.", whole=1)
+    if rows:
+        click.echo(f"\n`go-services providers show {provider} OPERATION` shows its parameters.")
 
 
 def _instances(config: Config) -> tuple[Catalog, Mapping[str, ProviderInstance]]:
@@ -119,26 +138,3 @@ def _instances(config: Config) -> tuple[Catalog, Mapping[str, ProviderInstance]]
     for problem in dict.fromkeys(reader.problems):
         click.echo(f"note: {clean(problem)}", err=True)
     return catalog, instances
-
-
-def _required(param: Param) -> bool:
-    return param.required or param.where == "path"
-
-
-def _signature(param: Param) -> str:
-    return param.name if _required(param) else f"{param.name}?"
-
-
-def _operation(operation: Operation) -> dict[str, Any]:
-    return {
-        "id": operation.id,
-        "method": operation.method,
-        "path": operation.path,
-        "capability": operation.capability,
-        "paginated": operation.pagination is not None,
-        "params": [
-            {"name": one.name, "where": one.where, "type": one.type, "required": _required(one), "help": one.help}
-            for one in operation.params
-        ],
-        "summary": operation.summary,
-    }

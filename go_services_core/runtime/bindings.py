@@ -44,6 +44,11 @@ def idempotency(kind: LedgerKind, key: str) -> Binding:
     return Binding(purpose="idempotency", provider_id="", scope=None, record_id=_bounded(f"{kind}:{key}"))
 
 
+def resume(connection_id: str, provider_id: str, scope: Scope) -> Binding:
+    """Of where a list goes on; no row holds it, its token does."""
+    return Binding(purpose="resume", provider_id=provider_id, scope=scope, record_id=connection_id)
+
+
 def binding_of(row: SealedRow) -> Binding:
     """Of a row as the store lists it: each kind of row is a purpose of its own.
 

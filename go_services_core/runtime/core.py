@@ -101,6 +101,8 @@ class Core:
     observers: list[tuple[str, Observer]] = Factory(list)
     handlers: dict[str, tuple[str, EventHandler]] = Factory(dict)
     cache: dict[str, Loaded] = Factory(dict)
+    served: dict[tuple[str, Scope, tuple[Scope, ...]], tuple[float, int, str]] = Factory(dict)
+    """Provider, scope and parents → until when, since which change, and the connection that serves them."""
     changes: int = 0
     """Counts what was dropped from the cache: what was read before a change is not cached after it."""
     flights: dict[str, asyncio.Task[Any]] = Factory(dict)

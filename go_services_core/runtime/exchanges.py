@@ -11,10 +11,10 @@ from ..errors import BadInput, ProviderError, RequestTimeout, ServicesError
 from ..exchange import Answer, CallTransport, Checkpoint, Receive, Send, Step, Wait
 from ..redaction import scrub
 from .call import Call
+from .call_tokens import with_token
 from .core import Core
 from .hosts import require_host
 from .requests import Plan, parts
-from .resumption import with_token
 from .sending import secrets_of, send
 
 if TYPE_CHECKING:

@@ -60,18 +60,20 @@ def decide(
             capability=capability.name,
             mode="blocked",
             missing=missing,
+            optional=tuple(sorted(set(capability.optional) - held)),
             reason=unknown if granted is None else f"the connection was not granted {names}",
         )
-    lacking = tuple(sorted(set(capability.optional) - held)) if capability.denied == "degrade" else ()
-    if lacking:
+    lacking = tuple(sorted(set(capability.optional) - held))
+    if lacking and capability.denied == "degrade":
         return Decision(
             allowed=True,
             capability=capability.name,
             mode="degraded",
             missing=lacking,
+            optional=lacking,
             reason=f"works without {', '.join(lacking)}, but less well",
         )
-    return Decision(allowed=True, capability=capability.name, mode="full")
+    return Decision(allowed=True, capability=capability.name, mode="full", optional=lacking)
 
 
 def missing(requested: Iterable[str], granted: Granted, implies: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

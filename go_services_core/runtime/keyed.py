@@ -33,6 +33,7 @@ from ..exchange import Answer, Unsettled
 from ..model import OperationResult, Sealed
 from ..resources import Begun
 from ..secret import SecretBytes
+from ..specs import Operation
 from . import bindings
 from .call import Call
 from .core import Core, logger
@@ -114,7 +115,7 @@ async def keyed(
     name = json.dumps([call.loaded.connection.id, call.operation.id, call.ledger_key])
     # The data key for the result must be at hand before the request leaves: this seal fetches and caches it.
     await core.sealer.seal(b"", bindings.idempotency("operation", name))
-    begun = await _begin(core, call, name, _digest(params))
+    begun = await _begin(core, call, name, _digest(call.operation, params))
     if begun.state == "done":
         return await _replayed(core, call, name, begun.result)
     entry = _Entry(core, name, begun.fence)
@@ -296,10 +297,14 @@ def _about(call: Call) -> dict[str, Any]:
     return {"idempotency_key": call.ledger_key, "operation": call.operation.id}
 
 
-def _digest(params: Mapping[str, Any]) -> bytes:
-    """What the key stands for: the parameters as JSON would have them. One that is None is one that is not given."""
-    given = {name: value for name, value in params.items() if value is not None}
-    plain = json.loads(json.dumps(given, default=_stand_in))
+def _digest(operation: Operation, params: Mapping[str, Any]) -> bytes:
+    """What the key stands for: the path and the parameters as JSON would have them.
+
+    One that is None is one that is not given, unless it may be null.
+    """
+    nullable = {param.name for param in operation.params if param.nullable}
+    given = {name: value for name, value in params.items() if value is not None or name in nullable}
+    plain = json.loads(json.dumps([operation.path, given], default=_stand_in))
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 

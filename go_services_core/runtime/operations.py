@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..auth.identity import pick
 from ..call_specs import OperationCall, RetryPolicy
-from ..errors import BadInput, RequestTimeout, ResponseInvalid
+from ..errors import BadInput, RequestTimeout
 from ..exchange import Answer
 from ..http import HttpRequest, HttpResponse
 from ..model import OperationResult
 from ..secret import SecretStr
 from ..specs import ApiSpec, Operation
+from .answers import decoded, mapped
 from .call import Call
+from .call_tokens import with_token
 from .capabilities import permit
 from .core import Core, Loaded
 from .exchanges import asked_of, kind_of, run, sender_of
@@ -26,7 +26,6 @@ from .load import load
 from .observed import observed
 from .refresh import ensure_fresh
 from .requests import Plan, build, compile_plan
-from .resumption import with_token
 from .sending import outcome_unknown, send
 
 if TYPE_CHECKING:
@@ -36,20 +35,28 @@ if TYPE_CHECKING:
 async def execute(
     core: Core,
     connection_id: str,
-    operation_id: str,
+    operation_id: str | None,
     params: Mapping[str, Any] | None,
     *,
+    method: str | None,
+    path: str | None,
+    body: Any,
+    headers: Mapping[str, str] | None,
     idempotency_key: str | None,
     deadline: float | None,
     retry: RetryPolicy | None,
     background: bool,
+    loaded: Loaded | None = None,
 ) -> OperationResult:
-    """One call of an operation; see ``Runtime.execute``."""
+    """One call of an operation or endpoint; see ``Runtime.execute``."""
     call: Call | None = None
     try:
         async with asyncio.timeout(deadline):
-            loaded = await load(core, connection_id)
-            plan = plan_of(core, loaded, operation_id)
+            loaded = loaded or await load(core, connection_id)
+            if method is None and path is None and body is None and headers is None and operation_id is not None:
+                plan = plan_of(core, loaded, operation_id)
+            else:
+                plan, params = _endpoint(loaded, operation_id, params, method, path, body, headers)
             permit(loaded, plan.operation)
             key = key_of(core, plan, idempotency_key)
             call = started(
@@ -69,7 +76,7 @@ async def execute(
     except TimeoutError:
         if call is not None and call.doubt is not None:
             raise with_token(call, outcome_unknown(call)) from call.doubt
-        late = RequestTimeout(f"{operation_id} was not done within {deadline:g} s.")
+        late = RequestTimeout(f"{operation_id or 'The call'} was not done within {deadline:g} s.")
         if call is None:
             raise late from None
         if call.ledger_key is not None:
@@ -94,6 +101,28 @@ def _way(
             raise BadInput(f"Operation {plan.operation.id} gives items one by one.", hint="Use Runtime.stream.")
     request = build(plan, params, idempotency_key=call.idempotency_key, timeout=call.timeout)
     return partial(made, core, call, request)
+
+
+def _endpoint(
+    loaded: Loaded,
+    operation_id: str | None,
+    params: Mapping[str, Any] | None,
+    method: str | None,
+    path: str | None,
+    body: Any,
+    headers: Mapping[str, str] | None,
+) -> tuple[Plan, Mapping[str, Any]]:
+    from .endpoints import endpoint
+
+    if operation_id is not None:
+        raise BadInput(
+            "A call names an operation, or an endpoint by method and path, with its body and headers; not both.",
+            hint="Parameters of an operation go into params, whatever their place.",
+            field="operation",
+        )
+    if method is None or path is None:
+        raise BadInput("A call names an operation, or an endpoint by both method and path.", field="operation")
+    return endpoint(loaded.instance, method, path, params or {}, body=body, headers=headers or {})
 
 
 def started(
@@ -122,29 +151,28 @@ def started(
     )
 
 
-async def made(core: Core, call: Call, request: HttpRequest) -> OperationResult:
-    """The result of a call over plain HTTP."""
+async def made(core: Core, call: Call, request: HttpRequest, *, whole: bool = False) -> OperationResult:
+    """The result of a call over plain HTTP; ``whole`` has all of the answer instead of what ``result`` names."""
     response = await send(core, call, request)
-    return _result(call, response, _data(call.operation, response))
+    return _result(call, response, decoded(call.operation, response), whole)
 
 
 async def exchanged(
-    core: Core, call: Call, asked: OperationCall, *, receiver: Receiver | None = None
+    core: Core, call: Call, asked: OperationCall, *, receiver: Receiver | None = None, whole: bool = False
 ) -> OperationResult:
-    """The result of a call that its transport kind shapes."""
-    return _read(call, await run(core, call, asked, receiver=receiver))
+    """The same of a call that its transport kind shapes."""
+    return _read(call, await run(core, call, asked, receiver=receiver), whole=whole)
 
 
-def _read(call: Call, answer: Answer) -> OperationResult:
-    path = call.operation.result
-    return _result(call, answer.response, answer.data if path is None else pick(answer.data, path))
+def _read(call: Call, answer: Answer, *, whole: bool = False) -> OperationResult:
+    return _result(call, answer.response, answer.data, whole)
 
 
-def _result(call: Call, response: HttpResponse, data: Any) -> OperationResult:
+def _result(call: Call, response: HttpResponse, data: Any, whole: bool) -> OperationResult:
     api: ApiSpec | None = call.loaded.instance.spec.api
     return OperationResult(
         status=response.status,
-        data=data,
+        data=data if whole else mapped(call.operation, data),
         headers=response.headers,
         attempts=call.attempts,
         request_id=response.header(api.request_id_header) if api is not None else None,
@@ -178,20 +206,3 @@ def plan_of(core: Core, loaded: Loaded, operation_id: str) -> Plan:
     if plan is None:
         plan = core.plans[key] = compile_plan(loaded.instance, loaded.instance.operation(operation_id))
     return plan
-
-
-def _data(operation: Operation, response: HttpResponse) -> Any:
-    if not response.body:
-        return None
-    if operation.answer == "bytes":
-        return response.body
-    if operation.answer == "text":
-        return response.body.decode("utf-8", "replace")
-    try:
-        # JSON between systems is UTF-8 (RFC 8259 §8.1); decoding here saves the guess that json.loads makes of bytes.
-        return json.loads(response.body.decode())
-    except (ValueError, RecursionError):
-        kind = response.content_type or "no content type"
-        raise ResponseInvalid(
-            f"The answer to {operation.id} is not JSON ({kind}, {len(response.body)} bytes)."
-        ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..errors import BadInput, ConnectionAmbiguous, ConnectionNotFound
+from ..errors import BadInput, ConnectionAmbiguous, ConnectionNotFound, PermissionDenied
 from ..model import Connection, Resolution, Scope
 from .core import Core
 
@@ -21,10 +21,16 @@ async def resolve(core: Core, provider_id: str, scope: Scope, *, parents: Iterab
     if policy is not None:
         chosen = policy(scope, [connection for level in levels for connection in level])
         if chosen is not None:
-            return _served(scope, chosen)
+            if all(chosen.id != connection.id for level in levels for connection in level):
+                raise PermissionDenied(
+                    f"The connection policy of {instance.id} chose a connection that may not serve {scope}.",
+                    hint="A policy chooses among the connections that it is given.",
+                    plugin=instance.id,
+                )
+            return served(scope, chosen)
     for whose, level in zip((scope, *above), levels, strict=False):
         if len(level) == 1:
-            return _served(scope, level[0])
+            return served(scope, level[0])
         if level:
             return Resolution(
                 outcome="ambiguous",
@@ -41,14 +47,20 @@ async def find(core: Core, provider_id: str, scope: Scope, *, parents: Iterable[
     found = await resolve(core, provider_id, scope, parents=parents)
     if found.connection is not None:
         return found.connection
+    raise unresolved(found)
+
+
+def unresolved(found: Resolution) -> ConnectionNotFound:
+    """The error where one connection is needed, and none serves or several do."""
     if found.outcome == "ambiguous":
-        raise ConnectionAmbiguous(
+        return ConnectionAmbiguous(
             found.reason, hint="Name the connection by its id.", metadata={"candidates": list(found.candidates)}
         )
-    raise ConnectionNotFound(found.reason, hint="Connect it first.")
+    return ConnectionNotFound(found.reason, hint="Connect it first.")
 
 
-def _served(scope: Scope, connection: Connection) -> Resolution:
+def served(scope: Scope, connection: Connection) -> Resolution:
+    """That ``connection`` serves ``scope``."""
     if connection.scope == scope:
         return Resolution(outcome="direct", connection=connection)
     return Resolution(outcome="inherited", connection=connection, parent=connection.scope)

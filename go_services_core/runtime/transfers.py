@@ -14,6 +14,7 @@ from ..model import OperationResult
 from ..secret import SecretStr
 from ..sources import TransferProgress, WatchedSource, source_of
 from .call import Call
+from .call_tokens import state_of, with_token
 from .capabilities import permit
 from .core import Core
 from .exchanges import asked_of, kind_of
@@ -22,7 +23,6 @@ from .observed import observed
 from .operations import exchanged, plan_of, started
 from .receiving import Receiver
 from .requests import Plan
-from .resumption import state_of, with_token
 from .sending import outcome_unknown
 
 logger = logging.getLogger("go_services.runtime")

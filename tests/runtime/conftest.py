@@ -30,6 +30,8 @@ from go_services_core.testing.sandbox import Sandbox
 from go_services_core.testing.sandbox.webhooks import sign
 from go_services_secrets_appkey.key import generate_key
 
+from .list_server import Lists, lists
+
 REDIRECT = "http://127.0.0.1/callback"
 
 
@@ -235,3 +237,21 @@ def counted(sandbox: Sandbox) -> Callable[[], Counter[str]]:
         return +new
 
     return look
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Lists]:
+    """A provider of lists."""
+    async with lists() as running:
+        yield running
+
+
+@pytest.fixture
+def lists_app(app: App, server: Lists) -> Callable[..., AbstractAsyncContextManager[Runtime]]:
+    """Opens a runtime that knows the provider of lists."""
+
+    def opened(**settings: Any) -> AbstractAsyncContextManager[Runtime]:
+        given = {"egress.allow.lists": [server.url.removeprefix("http://")], **settings}
+        return app.open(settings=given, plugins={"lists": server})
+
+    return opened

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from go_services_core.auth_specs import PersonalToken
-from go_services_core.errors import BadInput, ServicesError, UnknownParameter
+from go_services_core.errors import BadInput, ResponseInvalid, ServicesError, UnknownParameter
 from go_services_core.http import ACCEPT_ENCODING, USER_AGENT, HttpRequest
 from go_services_core.providers import ProviderInstance
+from go_services_core.runtime.answers import MISSING, at, mapped
 from go_services_core.runtime.requests import build, compile_plan
 from go_services_core.specs import ApiSpec, Operation, Param, ProviderSpec
 
@@ -355,3 +358,163 @@ def test_no_parameters_fail_untyped(params: dict[str, Any]) -> None:
         return
     assert request.url.isascii()
     assert urlsplit(request.url).netloc == "api.example"
+
+
+# --- what parameters may declare -----------------------------------------------------------------------------------
+
+
+def test_default_is_sent_where_the_caller_gives_none_and_none_leaves_it_out() -> None:
+    operation = query(
+        Param("size", type="integer", default=30, maximum=100), Param("on", type="boolean", default=False)
+    )
+    assert built(operation, {}).url.endswith("/items?size=30&on=false")
+    assert built(operation, {"size": 5, "on": None}).url.endswith("/items?size=5")
+    required = query(Param("kind", required=True, default="all"))
+    assert built(required, {}).url.endswith("?kind=all")
+
+
+@pytest.mark.parametrize(
+    ("param", "good", "bad"),
+    [
+        (Param("state", choices=("open", "closed")), "open", "opened"),
+        (Param("state", type="array", choices=("open", "closed")), ["open", "closed"], ["open", "x"]),
+        (Param("state", type="integer", choices=(1, 2)), 2, 3),
+        (Param("size", type="integer", minimum=1, maximum=100), 100, 101),
+        (Param("size", type="integer", minimum=1), 1, 0),
+        (Param("size", type="number", maximum=0.5), 0.5, 0.51),
+        (Param("size", type="number", maximum=0.5), 0, float("nan")),
+        (Param("on", type="date"), "2026-01-31", "2026-02-31"),
+        (Param("on", type="date"), date(2026, 1, 31), datetime(2026, 1, 31, tzinfo=UTC)),
+        (Param("at", type="datetime"), "2026-01-31T12:00:00Z", "2026-01-31T12:00:00"),
+        (Param("at", type="datetime"), "2026-01-31T12:00:00+01:00", "yesterday"),
+        (Param("at", type="datetime"), datetime(2026, 1, 31, tzinfo=UTC), datetime(2026, 1, 31)),
+        (Param("at", type="datetime"), datetime(2026, 1, 31, tzinfo=UTC), date(2026, 1, 31)),
+    ],
+)  # fmt: skip
+def test_value_outside_of_what_is_declared_is_refused_by_name_and_not_repeated(
+    param: Param, good: Any, bad: Any
+) -> None:
+    built(query(param), {param.name: good})
+    error = refused(query(param), {param.name: bad})
+    assert error.field == param.name
+    assert "items.list" in str(error)
+
+
+def test_wrong_choice_is_answered_with_all_of_them_and_the_nearest() -> None:
+    error = refused(query(Param("state", choices=("open", "closed"))), {"state": "close"})
+    assert "one of open, closed" in str(error)
+    assert "Did you mean 'closed'?" in str(error)
+    assert "s3cret" not in str(refused(query(Param("state", choices=("open",))), {"state": "s3cret"}))
+
+
+def test_dates_are_written_as_iso_8601() -> None:
+    operation = query(Param("on", type="date"), Param("at", type="datetime"))
+    east = timezone(timedelta(hours=2))
+    url = built(operation, {"on": date(2026, 1, 2), "at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)}).url
+    assert url.endswith("?on=2026-01-02&at=2026-01-02T03%3A04%3A05Z")
+    assert built(operation, {"at": datetime(2026, 1, 2, tzinfo=east)}).url.endswith(
+        "at=2026-01-02T00%3A00%3A00%2B02%3A00"
+    )
+    body = Operation("x", "POST", "/x", params=Param("at", "body", "datetime"))
+    assert built(body, {"at": datetime(2026, 1, 2, tzinfo=UTC)}).body == b'{"at":"2026-01-02T00:00:00Z"}'
+
+
+@pytest.mark.parametrize(
+    ("style", "sent"),
+    [
+        ("repeat", "?tag=a%2Cb&tag=c&tag=1"),
+        ("comma", "?tag=a%2Cb,c,1"),
+        ("brackets", "?tag%5B%5D=a%2Cb&tag%5B%5D=c&tag%5B%5D=1"),
+    ],
+)
+def test_array_is_written_in_the_style_of_the_api(style: Any, sent: str) -> None:
+    operation = query(Param("tag", type="array", style=style))
+    assert built(operation, {"tag": ["a,b", "c", 1]}).url.endswith(sent)
+    assert built(operation, {"tag": []}).url.endswith("/items")
+
+
+def test_object_in_a_query_needs_brackets() -> None:
+    operation = query(Param("filter", type="object", style="brackets"))
+    assert built(operation, {"filter": {"a b": 1, "on": True}}).url.endswith("?filter%5Ba%20b%5D=1&filter%5Bon%5D=true")
+    assert refused(query(Param("filter", type="object")), {"filter": {"a": 1}}).field == "filter"
+    assert refused(operation, {"filter": {"a": {"b": 1}}}).field == "filter"
+
+
+def test_wire_name_is_what_is_sent() -> None:
+    operation = Operation(
+        "x", "POST", "/x",
+        params=(Param("from_", wire="from"), Param("etag", "header", wire="If-Match"), Param("kind", "body", wire="type"),
+                Param("author", "body", wire="commit.author.name"), Param("email", "body", wire="commit.author.email"),
+                Param("commit.flat", "body", "integer")),
+    )  # fmt: skip
+    params = {"from_": "a", "etag": '"1"', "kind": "k", "author": "n", "email": "e", "commit.flat": 1}
+    request = built(operation, params)
+    assert request.url.endswith("/x?from=a")
+    assert request.header("If-Match") == '"1"'
+    assert isinstance(request.body, bytes)
+    assert json.loads(request.body) == {
+        "type": "k", "commit": {"author": {"name": "n", "email": "e"}}, "commit.flat": 1,
+    }  # fmt: skip
+
+
+def test_nested_parameters_do_not_change_what_the_caller_gave() -> None:
+    operation = Operation("x", "POST", "/x", params=(Param("a", "body", "object"), Param("b", "body", wire="a.b")))
+    given = {"c": 1}
+    assert built(operation, {"a": given, "b": "2"}).body == b'{"a":{"c":1,"b":"2"}}'
+    assert given == {"c": 1}
+    clash = Operation("x", "POST", "/x", params=(Param("a", "body"), Param("b", "body", wire="a.b")))
+    assert "Two parameters" in str(refused(clash, {"a": "text", "b": "2"}))
+
+
+def test_null_is_sent_only_where_it_means_something() -> None:
+    operation = Operation(
+        "x", "PATCH", "/x", params=(Param("a", "body", nullable=True, required=True), Param("b", "body"))
+    )
+    assert built(operation, {"a": None, "b": None}).body == b'{"a":null}'
+    assert refused(operation, {"b": "x"}).field == "a"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "content_type", "body"),
+    [
+        ("object", {"a": 1}, "application/json", b'{"a":1}'),
+        ("array", [1, "b"], "application/json", b'[1,"b"]'),
+        ("string", "té", "text/plain; charset=utf-8", "té".encode()),
+        ("bytes", b"\0\xff", "application/octet-stream", b"\0\xff"),
+    ],
+)
+def test_raw_parameter_is_the_body(kind: Any, value: Any, content_type: str, body: bytes) -> None:
+    operation = Operation("x", "PUT", "/x", params=Param("content", "raw", kind))
+    request = built(operation, {"content": value})
+    assert (request.body, request.header("Content-Type")) == (body, content_type)
+    empty = built(operation, {})
+    assert (empty.body, empty.header("Content-Type")) == (None, None)
+    own = evolve(operation, params=(*operation.params, Param("type", "header", wire="Content-Type")))
+    assert built(own, {"content": value, "type": "image/png"}).header("Content-Type") == "image/png"
+    assert refused(operation, {"content": 1.5}).field == "content"
+
+
+def test_path_of_several_segments_keeps_its_slashes_and_cannot_climb() -> None:
+    operation = Operation("x", "GET", "/contents/{path}/raw", params=Param("path", "path", style="segments"))
+    assert built(operation, {"path": "docs/a b?.md"}).url.endswith("/v1/contents/docs/a%20b%3F.md/raw")
+    for wrong in ("../x", "a/../b", "a//b", "/a", "a/", "."):
+        assert refused(operation, {"path": wrong}).field == "path"
+
+
+def test_wrong_name_is_told_before_what_it_leaves_missing() -> None:
+    with pytest.raises(UnknownParameter, match="Did you mean 'title'"):
+        built(ISSUE, {"owner": "o", "repo": "r", "titel": "t"})
+
+
+def test_what_an_answer_holds_at_a_path() -> None:
+    data = {"data": {"items": [{"id": 1}, {"id": 2, "none": None}], "0": "key"}}
+    assert at(data, "data.items.-1.id") == 2
+    assert at(data, "data.items.0") == {"id": 1}
+    assert at(data, "data.0") == "key"
+    assert at(data, "data.items.1.none") is None
+    for wrong in ("data.items.2", "data.items.-3", "data.items.x", "data.nothing", "data.items.0.id.x"):
+        assert at(data, wrong) is MISSING
+    operation = Operation("x", "GET", "/x", result="data.items.0.id")
+    assert mapped(operation, data) == 1
+    with pytest.raises(ResponseInvalid, match="nothing at"):
+        mapped(operation, {"data": None})

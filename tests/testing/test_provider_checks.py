@@ -15,6 +15,7 @@ from go_services_core import (
     HmacWebhook,
     OAuth2Code,
     Operation,
+    Pagination,
     Param,
     ProviderSpec,
     Ref,
@@ -23,6 +24,7 @@ from go_services_core import (
 )
 from go_services_core.auth.oauth2_code import OAuth2CodeFlow
 from go_services_core.auth_specs import ApiKey
+from go_services_core.call_specs import Noop, RateBudget, RetryPolicy, Window
 from go_services_core.errors import CallbackRefused, InvalidGrant, TokenEndpointError
 from go_services_core.http import HttpRequest
 from go_services_core.model import Credential, TokenSet
@@ -46,9 +48,27 @@ GOOD = ProviderSpec(
     identity=Identity(url="/me"),
     capabilities=Capability("contacts.read", grants="contacts:read"),
     operations=Operation(
-        "contacts.get", "GET", "/contacts/{id}", capability="contacts.read", params=Param("id", "path")
+        "contacts.get",
+        "GET",
+        "/contacts/{id}",
+        capability="contacts.read",
+        params=Param("id", "path"),
+        summary="One contact",
     ),
 )
+
+
+def listing(*params: Param, **fields: Any) -> Operation:
+    return Operation("contacts.list", "GET", "/contacts", params=params, **fields)
+
+
+def writing(*params: Param, **fields: Any) -> Operation:
+    given = {"capability": "contacts.read", **fields}
+    return Operation("contacts.create", "POST", "/contacts", params=params, **given)
+
+
+class Kindless:
+    kind = "Not A Kind"
 
 
 class Adapter(ProviderAdapter):
@@ -86,8 +106,8 @@ async def test_good_provider_passes_every_check() -> None:
     found = await report(attrs.evolve(GOOD, adapter=Ref(f"{__name__}:Adapter")))
     assert found.ok
     outcomes = {result.check.id: result.outcome for result in found.results}
-    assert {id for id, outcome in outcomes.items() if outcome != "passed"} <= {"PRV-010"}
-    assert len(outcomes) == len(checks_of("provider")) >= 19
+    assert {id for id, outcome in outcomes.items() if outcome != "passed"} <= {"PRV-010", "PRV-032", "PRV-036"}
+    assert len(outcomes) == len(checks_of("provider")) >= 30
 
 
 async def test_provider_whose_id_tokens_are_verified_passes_without_its_issuer() -> None:
@@ -137,6 +157,63 @@ async def test_provider_whose_id_tokens_are_verified_passes_without_its_issuer()
         ("PRV-010", {"webhook": HmacWebhook(signature_header="X-S", id_header="X-I", signed=("timestamp", "body"))}),
         ("PRV-010", {"webhook": HmacWebhook(signature_header="", id_header="X-I")}),
         ("PRV-011", {"identity": None}),
+        *[
+            ("PRV-030", {"operations": listing(param)})
+            for param in (
+                Param("a", type="integer", default="1"),
+                Param("a", default="x", choices=("y",)),
+                Param("a", type="integer", default=11, maximum=10),
+                Param("a", type="boolean", choices=("x",)),
+                Param("a", maximum=3),
+                Param("a", type="integer", minimum=3, maximum=2),
+                Param("a", wire=""),
+                Param("a", type="bytes"),
+                Param("a", nullable=True),
+                Param("a", style="segments"),
+                Param("a", style="comma"),
+                Param("a", type="object"),
+                Param("a b", "header"),
+                Param("a", "header", wire="x:"),
+                Param("a", type="date", default="1.2.2026"),
+            )
+        ],
+        ("PRV-030", {"operations": listing(Param("a", wire="x"), Param("b", wire="x"))}),
+        ("PRV-030", {"operations": listing(Param("a", "header", wire="X-A"), Param("x-a", "header"))}),
+        ("PRV-031", {"operations": writing(Param("a", "raw", "object"), Param("b", "raw", "object"))}),
+        ("PRV-031", {"operations": writing(Param("a", "raw", "object"), Param("b", "body"))}),
+        ("PRV-031", {"operations": writing(Param("a", "raw", "integer"))}),
+        ("PRV-031", {"operations": writing(Param("a", "raw", "object"), call=Noop())}),
+        ("PRV-031", {"operations": listing(Param("a", "body"))}),
+        ("PRV-031", {"operations": writing(Param("a", "body", "object"), Param("b", "body", wire="a.b"))}),
+        ("PRV-031", {"operations": writing(Param("b", "body", wire="a..b"))}),
+        ("PRV-032", {"operations": listing(pagination=Pagination("next_url"))}),
+        ("PRV-032", {"operations": listing(pagination=Pagination("cursor", next="next"))}),
+        ("PRV-032", {"operations": listing(pagination=Pagination("cursor", next="next", param="after"))}),
+        ("PRV-032", {"operations": listing(pagination=Pagination("link", size_param="size"))}),
+        ("PRV-032", {"operations": listing(Param("page"), pagination=Pagination("page", param="page"))}),
+        ("PRV-032", {"operations": listing(pagination=Pagination("link", items="a..b"))}),
+        ("PRV-032", {"operations": listing(pagination=Pagination("link"), answer="text")}),
+        ("PRV-033", {"operations": listing(result=".a")}),
+        ("PRV-033", {"operations": listing(result="a", answer="bytes")}),
+        ("PRV-034", {"operations": writing(idempotency_header="Key:")}),
+        ("PRV-034", {"operations": writing(keyed=True)}),
+        ("PRV-034", {"operations": listing(keyed=True, idempotency_header="Key")}),
+        ("PRV-034", {"api": ApiSpec(base_url="https://a.example", idempotency_header="a b")}),
+        ("PRV-035", {"operations": listing(cost=-1.0)}),
+        ("PRV-035", {"operations": listing(cost=3.0, budget=RateBudget(windows=(Window(2, 1),)))}),
+        ("PRV-035", {"operations": listing(budget=RateBudget(windows=(Window(2, 1), Window(3, 1))))}),
+        ("PRV-035", {"operations": listing(budget=RateBudget(bucket=" "))}),
+        ("PRV-035", {"operations": listing(retry=RetryPolicy(first_delay=9.0))}),
+        ("PRV-035", {"operations": listing(retry=RetryPolicy(attempts=11))}),
+        ("PRV-035", {"api": ApiSpec(base_url="https://a.example", retry=RetryPolicy(longest_wait=1e6))}),
+        ("PRV-036", {"operations": writing(call=Kindless())}),
+        ("PRV-037", {"docs_url": "http://acme.example"}),
+        ("PRV-037", {"operations": listing(docs_url="acme.example")}),
+        ("PRV-038", {"operations": listing(summary="")}),
+        ("PRV-038", {"operations": listing(Param("a"), summary="All of them")}),
+        ("PRV-038", {"operations": listing(summary="All of them.")}),
+        ("PRV-039", {"operations": writing(capability=None)}),
+        ("PRV-040", {"operations": listing(Param("size", type="integer"), pagination=Pagination(size_param="size"))}),
         ("PRV-020", {"auth": attrs.evolve(AUTH, extra_authorize={"state": "fixed"})}),
         ("PRV-020", {"auth": attrs.evolve(AUTH, extra_authorize={"code_challenge_method": "plain"})}),
         ("PRV-020", {"auth": attrs.evolve(AUTH, authorize_url="https://acme.example/authorize?client_id=other")}),
@@ -187,7 +264,7 @@ async def test_provider_with_a_key_only_skips_the_round_trip() -> None:
     found = await report(attrs.evolve(GOOD, auth=ApiKey()))
     assert found.ok
     outcomes = {result.check.id: result.outcome for result in found.results}
-    assert {outcome for id, outcome in outcomes.items() if id >= "PRV-020"} == {"skipped"}
+    assert {outcome for id, outcome in outcomes.items() if "PRV-020" <= id < "PRV-030"} == {"skipped"}
 
 
 class Plain(OAuth2CodeFlow):

@@ -16,7 +16,14 @@ ACME = ProviderSpec(
     identity=Identity(url="/me", account="id"),
     capabilities=(Capability("contacts.read", grants=("contacts:read",)),),
     operations=(
-        Operation("contacts.list", "GET", "/contacts", capability="contacts.read", pagination=Pagination("link")),
+        Operation(
+            "contacts.list",
+            "GET",
+            "/contacts",
+            capability="contacts.read",
+            pagination=Pagination("link"),
+            summary="Contacts of the account",
+        ),
     ),
 )
 

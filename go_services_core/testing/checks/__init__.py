@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     plugin,
     provider,
     provider_oauth,
+    provider_operations,
     secrets,
     signer,
     store,

@@ -1,4 +1,4 @@
-"""GitHub: OAuth Apps and personal access tokens, repositories and issues."""
+"""GitHub: OAuth Apps and personal access tokens, repositories, contents, issues and pull requests."""
 
 from __future__ import annotations
 
@@ -10,25 +10,15 @@ from go_services_core import (
     HmacWebhook,
     Identity,
     OAuth2Code,
-    Operation,
-    Pagination,
-    Param,
     PersonalToken,
     ProviderSpec,
     Ref,
     hookimpl,
 )
 
-GS_CONTRACT = 1
+from .operations import OPERATIONS, REST
 
-PAGING = (
-    Param("per_page", type="integer", help="Results per page, 100 at most"),
-    Param("page", type="integer", help="Number of the page"),
-)
-REPOSITORY = (
-    Param("owner", "path", help="Account that owns the repository"),
-    Param("repo", "path", help="Name of the repository"),
-)
+GS_CONTRACT = 1
 
 GITHUB = ProviderSpec(
     id="github",
@@ -50,6 +40,7 @@ GITHUB = ProviderSpec(
         base_url="{base_url}",
         headers={"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"},
         request_id_header="X-GitHub-Request-Id",
+        budget=REST,
     ),
     identity=Identity(
         url="/user",
@@ -77,67 +68,9 @@ GITHUB = ProviderSpec(
         Capability("repo.write", grants=("repo",)),
         Capability("issues.read", grants=("repo",)),
         Capability("issues.write", grants=("repo",)),
+        Capability("user.emails", grants=("user:email",)),
     ),
-    operations=(
-        Operation(
-            "user.get",
-            "GET",
-            "/user",
-            summary="The account that is connected",
-            docs_url="https://docs.github.com/rest/users/users#get-the-authenticated-user",
-        ),
-        Operation(
-            "repos.list",
-            "GET",
-            "/user/repos",
-            capability="repo.read",
-            params=(
-                Param("visibility", help="all, public or private"),
-                Param("affiliation", help="owner, collaborator, organization_member; separated by commas"),
-                Param("sort", help="created, updated, pushed or full_name"),
-                Param("direction", help="asc or desc"),
-                Param("since", help="Only those updated after this time (ISO 8601)"),
-                *PAGING,
-            ),
-            pagination=Pagination("link"),
-            summary="Repositories that the account can reach",
-            docs_url="https://docs.github.com/rest/repos/repos#list-repositories-for-the-authenticated-user",
-        ),
-        Operation(
-            "issues.list",
-            "GET",
-            "/repos/{owner}/{repo}/issues",
-            capability="issues.read",
-            params=(
-                *REPOSITORY,
-                Param("state", help="open, closed or all"),
-                Param("labels", help="Names of labels, separated by commas"),
-                Param("sort", help="created, updated or comments"),
-                Param("direction", help="asc or desc"),
-                Param("since", help="Only those updated after this time (ISO 8601)"),
-                *PAGING,
-            ),
-            pagination=Pagination("link"),
-            summary="Issues and pull requests of a repository",
-            docs_url="https://docs.github.com/rest/issues/issues#list-repository-issues",
-        ),
-        Operation(
-            "issues.create",
-            "POST",
-            "/repos/{owner}/{repo}/issues",
-            capability="issues.write",
-            params=(
-                *REPOSITORY,
-                Param("title", "body", required=True, help="Title of the issue"),
-                Param("body", "body", help="Text, in Markdown"),
-                Param("labels", "body", "array", help="Names of labels"),
-                Param("assignees", "body", "array", help="Logins"),
-                Param("milestone", "body", "integer", help="Number of the milestone"),
-            ),
-            summary="Open an issue",
-            docs_url="https://docs.github.com/rest/issues/issues#create-an-issue",
-        ),
-    ),
+    operations=OPERATIONS,
     webhook=HmacWebhook(
         signature_header="X-Hub-Signature-256",
         prefix="sha256=",

@@ -47,6 +47,7 @@ from .model import (
     UserProfile,
 )
 from .outlook import ConnectionHealth
+from .resources import Budget
 from .runtime.callback import CallbackParams, received
 from .runtime.forecast import WITHIN
 from .runtime.rotation import BATCH, Progress
@@ -477,6 +478,9 @@ class BlockingRuntime(BlockingCalls):
         return self._run(Runtime.can, connection_id, capability)
 
     # --- looking ---------------------------------------------------------------------------------------------------
+
+    def budget(self, connection_id: str, operation: str) -> Mapping[str, Budget]:
+        return self._run(Runtime.budget, connection_id, operation)
 
     def connection(self, connection_id: str) -> Connection:
         return self._run(Runtime.connection, connection_id)

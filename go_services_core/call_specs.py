@@ -8,15 +8,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from os import urandom
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, runtime_checkable
 
 from attrs import Attribute, field, frozen
 from attrs.validators import optional
 
+from .refs import Ref
 from .tuples import as_tuple
 
 if TYPE_CHECKING:
     from .http import BodySource
+
+LEARNERS: Final = frozenset(
+    {
+        "amazon-sp",
+        "google",
+        "ietf",
+        "meta",
+        "pinterest",
+        "retry-after",
+        "salesforce",
+        "shopify-graphql",
+        "shopify-rest",
+        "x-ratelimit",
+    }
+)
+"""Names of the forms in which answers tell of rate limits; :mod:`go_services_core.rate_limits` reads them."""
 
 
 def _above_zero(record: object, attribute: Attribute[Any], value: float) -> None:
@@ -104,18 +121,27 @@ class Window:
     seconds: float = field(validator=_above_zero)
 
 
+def _known_forms(record: object, attribute: Attribute[Any], value: tuple[str | Ref[Any], ...]) -> None:
+    unknown = sorted(name for name in value if isinstance(name, str) and name not in LEARNERS)
+    if unknown:
+        raise ValueError(f"{attribute.name} cannot read {unknown[0]!r}; there are {', '.join(sorted(LEARNERS))}")
+
+
 @frozen(kw_only=True)
 class RateBudget:
     """What a provider lets be asked, as far as it says so beforehand; the rest is learned from its answers.
 
-    A call takes ``Operation.cost`` units of every window.
+    A call takes ``Operation.cost`` units of every window, or all of a window that has fewer.
     """
 
     windows: tuple[Window, ...] = field(default=(), converter=as_tuple)
     per: Literal["connection", "scope", "provider"] = "connection"
     """Whose the units are: each connection has its own, those of one scope share them, or all of the provider do."""
-    learn: tuple[str, ...] = field(default=("ietf", "x-ratelimit"), converter=as_tuple)
-    """Forms of answers that units left are read from, by name; see :mod:`go_services_core.rate_limits`."""
+    learn: tuple[str | Ref[Any], ...] = field(
+        default=("ietf", "x-ratelimit", "retry-after"), converter=as_tuple, validator=_known_forms
+    )
+    """Forms of answers that units left are read from, by name, or a function of one's own by reference; see
+    :mod:`go_services_core.rate_limits`."""
     bucket: str = "default"
     """Name of the budget; operations whose budgets have another name do not count against this one."""
 

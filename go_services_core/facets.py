@@ -32,8 +32,11 @@ from .resources import (
     ActivityStatus,
     Begun,
     Budget,
+    BudgetAsk,
+    BudgetBlock,
     BudgetGrant,
     BudgetKey,
+    BudgetLease,
     Dispatch,
     Installation,
     InstallationStatus,
@@ -367,10 +370,38 @@ class BudgetFacet(Protocol):
         """Take ``units`` if as many are left in the running window; together all takers never get more than its limit.
 
         A window begins with the first taking after the last one ended, has ``limit`` units and lasts ``window``
-        seconds by the database's clock. A refusal changes nothing.
+        seconds by the database's clock. A refusal changes nothing. Nothing is granted while the budget is paused.
 
         Raises:
             BadInput: units or window are not above 0, or ``units`` is above ``limit`` and could never be granted.
+        """
+        ...
+
+    async def lease(self, asks: Sequence[BudgetAsk], *, sharer: Scope | None = None) -> BudgetLease:
+        """Take a block of each window, or nothing of any; as :meth:`take`, with one commit for all of them.
+
+        A ``reserve`` counts as far as a whole window leaves ``units`` beside it.
+
+        Scopes that share the windows name themselves as ``sharer``. One that is refused waits from then on, until
+        ``retry_in`` is over and the window after it, or its first minute.
+        Where *n* others wait, each of them has a share of 1/(n+1) of every window, and nobody else gets what of it is
+        left. Where a share is less than the units that are asked for, the one that waits longest is granted first;
+        being granted sends it to the end of that line.
+
+        Raises:
+            BadInput: as of :meth:`take`; or nothing is asked for, or a window twice.
+        """
+        ...
+
+    async def give_back(self, blocks: Sequence[BudgetBlock]) -> None:
+        """Return units that were not used, as far as their windows have not ended."""
+        ...
+
+    async def pause(self, keys: Sequence[BudgetKey], *, seconds: float) -> None:
+        """Grant nothing of these budgets for so long from now. An earlier pause that lasts longer stays.
+
+        Raises:
+            BadInput: ``seconds`` is not above 0.
         """
         ...
 

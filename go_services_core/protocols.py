@@ -7,7 +7,7 @@ class (or None when it has none), ``env`` a :class:`PluginEnv`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -33,11 +33,14 @@ from .secret import SecretStr
 
 if TYPE_CHECKING:
     from .auth_specs import AuthSpec
+    from .call_specs import RateBudget
     from .connection_facet import ConnectionFacet
     from .exchange import Reconciliation, Unsettled
     from .facets import BudgetFacet, LeaseFacet, LogFacet, OnceFacet, QueueFacet, ResourceFacet, SealedFacet
+    from .rate_limits import RateFact
     from .runtime.runtime import Runtime
     from .sealing import SecretBackend
+    from .specs import Operation
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -610,16 +613,29 @@ class ErrorClassifier(Protocol):
     def __call__(self, response: HttpResponse, /) -> Exception | None: ...
 
 
-class RateLimitPolicy(Protocol):
-    """Keeps a provider's budget."""
+class RateLimitPolicy:
+    """A plugin's own say in the rate limit of a provider: inherit from it, and override what differs.
+
+    An object of another class that has ``before`` and ``after`` alone does as well.
+    """
 
     def before(self, bucket: str) -> float:
-        """Seconds to wait before the call; 0 to go."""
-        ...
+        """Seconds to wait before the call of ``connection:operation``; 0 to go.
+
+        The runtime's own budget holds besides.
+        """
+        return 0.0
 
     def after(self, bucket: str, response: HttpResponse) -> None:
-        """Learn from the answer."""
-        ...
+        """See the answer of a call that :meth:`before` was asked for."""
+
+    def budget(self, operation: Operation) -> RateBudget | None:
+        """The budget that counts calls of ``operation``, in place of what the records say; None for those."""
+        return None
+
+    def learn(self, response: HttpResponse, now: datetime) -> Iterable[RateFact]:
+        """What an answer tells of the rate limit, besides what ``RateBudget.learn`` names."""
+        return ()
 
 
 class ConnectionPolicy(Protocol):

@@ -16,6 +16,7 @@ import attrs
 from attrs import evolve, field, frozen
 
 from .auth_specs import AuthSpec
+from .call_specs import RateBudget
 from .catalog import Catalog, provider_fault
 from .config.layers import Config
 from .config.roots import DeclaredProvider, ProviderCommon
@@ -359,6 +360,7 @@ class _Builder:
                 api,
                 base_url=base_url.rstrip("/"),
                 hosts=tuple(fill(host) for host in api.hosts),
+                budget=_limited(api.budget, common),
                 retry=common.retry or api.retry,
                 breaker=common.breaker or api.breaker,
             )
@@ -373,6 +375,12 @@ class _Builder:
             self._reader.problem((*self._path, "base_url"), text)
             return None
         return None if lacking else evolve(spec, auth=tuple(auths), api=api, identity=identity)
+
+
+def _limited(budget: RateBudget, common: ProviderCommon) -> RateBudget:
+    """The budget with the operator's windows."""
+    windows = budget.windows if common.rate_limit is None else common.rate_limit
+    return evolve(budget, windows=windows, per=common.rate_limit_per or budget.per)
 
 
 def _is_base_url(url: str) -> bool:

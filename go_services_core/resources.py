@@ -181,12 +181,53 @@ class BudgetGrant:
 
 
 @frozen(kw_only=True)
+class BudgetAsk:
+    """What is wanted of one window: ``units``, or a ``block`` of more where the window is ample."""
+
+    key: BudgetKey
+    units: float
+    limit: float
+    """Units of a whole window."""
+    window: float
+    """Seconds that a window lasts."""
+    block: float = 0.0
+    """Granted instead of ``units`` where it is more and at least a fifth of the window is left after it."""
+    reserve: float = 0.0
+    """Units that are left to others."""
+
+
+@frozen(kw_only=True)
+class BudgetBlock:
+    """Units of one window that are the taker's; they end with the window, in ``ends_in`` seconds."""
+
+    key: BudgetKey
+    units: float
+    period: int
+    """Names the window among those of its budget."""
+    remaining: float
+    """What is left for others."""
+    ends_in: float
+
+
+@frozen(kw_only=True)
+class BudgetLease:
+    """A block of every window that was asked of, or none of any and the seconds until it is worth asking again."""
+
+    blocks: tuple[BudgetBlock, ...] = ()
+    retry_in: float = 0.0
+    kept: bool = False
+    """Whether there are units, but kept for others: they may become free before ``retry_in``."""
+
+
+@frozen(kw_only=True)
 class Budget:
     """What a budget holds. After its window ``remaining`` is ``limit`` and ``reset_in`` is 0."""
 
     limit: float
     remaining: float
     reset_in: float
+    paused_in: float = 0.0
+    """Seconds for which nothing is granted, whatever is left."""
 
 
 @frozen(kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from . import options
@@ -220,6 +221,22 @@ def health(
         if following is not None:
             click.echo(f"There are more: --after {following}")
     return FAILED if any(one.verdict == "action needed" for one in found) else OK
+
+
+@connections.command()
+@click.argument("connection")
+@click.argument("operation")
+@as_json
+@pass_session
+def budget(session: Session, connection: str, operation: str, as_json: bool) -> None:
+    """Show what is left of the rate budget that counts OPERATION with CONNECTION; nothing is sent."""
+    with session.runtime() as runtime:
+        found = runtime.budget(connection, operation)
+    if as_json:
+        show_json({"windows": [{"window": name, **attrs.asdict(held)} for name, held in found.items()]})
+        return
+    rows = [(name, held.limit, held.remaining, held.reset_in, held.paused_in) for name, held in found.items()]
+    table(("window", "limit", "remaining", "reset in", "paused for"), rows, empty="No window is declared.")
 
 
 @connections.command()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from ..call_specs import BreakerPolicy, RetryPolicy
+from ..call_specs import BreakerPolicy, RetryPolicy, Window
 from ..return_to import allowed_places
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
@@ -171,6 +171,16 @@ class ProviderCommon:
         help="Renewals ahead of time a second, of all processes together; no limit by default",
         rare=True,
         validator=_rate,
+    )
+    rate_limit: tuple[Window, ...] | None = setting(
+        default=None,
+        help="Windows of units and seconds that calls of the API stay within, instead of the provider's own",
+        rare=True,
+    )
+    rate_limit_per: Literal["connection", "scope", "provider"] | None = setting(
+        default=None,
+        help="Whose the units of the API's rate limit are, instead of the provider's own",
+        rare=True,
     )
     webhook_secrets: tuple[SecretStr, ...] = setting(
         default=(), help="Secrets that inbound webhooks are signed with; the first is the newest", secret=True

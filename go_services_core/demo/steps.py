@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from ..errors import ServicesError
 from ..http import HttpRequest
 from ..model import Accepted, Connection, ConnectStart, Event, Scope
+from .budget import shared_budget
 from .crash import crash
 from .files import Files
 from .keyed import keyed_retry
@@ -170,6 +171,11 @@ async def _(stage: Stage) -> str:
 @step("keyed-retry", "A create without an answer", remedy="Look at the error; the sandbox may still be at it.")
 async def _(stage: Stage) -> str:
     return await keyed_retry(stage, require)
+
+
+@step("shared-budget", "Two processes, one rate limit", remedy="Look at the error; the limit ends within an hour.")
+async def _(stage: Stage) -> str:
+    return await shared_budget(stage, require)
 
 
 @step("webhook", "A webhook comes twice", remedy="Look at `go-services doctor`; the webhook secret must be the same.")

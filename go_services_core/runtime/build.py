@@ -21,6 +21,7 @@ from ..plugins import PluginManager
 from ..protocols import PluginEnv, Store, Transport
 from ..providers import build_instances
 from ..sealing import SecretBackend
+from .budget import close as close_budgets
 from .core import Core, Ownership, logger
 from .delivery import register
 from .keycheck import CheckedSealer
@@ -130,6 +131,7 @@ async def build(
             observer_settings = _settings(config, f"observers.{id}", spec.settings, resolve)
             core.observers.append((id, spec.factory.resolve()(observer_settings, env)))
         observations.start(core.observe)
+        stack.push_async_callback(close_budgets, core)
         stack.push_async_callback(finish, core)
 
         @asynccontextmanager

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..resources import Subscription
     from ..sealing import Sealer, SecretBackend
     from ..secret import SecretStr
+    from .budget_bucket import Bucket
     from .requests import Plan
 
 logger = logging.getLogger("go_services.runtime")
@@ -80,6 +81,8 @@ class Loaded:
     renew_at: datetime | None
     until: float
     decisions: dict[str, Decision] = Factory(dict)
+    buckets: dict[str, Bucket] = Factory(dict)
+    """Operation → the rate budget that counts its calls."""
 
 
 @define(kw_only=True, slots=False)
@@ -123,6 +126,10 @@ class Core:
     """Provider → when a refused secret may be read again, by the monotonic clock."""
     nonces: DpopNonces = Factory(DpopNonces)
     skew: ClockSkew = Factory(ClockSkew)
+    buckets: dict[tuple[str, Scope, str], Bucket] = Factory(dict)
+    """Rate budgets that are in use, by provider, scope and name."""
+    renamed: dict[tuple[str, str], str] = Factory(dict)
+    """Provider and operation → the budget that its answers named."""
     kinds: dict[str, Transport | CallTransport] = Factory(dict)
     """Transport kinds that were used, besides ``rest``."""
     breakers: Breakers = Factory(Breakers)

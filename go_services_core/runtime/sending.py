@@ -22,7 +22,7 @@ from ..secret import SecretStr
 from .budget import reserve, settle
 from .call import Call
 from .circuits import admitted, host_answered, host_failed, is_open
-from .core import Core, Loaded, logger
+from .core import Core, Loaded
 from .hops import attempt
 from .observed import retrying
 from .outcomes import error_for, throttle_in
@@ -144,10 +144,7 @@ async def _exchange(core: Core, call: Call, request: HttpRequest) -> HttpRespons
         if probe and breaker is not None:
             breaker.abandoned()
         if reserved:
-            try:
-                await settle(core, call, response)
-            except Exception:
-                logger.exception("the budget could not be settled; the call goes on")
+            await settle(core, call, response)
     return response
 
 

@@ -39,9 +39,10 @@ from ..model import (
     StoreStatus,
 )
 from ..states import may_become
+from .memory_budgets import Budgets
 from .memory_disconnect import Disconnects
 from .memory_history import prune
-from .memory_ledgers import Budgets, Leases, Log, Once
+from .memory_ledgers import Leases, Log, Once
 from .memory_outlook import Outlooks
 from .memory_queues import Queues
 from .memory_refresh import not_empty

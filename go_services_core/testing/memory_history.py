@@ -9,7 +9,7 @@ from typing import Any
 from ..model import T
 from ..resources import check_policy
 from .memory_disconnect import kept
-from .memory_tables import Slot, Tables
+from .memory_tables import Slot, Tables, Window
 
 
 def prune(tables: Tables, policy: Mapping[str, float], *, batch: int, dry_run: bool) -> Mapping[str, int]:
@@ -61,8 +61,12 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
         "service_notification_dispatches": (tables.dispatches, changed(tables.dispatches, "sent", "failed")),
         "service_activity_entries": (tables.activity, since(tables.activity, lambda row: row.created_at)),
         "service_installations": (tables.installations, since(uninstalled, lambda row: row.updated_at)),
-        "service_rate_limit_state": (tables.budgets, since(tables.budgets, lambda row: row.reset_at)),
+        "service_rate_limit_state": (tables.budgets, since(tables.budgets, _over)),
     }
+
+
+def _over(window: Window) -> datetime:
+    return max(window.reset_at, window.paused_until or window.reset_at)
 
 
 def _deliveries(tables: Tables, event_id: str) -> list[Slot]:

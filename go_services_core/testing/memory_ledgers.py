@@ -1,4 +1,4 @@
-"""What the memory store keeps once, leases, counts and logs."""
+"""What the memory store keeps once, leases and logs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from ..resources import (
     Activity,
     ActivityStatus,
     Begun,
-    Budget,
-    BudgetGrant,
-    BudgetKey,
     Dispatch,
     LedgerKind,
 )
-from .memory_tables import Entry, Hold, Tables, Window
+from .memory_tables import Entry, Hold, Tables
 
 
 class Once:
@@ -110,51 +107,6 @@ class Leases:
             return False
         hold.owner = hold.expires_at = None
         return True
-
-
-class Budgets:
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    async def take(self, key: BudgetKey, units: float, *, limit: float, window: float) -> BudgetGrant:
-        if not (units > 0 and window > 0):
-            raise BadInput("A budget is taken in units above 0, of a window above 0 seconds.", field="units")
-        if not units <= limit:
-            raise BadInput(f"{units:g} units are never granted where {limit:g} is the limit.", field="units")
-        held = self._running(key)
-        if held is None:
-            held = Window(limit, limit, window, self._tables.later(window))
-        if held.remaining < units - 1e-9:  # ten times a tenth is not quite one
-            left = (held.reset_at - self._tables.clock.now()).total_seconds()
-            return BudgetGrant(granted=False, remaining=held.remaining, retry_in=left)
-        held.remaining, held.seconds = held.remaining - units, window
-        self._tables.budgets[key] = held
-        return BudgetGrant(granted=True, remaining=max(0.0, held.remaining))
-
-    async def correct(self, key: BudgetKey, *, remaining: float, limit: float, reset_in: float) -> None:
-        if not (reset_in > 0 and remaining >= 0 and limit >= 0):
-            raise BadInput("A window ends in more than 0 seconds, and its amounts are not below 0.", field="reset_in")
-        held, reset_at = self._running(key), self._tables.later(reset_in)
-        if held is None:
-            known = self._tables.budgets.get(key)
-            self._tables.budgets[key] = Window(limit, remaining, known.seconds if known else reset_in, reset_at)
-            return
-        if (reset_at - held.reset_at).total_seconds() <= held.seconds / 2:
-            remaining = min(held.remaining, remaining)
-        held.limit, held.remaining, held.reset_at = limit, remaining, reset_at
-
-    async def peek(self, key: BudgetKey) -> Budget | None:
-        known, held = self._tables.budgets.get(key), self._running(key)
-        if known is None:
-            return None
-        if held is None:
-            return Budget(limit=known.limit, remaining=known.limit, reset_in=0.0)
-        left = (held.reset_at - self._tables.clock.now()).total_seconds()
-        return Budget(limit=held.limit, remaining=max(0.0, held.remaining), reset_in=left)
-
-    def _running(self, key: BudgetKey) -> Window | None:
-        held = self._tables.budgets.get(key)
-        return held if held is not None and held.reset_at > self._tables.clock.now() else None
 
 
 class Log:

@@ -25,6 +25,7 @@ from ..model import (
     Job,
     Lease,
     Page,
+    Scope,
     Sealed,
     SealedCredential,
     T,
@@ -112,6 +113,18 @@ class Window:
     remaining: float
     seconds: float
     reset_at: datetime
+    period: int = 1
+    paused_until: datetime | None = None
+
+
+@define
+class Waiter:
+    """A scope that waits for units of a budget that it shares."""
+
+    until: datetime
+    got: float = 0.0
+    period: int = 0
+    """The window that it ``got`` them in."""
 
 
 @define
@@ -143,6 +156,8 @@ class Tables:
     installations: dict[str, Installation] = Factory(dict)
     cursors: dict[tuple[str, ...], SyncCursor] = Factory(dict)
     budgets: dict[BudgetKey, Window] = Factory(dict)
+    waiters: dict[BudgetKey, dict[Scope, Waiter]] = Factory(dict)
+    """Scopes that wait, the longest first."""
     activity: dict[str, Activity] = Factory(dict)
     meta: dict[str, bytes] = Factory(dict)
 

@@ -11,9 +11,12 @@ import sys
 from collections.abc import Collection, Sequence
 from itertools import cycle
 
-from ..errors import ReauthRequired, SyncCursorConflict
-from ..model import Sealed
+from ..call_specs import RateBudget, Window
+from ..clock import SystemClock
+from ..errors import BudgetExhausted, ReauthRequired, SyncCursorConflict
+from ..model import Scope, Sealed
 from ..protocols import Store
+from ..runtime.budget_bucket import Bucket
 from ..wrapping_keys import Resealed
 from .checks.store import KEY, credential, event, new_id
 from .checks.store_budgets import REST
@@ -61,6 +64,81 @@ async def budget(store: Store, name: str) -> None:
             acknowledged(name)
 
     await asyncio.gather(*(caller() for _ in range(20)))
+
+
+def _bucket(store: Store, *, windows: Sequence[Window], is_shared: bool) -> Bucket:
+    return Bucket(
+        provider_id="kit",
+        name="races",
+        scope=REST.scope,
+        is_shared=is_shared,
+        budget=RateBudget(windows=windows),
+        clock=SystemClock(),
+        facet=store.budgets,
+        learners=(),
+    )
+
+
+async def _spend(bucket: Bucket, scope: Scope, seconds: float) -> bool:
+    """Take the unit of one call, waiting for so long at most."""
+    if bucket.take(1.0):
+        return True
+    try:
+        await bucket.wait(1.0, scope=scope, background=False, latest=bucket.clock.monotonic() + seconds)
+    except BudgetExhausted:
+        return False
+    return True
+
+
+async def spend(store: Store, name: str) -> None:
+    """Make calls within two windows, of :data:`UNITS` an hour and more a day, in 10 tasks; a line for each call."""
+    bucket = _bucket(store, windows=[Window(UNITS, 3600), Window(2 * UNITS, 86400)], is_shared=False)
+    await together()
+
+    async def caller() -> None:
+        while await _spend(bucket, REST.scope, 0.0):
+            acknowledged(name)
+
+    await asyncio.gather(*(caller() for _ in range(10)))
+    await bucket.aclose()
+
+
+async def last_unit(store: Store, name: str) -> None:
+    """One call in each of 10 tasks, of a window with one unit; a line for each that may be made."""
+    bucket = _bucket(store, windows=[Window(1, 3600)], is_shared=False)
+    await together()
+    for granted in await asyncio.gather(*(_spend(bucket, REST.scope, 0.0) for _ in range(10))):
+        if granted:
+            acknowledged(name)
+    await bucket.aclose()
+
+
+async def share(store: Store, name: str) -> None:
+    """Scopes that share a window of 10 units: ``busy`` has 20 tasks until the others are done, who make 15 calls one
+    after the other. A line for each call."""
+    bucket, scope = _bucket(store, windows=[Window(10, 1.0)], is_shared=True), Scope("org", name)
+    await together()
+    if name != "busy":
+        for _ in range(15):
+            assert await _spend(bucket, scope, 60.0)
+            acknowledged(name)
+        await bucket.aclose()
+        await store.remember(DONE, b"done")
+        return
+    done = False
+
+    async def caller() -> None:
+        while await _spend(bucket, scope, 60.0):
+            acknowledged(name)
+
+    callers = [asyncio.create_task(caller()) for _ in range(20)]
+    while not done:
+        await asyncio.sleep(0.1)
+        done = await store.exchange(DONE, before=b"done", after=b"done")
+    for one in callers:
+        one.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    await bucket.aclose()
 
 
 async def cursors(store: Store, connection_id: str) -> None:
@@ -173,6 +251,9 @@ async def all_stopped(store: Store, ids: Collection[str], renewed: Sequence[str]
 RACES = {
     "jobs": jobs,
     "budget": budget,
+    "spend": spend,
+    "last_unit": last_unit,
+    "share": share,
     "cursors": cursors,
     "begin": begin,
     "refresh": refresh,

@@ -19,7 +19,8 @@ from go_services_core.errors import ConfigError
 
 IDS = [
     "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "two-workers",
-    "crash-after-rotation", "keyed-retry", "webhook", "event", "rotate-key", "backend-down", "disconnect", "no-plaintext",
+    "crash-after-rotation", "keyed-retry", "shared-budget", "webhook", "event", "rotate-key", "backend-down",
+    "disconnect", "no-plaintext",
 ]  # fmt: skip
 PROGRAM = """
 import sys
@@ -57,7 +58,7 @@ def test_every_step_passes_and_the_outcome_has_its_shape():
         assert step["detail"]
     assert found["database"].startswith("sqlite:///")
     requests = found["provider_requests"]
-    assert requests.pop("items.list") > 14  # 11 in steps, 2 around the outage, and those that went on meanwhile
+    assert requests.pop("items.list") > 24  # 21 in steps, 2 around the outage, and those that went on meanwhile
     assert requests == {"authorize": 3, "items.create": 2, "revoke": 2, "token": 7, "userinfo": 5}
 
 
@@ -267,3 +268,14 @@ def test_keyed_step_fails_where_the_item_is_created_twice(monkeypatch):
     assert code == 1
     assert found["steps"][-1]["id"] == "keyed-retry"
     assert "2 items were created" in found["steps"][-1]["detail"]
+
+
+def test_shared_budget_step_fails_where_the_processes_ask_more_often_than_is_allowed(monkeypatch):
+    from go_services_core.demo import files
+
+    told = files.CONFIG.replace("units = 10, seconds = 3600 }}]", 'units = 16, seconds = 3600 }}], learn = ["google"]')
+    monkeypatch.setattr(files, "CONFIG", told)
+    code, found = outcome()
+    assert code == 1
+    assert found["steps"][-1]["id"] == "shared-budget"
+    assert "rate limiting" in found["steps"][-1]["detail"]

@@ -21,6 +21,8 @@ from ...model import (
     UserProfile,
 )
 from ...outlook import ConnectionHealth
+from ...resources import Budget
+from .. import budget as _budget
 from .. import forecast as _forecast
 from .. import grants as _grants
 from .. import identity as _identity
@@ -153,6 +155,17 @@ class Looking:
             ConnectionNotFound: none is active.
         """
         return await _resolve.find(self._core, provider_id, scope, parents=parents)
+
+    async def budget(self, connection_id: str, operation: str) -> Mapping[str, Budget]:
+        """What is left of the rate budget that counts an operation, by window: its seconds, or ``told``.
+
+        It has the windows that are declared, and those that answers told this process of while little is left. Units
+        that a process has leased and not used yet count as used.
+
+        Raises:
+            ConnectionNotFound, OperationNotFound: there is none.
+        """
+        return await _budget.look(self._core, connection_id, operation)
 
     def providers(self) -> Mapping[str, ProviderInstance]:
         """The configured providers by id."""

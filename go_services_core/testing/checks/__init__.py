@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     store_grants,
     store_jobs,
     store_leases,
+    store_leasing,
     store_order,
     store_queues,
     store_refresh,

@@ -52,6 +52,20 @@ async def test_processes_share_one_budget(url: str, store: PostgresStore) -> Non
     assert held.remaining == 0
 
 
+async def test_fifty_workers_with_one_unit_left_make_one_call(url: str, store: PostgresStore) -> None:  # P84
+    assert len(await finish([start(url, "last_unit", f"w{number}") for number in range(5)])) == 1
+
+
+async def test_processes_that_lease_blocks_spend_every_unit_once(url: str, store: PostgresStore) -> None:
+    assert len(await finish([start(url, "spend", f"w{number}") for number in range(4)])) == UNITS
+
+
+async def test_scope_of_another_process_is_not_starved(url: str, store: PostgresStore) -> None:
+    made = Counter(await finish([start(url, "share", name) for name in ("busy", "busy", "busy", "quiet")]))
+    assert made["quiet"] == 15
+    assert made["busy"] <= 50  # half of each window, besides the first and the last
+
+
 async def test_each_step_of_a_cursor_is_won_by_one_process(url: str, store: PostgresStore) -> None:
     made = await established(store)
     won = sorted(int(step) for step in await finish([start(url, "cursors", made.id) for _ in range(3)]))

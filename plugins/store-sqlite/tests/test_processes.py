@@ -71,6 +71,22 @@ async def test_processes_share_one_budget(path: Path, store: SqliteStore) -> Non
     assert held.remaining == 0
 
 
+async def test_fifty_workers_with_one_unit_left_make_one_call(path: Path, store: SqliteStore) -> None:  # P84
+    made = finish([start(path, "last_unit", f"w{number}") for number in range(5)])
+    assert len(list(chain(*made))) == 1
+
+
+async def test_processes_that_lease_blocks_spend_every_unit_once(path: Path, store: SqliteStore) -> None:
+    made = finish([start(path, "spend", f"w{number}") for number in range(4)])
+    assert len(list(chain(*made))) == UNITS
+
+
+async def test_scope_of_another_process_is_not_starved(path: Path, store: SqliteStore) -> None:
+    *busy, quiet = finish([start(path, "share", name) for name in ("busy", "busy", "busy", "quiet")])
+    assert len(quiet) == 15
+    assert len(list(chain(*busy))) <= 50  # half of each window, besides the first and the last
+
+
 async def test_each_step_of_a_cursor_is_won_by_one_process(path: Path, store: SqliteStore) -> None:
     made = await established(store)
     won = finish([start(path, "cursors", made.id) for _ in range(3)])

@@ -11,6 +11,8 @@ from go_services_core.testing.checks.store import credential, established, event
 from go_services_core.testing.checks.store_budgets import REST
 from go_services_core.testing.checks.store_jobs import job, take_jobs
 from go_services_core.testing.checks.store_leases import dispatch
+from go_services_core.testing.checks.store_leasing import DAY as OF_A_DAY
+from go_services_core.testing.checks.store_leasing import A
 from go_services_core.testing.checks.store_queues import delivery, emit, take
 from go_services_core.testing.checks.store_resources import cursor, installation, subscription
 from go_services_store_sqlite.store import SqliteStore
@@ -127,6 +129,9 @@ async def test_granting_beginning_and_leasing_is_one_statement_each(store: Sqlit
         store.budgets.take(REST, 1, limit=2, window=60),
         store.budgets.take(REST, 1, limit=2, window=60),
         store.budgets.correct(REST, remaining=1, limit=2, reset_in=60),
+        store.budgets.lease([OF_A_DAY]),
+        store.budgets.lease([OF_A_DAY], sharer=A),
+        store.budgets.pause([OF_A_DAY.key], seconds=60),
         store.once.begin("command", "k", digest=b"d", owner="a", seconds=30),
         store.once.extend("command", "k", owner="a", fence=1, seconds=30),
         store.once.finish("command", "k", owner="a", fence=1, ok=True),

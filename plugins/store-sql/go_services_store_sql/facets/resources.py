@@ -11,8 +11,11 @@ from go_services_core.resources import (
     Activity,
     ActivityStatus,
     Budget,
+    BudgetAsk,
+    BudgetBlock,
     BudgetGrant,
     BudgetKey,
+    BudgetLease,
     Installation,
     InstallationStatus,
     Subscription,
@@ -156,8 +159,25 @@ class SqlBudgets:
             lambda: budgets.correct(id, key, remaining=remaining, limit=limit, reset_in=reset_in), alone=True
         )
 
+    async def lease(self, asks: Sequence[BudgetAsk], *, sharer: Scope | None = None) -> BudgetLease:
+        ids = _ids(len(asks) + 1)
+        return await self._driver.run(
+            lambda: budgets.lease(ids, asks, sharer=sharer), alone=len(asks) == 1 and sharer is None
+        )
+
+    async def give_back(self, blocks: Sequence[BudgetBlock]) -> None:
+        await self._driver.run(lambda: budgets.give_back(blocks), alone=len(blocks) < 2)
+
+    async def pause(self, keys: Sequence[BudgetKey], *, seconds: float) -> None:
+        ids = _ids(len(keys))
+        await self._driver.run(lambda: budgets.pause(ids, keys, seconds=seconds), alone=len(keys) < 2)
+
     async def peek(self, key: BudgetKey) -> Budget | None:
         return await self._driver.read(lambda: budgets.peek(key))
+
+
+def _ids(number: int) -> list[str]:
+    return [str(uuid4()) for _ in range(number)]
 
 
 class SqlLog:

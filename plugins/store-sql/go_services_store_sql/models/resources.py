@@ -123,6 +123,13 @@ class BudgetRow(Table):
     metadata = json()
     created_at = Time()
     updated_at = Time()
+    granted = pw.DoubleField(constraints=[SQL("DEFAULT 0")])
+    """What the last taker got; of a scope that waits, what it got in the window that ends at ``reset_at``."""
+    period = pw.IntegerField(constraints=[SQL("DEFAULT 0")])
+    """Counts the windows, so that nothing is given back to a later one."""
+    paused_until = Time(null=True)
+    waiting_until = Time(null=True)
+    """Of a scope that waits for units of a shared budget: until when its share is kept for it."""
 
     class Meta:
         table_name = "service_rate_limit_state"
@@ -135,4 +142,10 @@ BudgetRow.add_index(
     BudgetRow.bucket_key,
     unique=True,
     name="uq_service_rate_limit_state_natural_key",
+)
+BudgetRow.add_index(
+    BudgetRow.provider_id,
+    BudgetRow.bucket_key,
+    where=SQL("waiting_until IS NOT NULL"),
+    name="ix_service_rate_limit_state_waiting",
 )

@@ -1,0 +1,9 @@
+ALTER TABLE "service_rate_limit_state" ADD COLUMN "granted" REAL NOT NULL DEFAULT 0;
+
+ALTER TABLE "service_rate_limit_state" ADD COLUMN "period" INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE "service_rate_limit_state" ADD COLUMN "paused_until" TEXT;
+
+ALTER TABLE "service_rate_limit_state" ADD COLUMN "waiting_until" TEXT;
+
+CREATE INDEX "ix_service_rate_limit_state_waiting" ON "service_rate_limit_state" ("provider_id", "bucket_key") WHERE waiting_until IS NOT NULL;

@@ -122,7 +122,7 @@ class BlockingRuntime(BlockingCalls):
         self._calls = 0
         self._forks = 0
         self._handlers: dict[str, tuple[str, EventHandler]] = {}
-        self._observers: dict[str, Observer] = {}
+        self._observers: dict[str, tuple[Observer, bool]] = {}
         self._current: _Loop | None = _Loop(options)
         self._closed = False
         _opened.add(self)
@@ -138,6 +138,7 @@ class BlockingRuntime(BlockingCalls):
         clock: Clock | None = None,
         store: Store | None = None,
         transport: Transport | None = None,
+        wrap_transport: Callable[[Transport], Transport] | None = None,
         migrate: bool = False,
     ) -> Generator[BlockingRuntime]:
         options = {
@@ -147,6 +148,7 @@ class BlockingRuntime(BlockingCalls):
             "clock": clock,
             "store": store,
             "transport": transport,
+            "wrap_transport": wrap_transport,
             "migrate": migrate,
         }
         opened = cls(options)
@@ -193,8 +195,8 @@ class BlockingRuntime(BlockingCalls):
         loop = _Loop(self._options)
         for name, (events, handler) in self._handlers.items():
             loop.run(loop.runtime.on(events, handler, name=name))
-        for name, observer in self._observers.items():
-            loop.runtime.observe(observer, name=name)
+        for name, (observer, inline) in self._observers.items():
+            loop.runtime.observe(observer, name=name, inline=inline)
         return loop
 
     def _before_fork(self) -> None:
@@ -622,10 +624,10 @@ class BlockingRuntime(BlockingCalls):
         self._run(Runtime.on, events, handler, name=name)
         self._handlers[name] = (events, handler)
 
-    def observe(self, observer: Observer, *, name: str) -> None:
+    def observe(self, observer: Observer, *, name: str, inline: bool = False) -> None:
         with self._in_use() as loop:
-            loop.runtime.observe(observer, name=name)
-        self._observers[name] = observer
+            loop.runtime.observe(observer, name=name, inline=inline)
+        self._observers[name] = (observer, inline)
 
     def drain(self) -> Drained:
         return self._run(Runtime.drain)

@@ -537,16 +537,31 @@ class Drained:
 
 @frozen(kw_only=True)
 class Observation:
-    """Something happened in this process; handed to observers, never stored."""
+    """Something happened in this process; handed to observers, never stored. No field holds a secret."""
 
     name: str
     at: datetime
     phase: Literal["start", "retry", "end"] = "end"
+    """Work that takes time starts and ends; what only happened is an end."""
     ok: bool = True
     duration_ms: float | None = None
+    """Of work that ended; None for what only happened."""
     provider_id: str | None = None
     connection_id: str | None = None
+    scope: Scope | None = None
+    span: int | None = None
+    """Number of a piece of work, the same from its start to its end; unique in this process."""
+    parent: int | None = None
+    """``span`` of the work that it is a part of."""
+    trace_id: str | None = None
+    """Of the distributed trace that it belongs to, where an observer takes part in one."""
+    error: str | None = None
+    """What a typed error says; the name of a foreign one."""
     error_code: str | None = None
+    """``code`` of a typed error; the name of a foreign one."""
+    error_category: str | None = None
+    error_status: int | None = None
+    """The HTTP status that a web face answers with."""
     detail: Mapping[str, Any] = field(factory=dict)
 
 

@@ -550,7 +550,7 @@ class InboundHandler(Protocol):
 
 
 class Observer(Protocol):
-    """Watches; must be quick and must not block. What it raises is logged and dropped."""
+    """Watches. What it raises is logged and dropped; it is told from a thread of its own unless it is inline."""
 
     def __call__(self, event: Observation, /) -> None: ...
 

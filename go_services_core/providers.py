@@ -124,6 +124,10 @@ class ProviderInstance:
             raise OperationNotFound.named(f"operation of {self.id}", id, self._operations)
         return found
 
+    def declares(self, id: str) -> bool:
+        """Whether the provider's record has the operation of that id."""
+        return id in self._operations
+
     def capability(self, name: str) -> Capability:
         """The capability of that name.
 

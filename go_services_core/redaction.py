@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -162,17 +162,30 @@ class Patterns:
         return longest
 
 
-def _replace(text: str, patterns: Iterable[Patterns]) -> str:
+def substitute(text: str, patterns: Iterable[Patterns], by: Callable[[str], str]) -> str:
+    """As ``mask``, with what ``by`` gives for each secret in its place; ``patterns`` are searched for as well."""
+    return _mask_shapes(_replace(text, (*patterns, *_live_patterns()), by), by)
+
+
+def _masked(secret: str) -> str:
+    return MASK
+
+
+def _replace(text: str, patterns: Iterable[Patterns], by: Callable[[str], str] = _masked) -> str:
     """``text`` with one mask for each stretch that matches cover, so that one that overlaps another leaves no rest."""
     matches = sorted(match for pattern in patterns for match in pattern.matches(text))
     if not matches:
         return text
     kept: list[str] = []
-    done = 0  # everything before is in ``kept``, or masked
-    for start, end in matches:
-        if start >= done:
-            kept += (text[done:start], MASK)
-        done = max(done, end)
+    done = 0  # everything before is in ``kept``
+    start, end = matches[0]
+    for following in (*matches[1:], (len(text), len(text))):
+        if following[0] < end:
+            end = max(end, following[1])
+            continue
+        kept += (text[done:start], by(text[start:end]))
+        done = end
+        start, end = following
     return "".join((*kept, text[done:]))
 
 
@@ -185,17 +198,13 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     return text[max(0, start - 2) : start - 1] == "\\" or text[max(0, start - 3) : start - 2] == "%"
 
 
-def _mask_shapes(text: str) -> str:
+def _mask_shapes(text: str, by: Callable[[str], str] = _masked) -> str:
     lowered = text.lower()
     if not any(hint in lowered for hint in _HINTS):
         return text
     for shape in _SHAPES:
-        text = shape.sub(_masked_group, text)
+        text = shape.sub(lambda found: found[1] + by(found[0][len(found[1]) :]), text)
     return text
-
-
-def _masked_group(found: re.Match[str]) -> str:
-    return found[1] + MASK
 
 
 class _Indexed:

@@ -360,11 +360,14 @@ class EventHandlerSpec:
 
 @frozen(kw_only=True)
 class ObserverSpec:
-    """Something that watches this process. It must not block."""
+    """Something that watches this process."""
 
     id: str
     factory: Ref[p.Factory[p.Observer]]
     settings: Ref[type] | type | None = None
+    inline: bool = False
+    """Told at once, in the task that is observed, instead of soon, from a thread: for what needs the caller's context.
+    It must not block; one that takes long is told from a thread from then on."""
 
 
 @frozen(kw_only=True)

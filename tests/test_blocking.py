@@ -169,7 +169,7 @@ def test_every_step_of_a_connection_works_without_a_loop(runtime):
         seen.append(event.name)
 
     runtime.on("connection.*", handler, name="h")
-    runtime.observe(lambda observation: seen.append(observation.name), name="o")
+    runtime.observe(lambda observation: seen.append(observation.name), name="o", inline=True)
     start = runtime.connect("sandbox", scope=WHO)
     made = runtime.complete(consent(start.url), binding=start.binding)
     assert [item["id"] for item in runtime.paginate(made.id, "items.list", {"per_page": 40}, limit=90)] == [

@@ -29,6 +29,8 @@ from go_services_core.errors import (
 CODES = {
     "SERVICE_BAD_INPUT",
     "SERVICE_OUTCOME_UNKNOWN",
+    "SERVICE_RECORDING_INVALID",
+    "SERVICE_NOT_RECORDED",
     "SERVICE_CIRCUIT_OPEN",
     "SERVICE_JOB_FAILED",
     "SERVICE_RATE_BUDGET_EXHAUSTED",
@@ -139,7 +141,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 49
+    assert len(CODES) == 51
 
 
 @each_class

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from .transfers import told
 if TYPE_CHECKING:
     from ..blocking import BlockingRuntime
     from ..model import OperationResult
+    from ..protocols import Transport
     from ..providers import ProviderInstance
     from ..specs import Operation
+    from ..testing.recording import Recorder
 
 
 @click.command()
@@ -52,6 +55,12 @@ if TYPE_CHECKING:
     "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="File that the answer goes to."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print status, attempts, request id and key around the data.")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write requests and answers to FILE, without secrets, for tests of plugins.",
+)
 @dry_run
 @pass_session
 def call(
@@ -73,6 +82,7 @@ def call(
     upload: Path | None,
     output: Path | None,
     as_json: bool,
+    record: Path | None,
     dry_run: bool,
 ) -> None:
     """Call OPERATION of a provider over CONNECTION and print what it answers, as JSON.
@@ -99,7 +109,17 @@ def call(
         raise click.UsageError("--upload or --output goes with an OPERATION, and each alone.")
     if operation is not None and (query or headers or body is not None):
         raise click.UsageError("--query, --header and --body are for endpoints; an operation takes --param.")
-    with session.runtime() as runtime:
+    recorders: list[Recorder] = []
+
+    def recorder(transport: Transport) -> Transport:
+        from ..testing.recording import Recorder
+
+        recorders.append(made := Recorder(transport))
+        return made
+
+    with session.runtime(wrap_transport=recorder if record is not None else None) as runtime, ExitStack() as ending:
+        if record is not None and not dry_run:
+            ending.callback(lambda: recorders[-1].save(record))  # also of a call that fails
         provider = _provider(runtime, runtime.connection(connection).provider_id)
         if operation is not None:
             given = of_operation(params, provider.operation(operation))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
+    from logging import LogRecord
+
     from ..blocking import BlockingRuntime
     from ..config import Config
     from ..plugins import PluginManager
+    from ..protocols import Transport
 
 DEFAULT_PATH: Final = Path("go-services.toml")
 
@@ -43,14 +46,26 @@ class Session:
         return manager
 
     @contextmanager
-    def runtime(self, **arguments: Any) -> Iterator[BlockingRuntime]:
+    def runtime(
+        self, *, wrap_transport: Callable[[Transport], Transport] | None = None, **arguments: Any
+    ) -> Iterator[BlockingRuntime]:
         """The running runtime; closed when the block ends. ``arguments`` are settings, with __ for the dots."""
+        import logging
+
         from ..blocking import BlockingRuntime
         from ..config import Config
 
         given = {name.replace("__", "."): value for name, value in arguments.items()}
-        with BlockingRuntime.open(Config.load(self.named, arguments=given)) as runtime:
+        config = Config.load(self.named, arguments=given)
+        if logging.lastResort is not None:
+            logging.lastResort.addFilter(_says_something_new)
+        with BlockingRuntime.open(config, wrap_transport=wrap_transport) as runtime:
             yield runtime
+
+
+def _says_something_new(record: LogRecord) -> bool:
+    """How the work of a command ended, the command says itself; other records are shown where no log is set up."""
+    return not hasattr(record, "event_type")
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

@@ -5,6 +5,7 @@
     ServicesError
     ├── BadInput
     │   ├── InvalidScope · UnknownParameter · DuplicateParameter · ReturnToRefused
+    │   ├── RecordingInvalid
     │   └── BundleInvalid    (BundleKeyWrong, BundleTruncated, BundleReordered, BundleChanged)
     ├── NotFound
     │   ├── ProviderNotFound · ConnectionNotFound (ConnectionAmbiguous) · OperationNotFound
@@ -28,7 +29,7 @@
     ├── PluginError           (PluginConflict, PluginBroken, PluginIncompatible)
     ├── SigningError
     ├── TransportError        (ConnectFailed, RequestTimeout, OutcomeUnknown, CircuitOpen, EgressDenied, BodyTooLarge,
-    │                         ResponseInvalid)
+    │                         ResponseInvalid, NotRecorded)
     ├── ProviderError
     │   ├── ProviderUnauthorized · ProviderForbidden · ProviderNotFoundAnswer
     │   └── RateLimited (BudgetExhausted) · ProviderUnavailable · RedirectRefused · JobFailed
@@ -125,6 +126,7 @@ from .calls import (
     TransportError,
 )
 from .plugins import ConfigError, PluginBroken, PluginConflict, PluginError, PluginIncompatible
+from .recordings import NotRecorded, RecordingInvalid
 from .root import ServicesError, failure_code, nearest
 from .storage import (
     BackendUnavailable,
@@ -189,6 +191,7 @@ __all__ = [
     "MetadataInvalid",
     "MetadataNotFound",
     "NotFound",
+    "NotRecorded",
     "OperationNotFound",
     "OperationRunning",
     "OutcomeUnknown",
@@ -210,6 +213,7 @@ __all__ = [
     "RateLimited",
     "ReauthRequired",
     "ReconsentRequired",
+    "RecordingInvalid",
     "RedirectMismatch",
     "RedirectRefused",
     "RefreshBackingOff",

@@ -26,6 +26,7 @@ from .core import Core, Ownership, logger
 from .delivery import register
 from .keycheck import CheckedSealer
 from .observations import Observations
+from .observers import Observers
 from .refresh import finish
 from .runtime import Runtime, process_name
 from .secret_backends import secret_backends
@@ -48,6 +49,7 @@ async def build(
     clock: Clock | None,
     store: Store | None,
     transport: Transport | None,
+    wrap_transport: Callable[[Transport], Transport] | None,
     migrate: bool,
 ) -> AsyncGenerator[tuple[Core, Callable[[Runtime], AbstractAsyncContextManager[None]]]]:
     """Every part, opened; closed in reverse. See ``Runtime.open``."""
@@ -73,12 +75,16 @@ async def build(
 
     async with AsyncExitStack() as stack:
         stack.callback(log_redaction.install(every_logger=settings.redact_logs))
+        observers = Observers()
+        stack.push_async_callback(observers.aclose)
         observations = Observations()
         stack.push_async_callback(observations.aclose)
         env = evolve(env, observe=observations)
         if transport is None:
             transport = await _transport(config, catalog, env, resolve)
             stack.push_async_callback(transport.aclose)
+        if wrap_transport is not None:
+            transport = wrap_transport(transport)
         env = evolve(env, transport=transport)
         secrets = catalog.secret_backend(str(config.get("secrets.backend", SecretsRoot().backend)))
         secret_backend = secret_backends(
@@ -121,6 +127,7 @@ async def build(
             transport=transport,
             clock=clock,
             owner=owner,
+            observers=observers,
             open_kind=lambda kind: _kind(config, catalog, env, resolve, kind),
         )
         stack.push_async_callback(_close_kinds, core)
@@ -129,7 +136,7 @@ async def build(
         )
         for id, spec in sorted(catalog.observers.items()):
             observer_settings = _settings(config, f"observers.{id}", spec.settings, resolve)
-            core.observers.append((id, spec.factory.resolve()(observer_settings, env)))
+            observers.add(id, spec.factory.resolve()(observer_settings, env), inline=spec.inline)
         observations.start(core.observe)
         stack.push_async_callback(close_budgets, core)
         stack.push_async_callback(finish, core)

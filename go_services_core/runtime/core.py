@@ -15,8 +15,10 @@ from ..auth.dpop_nonces import DpopNonces
 from ..errors import BadInput, ProviderNotFound, ServicesError
 from ..model import Connection, Credential, Decision, Observation, Scope
 from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, SigningContext, SigningKey
+from . import log_lines
 from .breaker import Breakers
 from .jwks import KeySets, key_set
+from .observers import Observers
 from .skew import ClockSkew
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
         ErrorClassifier,
         EventHandler,
         Jose,
-        Observer,
         RateLimitPolicy,
         Signer,
         Store,
@@ -101,7 +102,7 @@ class Core:
     clock: Clock
     owner: str
     """Names this process in leases and claims."""
-    observers: list[tuple[str, Observer]] = Factory(list)
+    observers: Observers = Factory(Observers)
     handlers: dict[str, tuple[str, EventHandler]] = Factory(dict)
     cache: dict[str, Loaded] = Factory(dict)
     served: dict[tuple[str, Scope, tuple[Scope, ...]], tuple[float, int, str]] = Factory(dict)
@@ -236,13 +237,10 @@ class Core:
         now = self.clock.now()
         return SigningContext(now if ahead is None else now + ahead, self.clock.random, nonce)
 
-    def observe(self, observation: Observation) -> None:
-        """Tell every observer; what one raises is logged and does not reach the caller."""
-        for name, observer in self.observers:
-            try:
-                observer(observation)
-            except Exception:
-                logger.exception("the observer %s failed", name)
+    def observe(self, observation: Observation, error: BaseException | None = None) -> None:
+        """Log what ended and tell every observer; ``error`` is what it ended with. Nothing is raised."""
+        log_lines.write(observation, error)
+        self.observers.tell(observation)
 
     def forget(self, connection_id: str) -> None:
         """Drop what is cached of a connection."""

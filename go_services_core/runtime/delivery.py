@@ -16,6 +16,7 @@ from . import bindings
 from .claims import work_off
 from .core import Core, logger
 from .payload import decode_request
+from .spans import Span
 
 if TYPE_CHECKING:
     from ..protocols import EventHandler
@@ -66,31 +67,45 @@ async def run_due(core: Core, runtime: Runtime, kind: QueueName, limit: int) -> 
 
 
 async def _handle(core: Core, runtime: Runtime, claim: Claim) -> bool:
-    try:
-        if claim.delivery is not None:
-            await core.store.queues.settle(claim, "done", events=[_webhook_event(core, claim.delivery)])
+    with _span(core, claim) as span:
+        try:
+            if claim.delivery is not None:
+                await core.store.queues.settle(claim, "done", events=[_webhook_event(core, claim.delivery)])
+                return True
+            assert claim.event is not None
+            assert claim.handler is not None
+            _, handler = core.handlers[claim.handler]
+            work = await handler(claim.event, Context(runtime, core, claim.event))
+            await core.store.queues.settle(claim, "done", work=work)
             return True
-        assert claim.event is not None
-        assert claim.handler is not None
-        _, handler = core.handlers[claim.handler]
-        work = await handler(claim.event, Context(runtime, core, claim.event))
-        await core.store.queues.settle(claim, "done", work=work)
-        return True
-    except LeaseLost:
-        logger.warning("the lease of %s item %s was lost; its new holder goes on", claim.queue, claim.id)
-        return False
-    except (Exception, asyncio.CancelledError) as error:
-        await _put_back(core, claim, error)
-        if isinstance(error, asyncio.CancelledError):
-            raise
-        return False
+        except LeaseLost as error:
+            span.failed(error)  # its new holder goes on
+            return False
+        except (Exception, asyncio.CancelledError) as error:
+            span.failed(error)
+            await _put_back(core, claim, error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return False
+
+
+def _span(core: Core, claim: Claim) -> Span:
+    of = claim.delivery or claim.event
+    assert of is not None
+    return Span(
+        core,
+        "webhook.handle" if claim.delivery is not None else "outbox",
+        provider_id=of.provider_id,
+        connection_id=of.connection_id,
+        scope=of.scope,
+        event=claim.event.name if claim.event is not None else None,
+        handler=claim.handler,
+        item=claim.id,
+        attempt=claim.attempt,
+    )
 
 
 async def _put_back(core: Core, claim: Claim, error: BaseException) -> None:
-    logger.error(
-        "handler %s failed for %s item %s, attempt %d",
-        claim.handler, claim.queue, claim.id, claim.attempt, exc_info=error,
-    )  # fmt: skip
     # A foreign exception may quote a secret, and the row stays: it gets the type only, the log has the rest.
     text = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
     try:

@@ -11,6 +11,7 @@ from ..model import REVOKE_JOB, Claim
 from .claims import work_off
 from .core import Core, logger
 from .revocation import revoke_kept
+from .spans import Span
 from .stand_ins import REWRAP, rewrap_stand_ins
 
 JobFunction: TypeAlias = Callable[[Core, Claim], Awaitable[float | None]]
@@ -32,31 +33,27 @@ async def run_due(core: Core, kind: str, limit: int) -> tuple[int, int]:
 
 async def _do(core: Core, claim: Claim) -> bool:
     assert claim.job is not None
-    try:
-        delay = await JOBS[claim.job.kind](core, claim)
-        if delay is None:
-            await core.store.queues.settle(claim, "done")
-        else:
-            await core.store.queues.settle(claim, "retry", delay=delay)
-        return True
-    except LeaseLost:
-        logger.warning("the lease of job %s was lost; its new holder goes on", claim.id)
-        return False
-    except (Exception, asyncio.CancelledError) as error:
-        await _put_back(core, claim, error)
-        if isinstance(error, asyncio.CancelledError):
-            raise
-        return False
+    with Span(core, "job", kind=claim.job.kind, item=claim.id, attempt=claim.attempt) as span:
+        try:
+            delay = await JOBS[claim.job.kind](core, claim)
+            if delay is None:
+                await core.store.queues.settle(claim, "done")
+            else:
+                await core.store.queues.settle(claim, "retry", delay=delay)
+            return True
+        except LeaseLost as error:
+            span.failed(error)  # its new holder goes on
+            return False
+        except (Exception, asyncio.CancelledError) as error:
+            span.failed(error)
+            await _put_back(core, claim, error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return False
 
 
 async def _put_back(core: Core, claim: Claim, error: BaseException) -> None:
     assert claim.job is not None
-    typed = isinstance(error, ServicesError)
-    logger.warning(
-        "job %s %s failed, attempt %d: %s",
-        claim.job.kind, claim.id, claim.attempt, error if typed else type(error).__name__,
-        exc_info=None if typed else error,
-    )  # fmt: skip
     # A foreign exception may quote a secret, and the row stays: it gets the type only, the log has the rest.
     text = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
     try:

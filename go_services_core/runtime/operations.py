@@ -17,13 +17,12 @@ from ..specs import ApiSpec, Operation
 from .answers import decoded, mapped
 from .call import Call
 from .call_tokens import with_token
-from .capabilities import permit
 from .core import Core, Loaded
 from .exchanges import asked_of, kind_of, run, sender_of
 from .hosts import require_host
 from .keyed import key_of, keyed
 from .load import load
-from .observed import observed
+from .observed import observed, permitted
 from .refresh import ensure_fresh
 from .requests import Plan, build, compile_plan
 from .sending import outcome_unknown, send
@@ -49,36 +48,45 @@ async def execute(
     loaded: Loaded | None = None,
 ) -> OperationResult:
     """One call of an operation or endpoint; see ``Runtime.execute``."""
-    call: Call | None = None
+    end = None if deadline is None else asyncio.get_running_loop().time() + deadline
     try:
-        async with asyncio.timeout(deadline):
+        async with asyncio.timeout_at(end):
             loaded = loaded or await load(core, connection_id)
-            if method is None and path is None and body is None and headers is None and operation_id is not None:
-                plan = plan_of(core, loaded, operation_id)
-            else:
-                plan, params = _endpoint(loaded, operation_id, params, method, path, body, headers)
-            permit(loaded, plan.operation)
-            key = key_of(core, plan, idempotency_key)
-            call = started(
-                core,
-                loaded,
-                plan.operation,
-                idempotency_key=key if plan.idempotency_header is not None else None,
-                ledger_key=key,
-                deadline=deadline,
-                retry=retry,
-                background=background,
-            )
-            go = _way(core, call, plan, params or {}, deadline)
-            if key is not None:
-                go = partial(keyed, core, call, params or {}, go, _read)
-            return await observed(core, call, go)
     except TimeoutError:
-        if call is not None and call.doubt is not None:
+        raise RequestTimeout(f"{operation_id or 'The call'} was not done within {deadline:g} s.", sent=False) from None
+    if method is None and path is None and body is None and headers is None and operation_id is not None:
+        plan = plan_of(core, loaded, operation_id)
+    else:
+        plan, params = _endpoint(loaded, operation_id, params, method, path, body, headers)
+    permitted(core, loaded, plan.operation)
+    key = key_of(core, plan, idempotency_key)
+    call = started(
+        core,
+        loaded,
+        plan.operation,
+        idempotency_key=key if plan.idempotency_header is not None else None,
+        ledger_key=key,
+        deadline=deadline,
+        retry=retry,
+        background=background,
+    )
+    go = _way(core, call, plan, params or {}, deadline)
+    if key is not None:
+        go = partial(keyed, core, call, params or {}, go, _read)
+    if end is not None:
+        go = partial(_in_time, call, go, end)
+    return await observed(core, call, go)
+
+
+async def _in_time(call: Call, go: Callable[[], Awaitable[OperationResult]], end: float) -> OperationResult:
+    """The result of ``go``, which has until ``end`` by the loop's time."""
+    try:
+        async with asyncio.timeout_at(end):
+            return await go()
+    except TimeoutError:
+        if call.doubt is not None:
             raise with_token(call, outcome_unknown(call)) from call.doubt
-        late = RequestTimeout(f"{operation_id or 'The call'} was not done within {deadline:g} s.")
-        if call is None:
-            raise late from None
+        late = RequestTimeout(f"{call.operation.id} was not done by its deadline.")
         if call.ledger_key is not None:
             late.metadata["idempotency_key"] = call.ledger_key
         raise with_token(call, late) from None

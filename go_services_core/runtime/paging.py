@@ -13,12 +13,11 @@ from attrs import evolve, frozen
 from ..calls import ItemPage
 from ..errors import BadInput, RequestTimeout, ResponseInvalid
 from ..model import OperationResult
-from .capabilities import permit
 from .core import Core, Loaded
 from .exchanges import asked_of
 from .hosts import require_host
 from .load import load
-from .observed import observed
+from .observed import observed, permitted
 from .operations import exchanged, made, plan_of, started
 from .page_steps import Position, following, items_of, pagination_of
 from .page_tokens import Mark, digest_of, issue, read
@@ -157,7 +156,7 @@ async def _page(
     operation = plan.operation
     pagination = pagination_of(operation)
     loaded = await load(core, connection_id)
-    permit(loaded, operation)
+    permitted(core, loaded, operation)
     call = started(core, loaded, operation, deadline=deadline, background=background)
     asked = params if position.value is None else {**params, pagination.param or "": position.value}
     if operation.call is not None:

@@ -6,10 +6,10 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from ..errors import RefreshLocked, failure_code
-from ..model import Observation
-from .core import Core, Loaded, logger
+from ..errors import RefreshLocked
+from .core import Core, Loaded
 from .renewal import renew
+from .spans import Span
 
 RETRY = timedelta(seconds=10)
 """How long a token that is still valid is used before its renewal is looked into again."""
@@ -87,26 +87,12 @@ def _landed(core: Core, connection_id: str, task: asyncio.Task[Any]) -> None:
     core.tasks.discard(task)
     if core.flights.get(connection_id) is task:
         del core.flights[connection_id]
-    if not task.cancelled() and task.exception() is not None:
-        logger.info("refresh of connection %s failed: %s", connection_id, type(task.exception()).__name__)
+    if not task.cancelled():
+        task.exception()  # asked for, or asyncio complains of one that no caller waited for; its span has logged it
 
 
 async def _fly(core: Core, connection_id: str, used: int | None, *, refused: bool) -> Loaded:
-    began = core.clock.monotonic()
-    failed: BaseException | None = None
-    try:
-        return await renew(core, connection_id, used, refused=refused)
-    except BaseException as error:
-        failed = error
-        raise
-    finally:
-        core.observe(
-            Observation(
-                name="refresh",
-                at=core.clock.now(),
-                ok=failed is None,
-                duration_ms=(core.clock.monotonic() - began) * 1000,
-                connection_id=connection_id,
-                error_code=failure_code(failed),
-            )
-        )
+    with Span(core, "refresh", connection_id=connection_id) as span:
+        renewed = await renew(core, connection_id, used, refused=refused)
+        span.about(renewed.connection)
+        return renewed

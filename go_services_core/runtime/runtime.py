@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ class Runtime(Connecting, Using, Looking, Keys, Events):
         clock: Clock | None = None,
         store: Store | None = None,
         transport: Transport | None = None,
+        wrap_transport: Callable[[Transport], Transport] | None = None,
         migrate: bool = False,
     ) -> AsyncGenerator[Runtime]:
         """Build the runtime from its configuration, and close it in the end.
@@ -52,6 +53,7 @@ class Runtime(Connecting, Using, Looking, Keys, Events):
             arguments: dotted keys and values over file and environment, e.g. ``{"store.url": "sqlite:///x.db"}``.
             plugins: a manager of your own, instead of what is installed.
             clock, store, transport: your own, instead of what the configuration names; for tests.
+            wrap_transport: makes what sends in place of the transport, such as a recorder of it; for tests.
             migrate: apply pending migrations first, instead of refusing a database that needs them.
 
         Raises:
@@ -66,7 +68,14 @@ class Runtime(Connecting, Using, Looking, Keys, Events):
         from .build import build
 
         async with build(
-            source, arguments=arguments, plugins=plugins, clock=clock, store=store, transport=transport, migrate=migrate
+            source,
+            arguments=arguments,
+            plugins=plugins,
+            clock=clock,
+            store=store,
+            transport=transport,
+            wrap_transport=wrap_transport,
+            migrate=migrate,
         ) as (core, lifespans):
             runtime = cls(core)
             async with lifespans(runtime):

@@ -23,8 +23,7 @@ from .budget import reserve, settle
 from .call import Call
 from .circuits import admitted, host_answered, host_failed, is_open
 from .core import Core, Loaded
-from .hops import attempt
-from .observed import retrying
+from .observed import attempt, retrying
 from .outcomes import error_for, throttle_in
 from .refresh import ensure_fresh, refresh
 from .retry import IDEMPOTENT, NEVER, REFUSED, SAFE, UNREADABLE, Again, Repeats, decide, of_status, rule_of

@@ -11,12 +11,11 @@ from typing import Any, cast
 from ..errors import BadInput, ServicesError
 from ..exchange import Reading, StreamKind
 from .call import Call
-from .capabilities import permit
 from .core import Core
 from .exchanges import asked_of, kind_of, sender_of
 from .hosts import require_host
 from .load import load
-from .observed import observed
+from .observed import observed, permitted
 from .opening import opened
 from .operations import plan_of, started
 
@@ -31,7 +30,7 @@ async def stream(
     kind = kind_of(core, record.kind) if record is not None else None
     if not hasattr(kind, "reading"):
         raise BadInput(f"Operation {operation_id} is not a stream.", hint="Use execute.", field="operation")
-    permit(loaded, plan.operation)
+    permitted(core, loaded, plan.operation)
     first = started(core, loaded, plan.operation)
     reading: Reading = cast("StreamKind", kind).reading(asked_of(core, first, plan, params or {}))
     given = 0

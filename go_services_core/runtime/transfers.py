@@ -15,11 +15,10 @@ from ..secret import SecretStr
 from ..sources import TransferProgress, WatchedSource, source_of
 from .call import Call
 from .call_tokens import state_of, with_token
-from .capabilities import permit
 from .core import Core
 from .exchanges import asked_of, kind_of
 from .load import load
-from .observed import observed
+from .observed import observed, permitted
 from .operations import exchanged, plan_of, started
 from .receiving import Receiver
 from .requests import Plan
@@ -158,7 +157,7 @@ async def _bounded(
             loaded = await load(core, connection_id)
             plan = plan_of(core, loaded, operation_id)
             _require(core, plan, direction)
-            permit(loaded, plan.operation)
+            permitted(core, loaded, plan.operation)
             call = started(core, loaded, plan.operation, deadline=deadline, idempotency_key=idempotency_key)
             if deadline is None:
                 longest = getattr(plan.operation.call, "longest", math.inf)

@@ -370,7 +370,7 @@ async def test_event_handler_gets_the_committed_event(acme: ModuleType) -> None:
 async def test_observer_counts_what_happens(acme: ModuleType) -> None:
     async with runtime_with(acme, store=MemoryStore(), transport=github()) as runtime:
         await connected(runtime)
-        assert acme.COUNTS["connection.established", True] == 1
+    assert acme.COUNTS["connection.established", True] == 1
 
 
 @example("gs_messages")

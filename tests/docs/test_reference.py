@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import runpy
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import pytest
+from attrs import evolve, fields
 
-from go_services_core import errors
+from go_services_core import Scope, errors
 from go_services_core.cli.main import main
 from go_services_core.config import describe
 from go_services_core.hookspecs import HookSpecs
+from go_services_core.model import Observation
 from go_services_core.plugins import PluginManager
-from go_services_core.runtime import delivery, inbound
+from go_services_core.runtime import delivery, inbound, log_lines, observers
 from go_services_core.runtime.runtime import Runtime
+from go_services_core.runtime.spans import failure
 from go_services_core.testing.kit import CHECKS, checks_of
 from go_services_transport_http.settings import TransportSettings
 
@@ -73,7 +78,7 @@ def test_every_core_setting_is_in_the_reference() -> None:
 def test_every_setting_of_a_plugin_is_in_its_readme() -> None:
     own = {setting.key for setting in describe(PluginManager.of({}).catalog())}
     missing = []
-    for project in sorted((ROOT / "plugins").glob("*/pyproject.toml")):
+    for project in sorted([*ROOT.glob("plugins/*/pyproject.toml"), *ROOT.glob("contrib/*/pyproject.toml")]):
         found = re.search(r'plugins"\]\n([\w-]+) = "([\w.]+)"', project.read_text(encoding="utf-8"))
         if found is None:
             continue
@@ -104,12 +109,14 @@ def test_every_method_of_the_runtime_is_in_the_reference_subject_by_subject() ->
 def emitted() -> dict[str, str]:
     """The names of all events and observations that the runtime makes → the file."""
     found = {}
-    for path in sorted((ROOT / "go_services_core/runtime").glob("*.py")):
+    for path in sorted((ROOT / "go_services_core/runtime").rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
                 named = [keyword.value for keyword in call.keywords if keyword.arg == "name"]
                 if call.func.id == "_event":
                     named = call.args
+                elif call.func.id == "Span":
+                    named = call.args[1:2]
                 elif call.func.id not in ("Event", "Observation"):
                     continue
                 for value in named:
@@ -140,11 +147,36 @@ def test_every_event_and_observation_is_in_the_reference() -> None:
         "webhook.duplicate",
         "webhook.rejected",
     } <= names.keys()
+    assert {"operation", "attempt", "connect", "complete", "webhook.handle", "outbox", "job"} <= names.keys()
     assert {"connection.needs_reconsent", "grant.drift"} <= names.keys()
     grants = ("expanded", "downgraded", "revoked", "reconsent_requested", "reconsent_completed")
     assert [
         name for name in (*names, *(f"grant.{type}" for type in grants)) if f"`{name}`" not in page("events.md")
     ] == []
+
+
+def test_every_field_of_observations_and_log_records_is_in_the_reference() -> None:
+    text = page("events.md")
+    scope, error = Scope("user", "u1"), errors.BadInput("wrong", field="f", metadata={"a": "b"})
+    full = Observation(name="x", at=datetime.now(UTC), ok=False, duration_ms=1, scope=scope, **failure(error))
+    logged = log_lines.fields(evolve(full, provider_id="p", connection_id="c", trace_id="t"), error, logging.ERROR)
+    names = {*(field.name for field in fields(Observation)), *logged, *_details()}
+    assert len(names) > 40
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
+
+
+def _details() -> set[str]:
+    """What the runtime says in ``detail``: keywords of spans, and keys of the texts in the module on calls."""
+    found = set()
+    for path in sorted((ROOT / "go_services_core/runtime").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Span":
+                found |= {keyword.arg for keyword in call.keywords if keyword.arg is not None}
+        if path.name == "observed.py":
+            keys = [key for one in ast.walk(tree) if isinstance(one, ast.Dict) for key in one.keys]
+            found |= {key.value for key in keys if isinstance(key, ast.Constant)}
+    return found - {"tracers", "loaded"}
 
 
 def test_every_conformance_check_is_in_the_reference() -> None:
@@ -163,6 +195,9 @@ def test_every_conformance_check_is_in_the_reference() -> None:
             f"after {delivery.RETRY_DELAY:g} seconds, then after {2 * delivery.RETRY_DELAY:g}",
         ),
         ("how-to/write-a-handler.md", f"after {delivery.MAX_ATTEMPTS} attempts"),
+        ("reference/events.md", f"up to {observers.LIMIT} observations wait"),
+        ("reference/events.md", f"observers have {observers.CLOSING:g} seconds"),
+        ("reference/events.md", f"longer than {observers.SLOW:g} seconds for {observers.PATIENCE} times"),
         ("explanation/security.md", f"deliveries {inbound.MAX_BODY >> 20} MiB"),
         ("explanation/security.md", f"answers {TransportSettings().max_body >> 20} MiB"),
         ("../CHANGELOG.md", f"{len([name for name in vars(HookSpecs) if name.startswith('gs_')])} hooks"),

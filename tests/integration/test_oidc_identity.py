@@ -79,7 +79,7 @@ async def test_connection_of_before_the_keys_were_told_stays_the_accounts(site: 
 
 async def test_new_id_token_of_a_renewal_is_verified_and_kept(verifying: Runtime, clock: ShiftedClock) -> None:
     seen: list[Any] = []
-    verifying.observe(seen.append, name="test")
+    verifying.observe(seen.append, name="test", inline=True)
     connection = await connect(verifying)
     before = await id_token(verifying, connection.id)
     await asyncio.sleep(1.1)  # its times are in seconds

@@ -90,7 +90,7 @@ async def test_split_attempt_is_finished_with_the_session_alone(either, caplog):
     """P02: bound to what the application holds, logged and observed, and never with its value."""
     seen = []
     async with either.open() as runtime:
-        runtime.observe(seen.append, name="test")
+        runtime.observe(seen.append, name="test", inline=True)
         caplog.set_level("INFO", logger="go_services.runtime")
         start, params = await either.begin(runtime, session=MINE)
         assert start.binding.reveal() == MINE

@@ -284,7 +284,7 @@ async def test_renewal_with_a_wrong_id_token_keeps_the_new_tokens_and_leaves_it_
 ) -> None:
     """OpenID Connect Core §12.2. The refresh token works once: refusing the answer would lose the connection."""
     seen = []
-    runtime.observe(seen.append, name="test")
+    runtime.observe(seen.append, name="test", inline=True)
     connection = await site.connect(runtime)
     before = await stored_id_token(runtime, connection)
     for name, value in lie.items():

@@ -169,7 +169,7 @@ async def test_a_run_with_everything_logged_at_debug_writes_no_secret_anywhere(
     """P40, P42, P44 (typed, from the URL of the callback, from the provider), P45, P46."""
     observed: list[Observation] = []
     async with echoing.open() as runtime:
-        runtime.observe(observed.append, name="watching")
+        runtime.observe(observed.append, name="watching", inline=True)
         errors, secrets = await run(echoing, echo, runtime)
         listed = await runtime.connections(limit=1000)
         outbox = await runtime._core.store.queues.list("outbox")

@@ -136,7 +136,7 @@ async def test_reconsent_without_a_consent_page_is_refused(app, runtime):
 async def test_required_reconsent_stops_calls_until_it_is_given(either, counted):
     seen = []
     async with either.open() as runtime:
-        runtime.observe(seen.append, name="watch")
+        runtime.observe(seen.append, name="watch", inline=True)
         made = await either.connect(runtime)
         await runtime.token(made.id)  # it is cached now
         counted()

@@ -38,7 +38,9 @@ def ended(app):
 
 def watched(runtime, name=AHEAD):
     seen = []
-    runtime.observe(lambda observation: seen.append(observation) if observation.name == name else None, name="watch")
+    runtime.observe(
+        lambda observation: seen.append(observation) if observation.name == name else None, name="watch", inline=True
+    )
     return seen
 
 

@@ -46,7 +46,7 @@ async def damage(runtime, connection_id):
 async def test_damaged_credential_is_told_once_and_blocks_nothing_else(either, told):
     async with either.open(settings={"runtime.cache_seconds": 0}) as runtime:
         seen = []
-        runtime.observe(seen.append, name="seen")
+        runtime.observe(seen.append, name="seen", inline=True)
         broken, well = [await either.connect(runtime, who) for who in ("u1", "u2")]
         key, repair = await damage(runtime, broken.id)
         for _ in range(3):

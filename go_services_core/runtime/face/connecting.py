@@ -20,6 +20,7 @@ from .. import reconsent as _reconsent
 from .. import refresh as _refresh
 from ..callback import CallbackParams
 from ..core import Core
+from ..spans import Span
 
 
 class Connecting:
@@ -63,17 +64,18 @@ class Connecting:
             PluginError: the plugin that chooses the redirect URI failed.
             ConfigError: the provider's settings are incomplete.
         """
-        return await _connect.connect(
-            self._core,
-            provider_id,
-            scope=scope,
-            redirect_uri=redirect_uri,
-            grants=grants,
-            auth=auth,
-            connection_id=connection_id,
-            session=session,
-            return_to=return_to,
-        )
+        with Span(self._core, "connect", provider_id=provider_id, connection_id=connection_id, scope=scope):
+            return await _connect.connect(
+                self._core,
+                provider_id,
+                scope=scope,
+                redirect_uri=redirect_uri,
+                grants=grants,
+                auth=auth,
+                connection_id=connection_id,
+                session=session,
+                return_to=return_to,
+            )
 
     async def begin_device(
         self,
@@ -91,9 +93,10 @@ class Connecting:
             BadInput: the kind is not consented to on another device.
             TokenEndpointError, ProviderError, TransportError: the provider gave no code.
         """
-        return await _device.begin_device(
-            self._core, provider_id, scope=scope, grants=grants, auth=auth, connection_id=connection_id
-        )
+        with Span(self._core, "connect", provider_id=provider_id, connection_id=connection_id, scope=scope):
+            return await _device.begin_device(
+                self._core, provider_id, scope=scope, grants=grants, auth=auth, connection_id=connection_id
+            )
 
     async def poll_device(self, attempt_id: str, *, binding: SecretStr | str) -> Connection:
         """Ask the provider once whether the person has consented, and connect if so.
@@ -201,7 +204,10 @@ class Connecting:
         ``go_services_core.callback`` makes the answer to the browser of either.
         """
         params, binding = _callback.received(params, binding)  # or a traceback with locals shows what was given
-        return await _callback.callback(self._core, params, binding=binding, redirect_uri=redirect_uri)
+        with Span(self._core, "complete") as span:
+            result = await _callback.callback(self._core, params, binding=binding, redirect_uri=redirect_uri)
+            span.about(result.connection)
+            return result
 
     async def establish(
         self,
@@ -224,7 +230,12 @@ class Connecting:
             EmbeddedSessionInvalid, ReplayDetected: an embedded app's session token is not valid, or was used before.
         """
         fields = concealed(fields)  # in place of what was given, or a traceback with locals shows it
-        return await _connect.establish(self._core, provider_id, scope=scope, fields=fields, auth=auth, grants=grants)
+        with Span(self._core, "establish", provider_id=provider_id, scope=scope) as span:
+            connection = await _connect.establish(
+                self._core, provider_id, scope=scope, fields=fields, auth=auth, grants=grants
+            )
+            span.about(connection)
+            return connection
 
     async def reconsent(
         self,
@@ -250,14 +261,15 @@ class Connecting:
             InvalidTransition: it was disconnected.
             BadInput: its kind has no consent page, or there is no redirect URI.
         """
-        return await _reconsent.reconsent(
-            self._core,
-            connection_id,
-            grants=grants,
-            redirect_uri=redirect_uri,
-            session=session,
-            return_to=return_to,
-        )
+        with Span(self._core, "connect", connection_id=connection_id):
+            return await _reconsent.reconsent(
+                self._core,
+                connection_id,
+                grants=grants,
+                redirect_uri=redirect_uri,
+                session=session,
+                return_to=return_to,
+            )
 
     async def require_reconsent(self, connection_id: str, *, reason: str) -> Connection:
         """Stop the use of a connection until its person has consented again; a second time changes nothing.
@@ -372,7 +384,11 @@ class Connecting:
             ConnectionNotFound: there is none of that id.
             VersionConflict: it was connected anew again and again meanwhile.
         """
-        return await _disconnect.disconnect(self._core, connection_id, reason=reason)
+        with Span(self._core, "disconnect", connection_id=connection_id) as span:
+            ended = await _disconnect.disconnect(self._core, connection_id, reason=reason)
+            span.about(ended.connection)
+            span.detail = {"revoked": ended.revoked, "pending": ended.pending}
+            return ended
 
     async def pending_revocations(self, connection_id: str) -> Sequence[Job]:
         """The open jobs that revoke what disconnects of the connection could not; ``last_error`` says why not yet."""

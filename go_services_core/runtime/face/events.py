@@ -10,6 +10,7 @@ from .. import delivery as _delivery
 from .. import due as _due
 from .. import inbound as _inbound
 from ..core import Core
+from ..spans import Span
 
 if TYPE_CHECKING:
     from ...protocols import EventHandler, Observer
@@ -38,7 +39,10 @@ class Events:
             WebhookRejected: the delivery is not authentic; it was not kept.
             StoreError, BackendUnavailable: it could not be kept; the provider should try again.
         """
-        return await _inbound.accept_webhook(self._core, provider_id, request, connection_id=connection_id)
+        with Span(self._core, "webhook.accept", provider_id=provider_id, connection_id=connection_id) as span:
+            accepted = await _inbound.accept_webhook(self._core, provider_id, request, connection_id=connection_id)
+            span.detail = {"duplicate": accepted.duplicate, "challenge": accepted.challenge is not None}
+            return accepted
 
     async def on(self, events: str, handler: EventHandler, *, name: str) -> None:
         """Have ``handler`` called, by ``drain``, for every event that is committed from now on and matches.
@@ -50,9 +54,16 @@ class Events:
         """
         await _delivery.register(self._core, {name: (events, handler)})
 
-    def observe(self, observer: Observer, *, name: str) -> None:
-        """Have ``observer`` called for what happens in this process; it must be quick."""
-        self._core.observers.append((name, observer))
+    def observe(self, observer: Observer, *, name: str, inline: bool = False) -> None:
+        """Have ``observer`` called for what happens in this process; it can neither delay nor break a call.
+
+        Args:
+            observer: called with an :class:`~go_services_core.model.Observation`, from a thread of its own.
+            name: stands for it in the log.
+            inline: call it at once in the task that is observed, before that goes on. It must not block; one that
+                takes long is called from a thread from then on.
+        """
+        self._core.observers.add(name, observer, inline=inline)
 
     async def drain(self) -> Drained:
         """Do what is due, once: deliveries, events to their handlers, the runtime's jobs, renewals ahead of time."""

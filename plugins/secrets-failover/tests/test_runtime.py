@@ -89,7 +89,7 @@ def app(monkeypatch) -> App:
 async def test_outage_is_survived_and_what_was_written_meanwhile_comes_back_under_the_primary(app):
     told = []
     async with app.open(failover__policy="fallback_allowed") as runtime:
-        runtime.observe(told.append, name="test")
+        runtime.observe(told.append, name="test", inline=True)
         before = await app.connect(runtime, "u1")
         near.switch.error = BackendUnavailable("off")
         during = await app.connect(runtime, "u2")

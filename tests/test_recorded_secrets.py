@@ -12,6 +12,7 @@ from go_services_core.testing.secret_shapes import SHAPES, shapes_in
 ROOT = Path(__file__).resolve().parents[1]
 VECTORS = {
     "plugins/auth-jwt/tests/vectors.py": {"JSON Web Token"},  # those of RFC 7515, RFC 8037 and RFC 9449
+    "plugins/auth-jwt/tests/message_vectors.py": {"private key"},  # those of RFC 9421 B.1
 }
 SAMPLES = {
     "GitHub token": "ghp_" + "a1B2" * 9,

@@ -49,6 +49,11 @@ class Caller:
         return await self.runtime.execute(self.connection_id, f"call.{METHODS[kind].lower()}", {"name": "x"}, **options)
 
     @property
+    def delays(self) -> list[float]:
+        """Before each repetition: the seconds that its decision wants."""
+        return [one.detail["delay"] for one in self.told if one.phase == "retry"]
+
+    @property
     def sent(self) -> int:
         """Requests that the server has got."""
         return len(self.server.requests)
@@ -125,7 +130,7 @@ async def calling(
                 "raw", scope=Scope("user", "u1"), fields={"token": "a-token-of-the-test"}
             )
             told: list[Any] = []
-            runtime.observe(told.append, name="test")
+            runtime.observe(told.append, name="test", inline=True)
             if transport is not None:
                 runtime._core.transport = transport(runtime._core.transport)
             yield Caller(runtime, connection.id, server, clock, told)

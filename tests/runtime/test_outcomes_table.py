@@ -175,8 +175,8 @@ async def test_row(line: Line, scenario: Scenario, kind: str) -> None:
         attempts = TIMES.attempts if "again" in follows else 1
         assert follows in ("again", "again, OutcomeUnknown", "OutcomeUnknown", "end")
         assert caller.sent - already == (attempts if scenario.sends else 0)
-        assert len(caller.clock.slept) == attempts - 1
-        assert all(scenario.waits <= slept <= scenario.waits + 5 for slept in caller.clock.slept)
+        assert len(caller.delays) == attempts - 1
+        assert all(scenario.waits <= delay <= scenario.waits + 5 for delay in caller.delays)
         cause: Any = error
         if "OutcomeUnknown" in follows:
             assert type(error) is OutcomeUnknown
@@ -214,4 +214,4 @@ async def test_column_breaker(line: Line, scenario: Scenario, kind: str) -> None
 async def test_column_budget(line: Line, scenario: Scenario, kind: str) -> None:
     async with calling(scenario.answer, breaker=PATIENT, **scenario.options) as caller:
         await failed(caller, kind, RetryPolicy(attempts=3, attempt_timeout=0.15, burst=1))
-        assert len(caller.clock.slept) == line.pays
+        assert len(caller.delays) == line.pays

@@ -152,7 +152,7 @@ async def test_every_page_is_permitted_and_observed(app, server, lists_app):
     observed = []
     async with lists_app() as runtime:
         connection = await connect(runtime)
-        runtime.observe(observed.append, name="watch")
+        runtime.observe(observed.append, name="watch", inline=True)
         found = runtime.paginate(connection.id, "cursor.list")
         for _ in range(6):
             await anext(found)

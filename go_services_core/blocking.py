@@ -13,7 +13,7 @@ import concurrent.futures.thread  # noqa: F401  registers its fork hook: see the
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from .auth.fields import concealed
 from .blocking_calls import BlockingCalls
-from .call_specs import RetryPolicy
 from .grants import GrantEvent, GrantReport
-from .http import BodySource, HttpRequest, InboundRequest
+from .http import InboundRequest
 from .model import (
     Accepted,
     CallbackResult,
     Connection,
     ConnectStart,
-    Decision,
     DeviceStart,
     Disconnected,
     Drained,
@@ -38,7 +36,6 @@ from .model import (
     Job,
     KeyRef,
     MigrationStep,
-    OperationResult,
     Page,
     Resolution,
     Scope,
@@ -53,7 +50,6 @@ from .runtime.forecast import WITHIN
 from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
 from .secret import SecretStr
-from .sources import TransferProgress
 from .transfer import Exported, Imported, TokenImport
 from .wrapping_keys import KeyInfo, KeyStatus, RotationReport
 
@@ -372,112 +368,6 @@ class BlockingRuntime(BlockingCalls):
 
     def pending_revocations(self, connection_id: str) -> Sequence[Job]:
         return self._run(Runtime.pending_revocations, connection_id)
-
-    # --- using -----------------------------------------------------------------------------------------------------
-
-    def execute(
-        self,
-        connection_id: str,
-        operation: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        *,
-        method: str | None = None,
-        path: str | None = None,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        deadline: float | None = None,
-        retry: RetryPolicy | None = None,
-        background: bool = False,
-    ) -> OperationResult:
-        return self._run(
-            Runtime.execute,
-            connection_id,
-            operation,
-            params,
-            method=method,
-            path=path,
-            body=body,
-            headers=headers,
-            idempotency_key=idempotency_key,
-            deadline=deadline,
-            retry=retry,
-            background=background,
-        )
-
-    def stream(
-        self,
-        connection_id: str,
-        operation: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        limit: int | None = None,
-    ) -> Iterator[Any]:
-        return self._each(lambda runtime: runtime.stream(connection_id, operation, params, limit=limit))
-
-    def upload(
-        self,
-        connection_id: str,
-        operation: str,
-        source: os.PathLike[str] | bytes | BodySource,
-        params: Mapping[str, Any] | None = None,
-        *,
-        content_type: str | None = None,
-        filename: str | None = None,
-        progress: TransferProgress | None = None,
-        resume: SecretStr | None = None,
-        idempotency_key: str | None = None,
-        deadline: float | None = None,
-    ) -> OperationResult:
-        return self._run(
-            Runtime.upload,
-            connection_id,
-            operation,
-            source,
-            params,
-            content_type=content_type,
-            filename=filename,
-            progress=progress,
-            resume=resume,
-            idempotency_key=idempotency_key,
-            deadline=deadline,
-        )
-
-    def download(
-        self,
-        connection_id: str,
-        operation: str,
-        target: os.PathLike[str],
-        params: Mapping[str, Any] | None = None,
-        *,
-        progress: TransferProgress | None = None,
-        resume: SecretStr | None = None,
-        deadline: float | None = None,
-    ) -> OperationResult:
-        return self._run(
-            Runtime.download,
-            connection_id,
-            operation,
-            target,
-            params,
-            progress=progress,
-            resume=resume,
-            deadline=deadline,
-        )
-
-    def resume(
-        self, connection_id: str, operation: str, token: SecretStr, *, deadline: float | None = None
-    ) -> OperationResult:
-        return self._run(Runtime.resume, connection_id, operation, token, deadline=deadline)
-
-    def token(self, connection_id: str) -> SecretStr:
-        return self._run(Runtime.token, connection_id)
-
-    def sign(self, connection_id: str, request: HttpRequest, *, nonce: str | None = None) -> HttpRequest:
-        return self._run(Runtime.sign, connection_id, request, nonce=nonce)
-
-    def can(self, connection_id: str, capability: str) -> Decision:
-        return self._run(Runtime.can, connection_id, capability)
 
     # --- looking ---------------------------------------------------------------------------------------------------
 

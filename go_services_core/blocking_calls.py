@@ -1,7 +1,8 @@
-"""The blocking face's lists, batches and capabilities."""
+"""The blocking face's calls of providers."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -12,9 +13,12 @@ from attrs import evolve
 from .call_specs import RetryPolicy
 from .calls import CallOutcome, Invocation, ItemPage, OperationRequest
 from .errors import ServicesError
-from .model import Decision, Scope
+from .http import BodySource, HttpRequest
+from .model import Decision, OperationResult, Scope
 from .runtime.batch import check_concurrency, stops
 from .runtime.runtime import Runtime
+from .secret import SecretStr
+from .sources import TransferProgress
 
 if TYPE_CHECKING:
     from .blocking import _Loop
@@ -33,6 +37,110 @@ class BlockingCalls:
         def _run(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T: ...
 
         def _reaches(self, loop: _Loop) -> bool: ...
+
+    def execute(
+        self,
+        connection_id: str,
+        operation: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        background: bool = False,
+    ) -> OperationResult:
+        return self._run(
+            Runtime.execute,
+            connection_id,
+            operation,
+            params,
+            method=method,
+            path=path,
+            body=body,
+            headers=headers,
+            idempotency_key=idempotency_key,
+            deadline=deadline,
+            retry=retry,
+            background=background,
+        )
+
+    def stream(
+        self,
+        connection_id: str,
+        operation: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Iterator[Any]:
+        return self._each(lambda runtime: runtime.stream(connection_id, operation, params, limit=limit))
+
+    def upload(
+        self,
+        connection_id: str,
+        operation: str,
+        source: os.PathLike[str] | bytes | BodySource,
+        params: Mapping[str, Any] | None = None,
+        *,
+        content_type: str | None = None,
+        filename: str | None = None,
+        progress: TransferProgress | None = None,
+        resume: SecretStr | None = None,
+        idempotency_key: str | None = None,
+        deadline: float | None = None,
+    ) -> OperationResult:
+        return self._run(
+            Runtime.upload,
+            connection_id,
+            operation,
+            source,
+            params,
+            content_type=content_type,
+            filename=filename,
+            progress=progress,
+            resume=resume,
+            idempotency_key=idempotency_key,
+            deadline=deadline,
+        )
+
+    def download(
+        self,
+        connection_id: str,
+        operation: str,
+        target: os.PathLike[str],
+        params: Mapping[str, Any] | None = None,
+        *,
+        progress: TransferProgress | None = None,
+        resume: SecretStr | None = None,
+        deadline: float | None = None,
+    ) -> OperationResult:
+        return self._run(
+            Runtime.download,
+            connection_id,
+            operation,
+            target,
+            params,
+            progress=progress,
+            resume=resume,
+            deadline=deadline,
+        )
+
+    def resume(
+        self, connection_id: str, operation: str, token: SecretStr, *, deadline: float | None = None
+    ) -> OperationResult:
+        return self._run(Runtime.resume, connection_id, operation, token, deadline=deadline)
+
+    def token(self, connection_id: str) -> SecretStr:
+        return self._run(Runtime.token, connection_id)
+
+    def sign(self, connection_id: str, request: HttpRequest, *, nonce: str | None = None) -> HttpRequest:
+        return self._run(Runtime.sign, connection_id, request, nonce=nonce)
+
+    def can(self, connection_id: str, capability: str) -> Decision:
+        return self._run(Runtime.can, connection_id, capability)
 
     def paginate(
         self,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import protocols as p
     from . import sealing as s
     from .exchange import CallTransport
+    from .jose import Jose
     from .refs import Ref
     from .secret import SecretStr
 
@@ -267,7 +268,7 @@ class AuthStrategySpec:
 class JoseSpec:
     """What signs and verifies JSON Web Tokens for the core's flows; there is one."""
 
-    jose: Ref[type[p.Jose]]
+    jose: Ref[type[Jose]]
     id: str = "jose"
 
 

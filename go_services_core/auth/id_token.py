@@ -11,8 +11,9 @@ from attrs import evolve
 
 from ..auth_specs import OpenIdClient
 from ..errors import ConfigError, JwtInvalid, JwtKeyUnknown, ServicesError, TokenResponseInvalid
+from ..jose import Jose
 from ..model import Credential, TokenSet
-from ..protocols import AuthContext, Flow, Jose, Jwks
+from ..protocols import AuthContext, Flow, Jwks
 from ..secret import SecretStr
 from .token_endpoint import refresh_request
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..errors import ConfigError
-from ..protocols import AuthContext, Jose
+from ..jose import Jose
+from ..protocols import AuthContext
 
 
 def required_jose(ctx: AuthContext, setting: str) -> Jose:

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from ..config.roots import RuntimeRoot, WorkerRoot
     from ..config.secrets import SourcedSecret
     from ..exchange import CallTransport
+    from ..jose import Jose
     from ..protocols import (
         CallbackUrl,
         ConnectionPolicy,
         ErrorClassifier,
         EventHandler,
-        Jose,
         RateLimitPolicy,
         Signer,
         Store,

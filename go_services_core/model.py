@@ -542,7 +542,8 @@ class Observation:
     name: str
     at: datetime
     phase: Literal["start", "retry", "end"] = "end"
-    """Work that takes time starts and ends; what only happened is an end."""
+    """Work that takes time starts and ends; what only happened is an end. A retry comes before the end of an attempt
+    that another one follows; ``detail["delay"]`` has the seconds until then."""
     ok: bool = True
     duration_ms: float | None = None
     """Of work that ended; None for what only happened."""

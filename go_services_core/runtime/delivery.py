@@ -83,7 +83,7 @@ async def _handle(core: Core, runtime: Runtime, claim: Claim) -> bool:
             return False
         except (Exception, asyncio.CancelledError) as error:
             span.failed(error)
-            await _put_back(core, claim, error)
+            await _put_back(core, claim, error, span)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return False
@@ -105,14 +105,16 @@ def _span(core: Core, claim: Claim) -> Span:
     )
 
 
-async def _put_back(core: Core, claim: Claim, error: BaseException) -> None:
+async def _put_back(core: Core, claim: Claim, error: BaseException, span: Span) -> None:
     # A foreign exception may quote a secret, and the row stays: it gets the type only, the log has the rest.
     text = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
     try:
         if claim.attempt >= MAX_ATTEMPTS:
             await core.store.queues.settle(claim, "dead", error=text)
         else:
-            await core.store.queues.settle(claim, "retry", error=text, delay=RETRY_DELAY * claim.attempt)
+            delay = RETRY_DELAY * claim.attempt
+            await core.store.queues.settle(claim, "retry", error=text, delay=delay)
+            span.again(error, delay)
     except LeaseLost:
         logger.warning("the lease of %s item %s was lost; its new holder goes on", claim.queue, claim.id)
 

@@ -46,13 +46,13 @@ async def _do(core: Core, claim: Claim) -> bool:
             return False
         except (Exception, asyncio.CancelledError) as error:
             span.failed(error)
-            await _put_back(core, claim, error)
+            await _put_back(core, claim, error, span)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return False
 
 
-async def _put_back(core: Core, claim: Claim, error: BaseException) -> None:
+async def _put_back(core: Core, claim: Claim, error: BaseException, span: Span) -> None:
     assert claim.job is not None
     # A foreign exception may quote a secret, and the row stays: it gets the type only, the log has the rest.
     text = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
@@ -62,5 +62,6 @@ async def _put_back(core: Core, claim: Claim, error: BaseException) -> None:
         else:
             delay = min(RETRY_DELAY * claim.attempt, LONGEST_DELAY)
             await core.store.queues.settle(claim, "retry", error=text, delay=delay)
+            span.again(error, delay)
     except LeaseLost:
         logger.warning("the lease of job %s was lost; its new holder goes on", claim.id)

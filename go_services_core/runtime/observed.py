@@ -11,7 +11,7 @@ from ..errors import PermissionDenied, ProviderError
 from ..http import HttpRequest, HttpResponse
 from ..model import Observation
 from ..specs import Operation
-from . import hops
+from . import hops, spans
 from .capabilities import permit
 from .log_lines import logger_of
 from .spans import Span, current_span, failure
@@ -73,18 +73,8 @@ def permitted(core: Core, loaded: Loaded, operation: Operation) -> None:
 def retrying(core: Core, call: Call, error: Exception, delay: float) -> None:
     """An attempt of ``call`` ended with ``error``; the next begins in ``delay`` seconds."""
     if core.observers:
-        core.observe(
-            Observation(
-                name="operation",
-                at=core.clock.now(),
-                phase="retry",
-                ok=False,
-                **_whose(call.loaded),
-                span=current_span(),
-                detail={**_known(call.loaded, call.operation), "attempt": call.attempts, "delay": delay},
-                **failure(error),
-            )
-        )
+        known = _known(call.loaded, call.operation)
+        spans.retrying(core, NAME, error, delay, **_whose(call.loaded), **known, attempt=call.attempts)
 
 
 def attempt(core: Core, call: Call, request: HttpRequest) -> Awaitable[HttpResponse]:

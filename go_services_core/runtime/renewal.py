@@ -44,6 +44,7 @@ from .load import load, open_credential, remember, require_active
 from .payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSION, carry_over, encode_tokens
 from .revocation import reason_of, revocation_job, revoke
 from .settings_secrets import drive, prepared
+from .spans import retrying
 
 if TYPE_CHECKING:
     from ..auth_specs import AuthSpec
@@ -281,6 +282,7 @@ async def _failed(core: Core, attempt: _Attempt, history: RefreshHistory, error:
     connection_id = opened.connection.id
     state = refresh_rules.outcome(error, attempt.auth)
     lost = state == "unknown" and history.unknown > 0
+    pause = refresh_rules.pause(history.failed + 1, error, core.clock.random(4))
     try:
         await core.store.connections.fail_refresh(
             opened.lease,
@@ -288,13 +290,15 @@ async def _failed(core: Core, attempt: _Attempt, history: RefreshHistory, error:
             terminal=False,
             event=_lost(core, opened.connection, opened.credential) if lost else None,
             state=state,
-            retry_in=refresh_rules.pause(history.failed + 1, error, core.clock.random(4)),
+            retry_in=pause,
         )
     except LeaseLost:
         pass  # whoever took it over has settled this attempt
     except StoreError as unsaid:  # the successor finds the intent unsettled, and treats it as what it may have been
         logger.warning("how a refresh of connection %s ended could not be stored: %s", connection_id, unsaid)
     if not lost:
+        of = opened.connection
+        retrying(core, "refresh", error, pause, provider_id=of.provider_id, connection_id=connection_id, scope=of.scope)
         return error
     return RefreshUnknown(
         f"The tokens of connection {connection_id} were lost: two renewals ended without a readable answer.",

@@ -81,6 +81,15 @@ class Span:
         """It ends with ``error``, which is not raised."""
         self._error = error
 
+    def again(self, error: BaseException, delay: float) -> None:
+        """Tell that it fails with ``error``, and that another attempt follows after ``delay`` seconds."""
+        whose: dict[str, Any] = {
+            "provider_id": self.provider_id,
+            "connection_id": self.connection_id,
+            "scope": self.scope,
+        }
+        retrying(self._core, self.name, error, delay, **whose, **self.detail)
+
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -115,6 +124,35 @@ class Span:
             core.observers.tell_tracers(observation)
         else:
             core.observe(observation, error)
+
+
+def retrying(
+    core: Core,
+    name: str,
+    error: BaseException,
+    delay: float,
+    *,
+    provider_id: str | None = None,
+    connection_id: str | None = None,
+    scope: Scope | None = None,
+    **detail: Any,
+) -> None:
+    """Tell that the work that runs here failed with ``error``, and that another attempt follows after ``delay`` s."""
+    if core.observers:
+        core.observe(
+            Observation(
+                name=name,
+                at=core.clock.now(),
+                phase="retry",
+                ok=False,
+                provider_id=provider_id,
+                connection_id=connection_id,
+                scope=scope,
+                span=current_span(),
+                detail={**detail, "delay": delay},
+                **failure(error),
+            )
+        )
 
 
 def failure(error: BaseException | None) -> dict[str, Any]:

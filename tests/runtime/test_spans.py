@@ -12,15 +12,22 @@ from attrs import evolve
 
 import go_services_secrets_appkey.plugin as appkey
 import go_services_store_sqlite.plugin as sqlite
-from go_services_core import BlockingRuntime
+from go_services_core import BlockingRuntime, Scope
 from go_services_core.config import Config
-from go_services_core.errors import ConnectionNotFound, ProviderUnavailable, RequestTimeout
-from go_services_core.model import Observation
+from go_services_core.errors import (
+    ConnectionNotFound,
+    ProviderUnavailable,
+    RequestTimeout,
+    StoreUnavailable,
+    TokenEndpointError,
+)
+from go_services_core.model import NewJob, Observation
 from go_services_core.plugins import PluginManager
-from go_services_core.runtime import observed
+from go_services_core.runtime import delivery, jobs, observed
 from go_services_core.runtime.load import load
 from go_services_core.runtime.operations import plan_of, started
 from go_services_core.runtime.spans import Span, current_span
+from go_services_core.runtime.stand_ins import REWRAP
 from go_services_core.testing.transport import ScriptedTransport
 from go_services_core.tracing import Trace
 from go_services_secrets_appkey.key import generate_key
@@ -165,6 +172,51 @@ async def test_retry_is_told_with_the_number_of_its_call(app: App, runtime: Any)
     assert retry.span == span.number
     assert (retry.detail["operation"], retry.detail["attempt"], retry.detail["delay"]) == ("items.list", 1, 0.5)
     assert (retry.ok, retry.error_code) == (False, RequestTimeout.code)
+
+
+async def test_start_retry_and_end_are_told_of_renewals_deliveries_handlers_and_jobs(
+    app: App, runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is put back says when it comes again, within the work that failed."""
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("The store is away.")
+
+    core = runtime._core
+    await runtime.on("connection.established", broken, name="tests.broken")
+    tracing = Tracing()
+    runtime.observe(tracing, name="test", inline=True)
+    connection = await app.connect(runtime)
+    app.sandbox.faults.set("token", "500")
+    with pytest.raises(TokenEndpointError):
+        await runtime.refresh(connection.id)
+    monkeypatch.setattr(jobs, "JOBS", {REWRAP: broken})
+    await core.store.queues.enqueue(NewJob(id="job-1", kind=REWRAP, created_at=core.clock.now()))
+    await runtime.run_due("outbox")
+    await runtime.run_due(REWRAP)
+    await runtime.accept_webhook("sandbox", app.webhook(b'{"type": "ping"}'), connection_id=connection.id)
+    monkeypatch.setattr(delivery, "_webhook_event", lambda core, claim: {}["none"])
+    await runtime.run_due("inbox")
+    codes = {
+        "refresh": TokenEndpointError.code,
+        "outbox": StoreUnavailable.code,
+        "job": StoreUnavailable.code,
+        "webhook.handle": "KeyError",
+    }
+    for name, code in codes.items():
+        begun, retry, ended = tracing.of(name)
+        assert [seen.phase for seen in (begun, retry, ended)] == ["start", "retry", "end"]
+        assert begun.span == retry.span == ended.span
+        assert (retry.ok, retry.error_code, ended.error_code) == (False, code, code)
+        assert retry.duration_ms is None
+        assert retry.detail["delay"] > 0
+        assert {key: value for key, value in retry.detail.items() if key != "delay"} == dict(ended.detail)
+        if name != "job":
+            assert (retry.provider_id, retry.connection_id, retry.scope) == (
+                "sandbox",
+                connection.id,
+                Scope("user", "u1"),
+            )
 
 
 async def test_call_tells_how_it_was_made(app: App, runtime: Any) -> None:

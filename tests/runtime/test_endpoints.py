@@ -148,14 +148,14 @@ async def test_a_call_names_an_operation_or_an_endpoint(runtime, connection, ser
 )
 async def test_observers_see_no_value_of_the_path(runtime, connection, path, params, name):
     observed = []
-    runtime.observe(observed.append, name="watch")
+    runtime.observe(observed.append, name="watch", inline=True)
     await runtime.execute(connection.id, method="GET", path=path, params=params)
     assert {one.detail["operation"] for one in observed if one.name == "operation"} == {name}
 
 
 async def test_numeric_first_segment_is_no_name(runtime, connection):
     observed = []
-    runtime.observe(observed.append, name="watch")
+    runtime.observe(observed.append, name="watch", inline=True)
     with pytest.raises(ProviderNotFoundAnswer):
         await runtime.execute(connection.id, method="GET", path="/1234567890/x")
     assert observed[-1].detail["operation"] == "get /…/…"

@@ -27,6 +27,7 @@ from go_services_core.errors import (
 )
 from go_services_core.exchange import Answer, Exchange, Send, Wait
 from go_services_core.http import HttpRequest, HttpResponse
+from go_services_core.model import Observation
 from go_services_core.plugins import PluginManager
 from go_services_core.providers import build_instances
 from go_services_core.secret import SecretStr
@@ -159,6 +160,29 @@ async def test_noop_sends_nothing_and_gives_the_parameters(site):
         with pytest.raises(BadInput, match="'id'"):
             await client.call("x")
     assert not site.requests
+
+
+@pytest.mark.parametrize("call", [Noop(), GraphQL(document="{ a }"), Stream(), File(direction="upload"), None])
+async def test_observers_are_told_of_a_call_with_its_kind(site, tmp_path, call):
+    @site.on("/api/x")
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=b'{"data": {"a": 1}}\n', content_type="application/json")
+
+    told: list[Observation] = []
+    source = tmp_path / "file"
+    source.write_bytes(b"x")
+    async with open_client(site.url, Operation("x", "POST", "/x", call=call)) as client:
+        client.runtime.observe(told.append, name="test", inline=True)
+        if isinstance(call, Stream):
+            assert [item async for item in client.runtime.stream(client.connection_id, "x")]
+        elif isinstance(call, File):
+            await client.runtime.upload(client.connection_id, "x", source)
+        else:
+            await client.call("x")
+    calls = [(one.phase, one.ok, one.detail["transport_kind"]) for one in told if one.name == "operation"]
+    kind = "rest" if call is None else call.kind
+    assert calls == [("start", True, kind), ("end", True, kind)]
 
 
 @pytest.mark.parametrize(

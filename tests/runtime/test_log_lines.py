@@ -47,7 +47,7 @@ async def test_every_kind_of_work_says_once_that_it_succeeded_and_with_what_fiel
 
     await runtime.on("webhook.*", note, name="tests.note")
     connection = await app.connect(runtime)
-    await runtime.execute(connection.id, "items.list", {"per_page": 1})
+    result = await runtime.execute(connection.id, "items.list", {"per_page": 1})
     await runtime.refresh(connection.id)
     await runtime.accept_webhook("sandbox", app.webhook(b'{"type": "ping"}'), connection_id=connection.id)
     await runtime.drain()
@@ -76,6 +76,7 @@ async def test_every_kind_of_work_says_once_that_it_succeeded_and_with_what_fiel
     expected = {"operation": "items.list", "transport_kind": "rest", "attempts": 1, "method": "GET"}
     assert common.items() | expected.items() <= {k: v for k, v in call.items() if isinstance(v, (str, int))}.items()
     assert call["upstream_status"] == 200
+    assert call["request_id"] == result.request_id is not None
     assert isinstance(call["duration_ms"], float)
     assert "error" not in call
     for name in ("complete", "refresh", "outbox", "disconnect"):
@@ -104,6 +105,7 @@ async def test_failed_call_is_one_error_with_the_fields_of_its_error(
     assert fields["error_location"].startswith("go_services_core.runtime.")
     assert fields["connection_id"] == connection.id
     assert fields["attempts"] >= 1
+    assert fields["request_id"] == caught.value.request_id is not None
     assert record.exc_info is None
 
 

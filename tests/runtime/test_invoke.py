@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import AsyncMock
+
 import pytest
 from attrs import evolve
 
 from go_services_core import Capability, Operation, Scope, hookimpl
+from go_services_core.call_specs import RetryPolicy
 from go_services_core.errors import (
     BadInput,
     CapabilityUnsupported,
@@ -14,14 +17,17 @@ from go_services_core.errors import (
     OperationNotFound,
     PermissionDenied,
     ProviderNotFound,
+    ProviderUnavailable,
     RequestTimeout,
 )
 from go_services_core.model import Decision
+from go_services_core.runtime import invoke
 from go_services_core.runtime.capabilities import permit
 from go_services_core.testing.sandbox import Account
 
 from .test_execute import statements
 
+ONCE = RetryPolicy(attempts=1)
 ADA, ACME = Scope("user", "u1"), Scope("org", "acme")
 
 
@@ -162,6 +168,31 @@ async def test_policy_that_chooses_another_scopes_connection_is_refused(app, cou
         with pytest.raises(PermissionDenied, match="policy"):
             await runtime.find("sandbox", ADA)
         assert counted() == {}
+
+
+async def test_options_of_a_call_hold_for_an_invocation(app, monkeypatch):
+    """Whether it is repeated, keyed and in the background is the caller's to say, as with ``execute``."""
+    monkeypatch.setattr(invoke, "execute", AsyncMock(wraps=invoke.execute))
+    app.set(api=evolve(app.providers.specs["sandbox"].api, idempotency_header="Idempotency-Key"))
+    async with app.open() as runtime:
+        await app.connect(runtime)
+
+        async def create():
+            return await runtime.invoke(
+                "items.write", "sandbox", ADA, params={"name": "lamp"}, idempotency_key="k-1", retry=ONCE,
+                background=True,
+            )  # fmt: skip
+
+        made, again = await create(), await create()
+        assert again.result.replayed
+        assert again.result.data["id"] == made.result.data["id"]
+        app.sandbox.faults.set("items.list", "500")
+        with pytest.raises(ProviderUnavailable) as failed:
+            await runtime.invoke("items.read", "sandbox", ADA, operation="items.list", retry=ONCE)
+        assert failed.value.attempts == 1
+    asked = invoke.execute.call_args_list[0].kwargs
+    assert asked["background"] is True
+    assert asked["idempotency_key"] == "k-1"
 
 
 async def test_invoking_takes_two_statements_cold_and_none_while_it_is_kept(app):

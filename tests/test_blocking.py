@@ -159,6 +159,37 @@ def test_both_faces_are_opened_with_the_same_arguments():
     assert list(ours.parameters.values()) == list(theirs.parameters.values())
 
 
+OWN_WAYS = {"batch", "callback", "complete", "establish", "observe", "on"}
+"""They read or keep what they are given in the caller's thread; tests of their own say how."""
+ASYNC = [
+    name
+    for name in sorted(public(Runtime) - {"open"} - OWN_WAYS)
+    if inspect.iscoroutinefunction(getattr(Runtime, name)) or inspect.isasyncgenfunction(getattr(Runtime, name))
+    or str(inspect.signature(getattr(Runtime, name)).return_annotation).startswith("AsyncIterator[")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASYNC)
+def test_every_argument_reaches_the_other_face_under_its_name(name, monkeypatch):
+    reached = {}
+
+    def record(method, args, kwargs):
+        signature = inspect.signature(getattr(Runtime, method))
+        reached[method] = {
+            key: value for key, value in signature.bind(None, *args, **kwargs).arguments.items() if key != "self"
+        }
+
+    class Other:
+        def __getattr__(self, method):
+            return lambda *args, **kwargs: record(method, args, kwargs)
+
+    monkeypatch.setattr(BlockingRuntime, "_run", lambda _, call, *args, **kwargs: record(call.__name__, args, kwargs))
+    monkeypatch.setattr(BlockingRuntime, "_each", lambda _, start: start(Other()))
+    given = {one: object() for one in inspect.signature(getattr(Runtime, name)).parameters if one != "self"}
+    getattr(object.__new__(BlockingRuntime), name)(**given)
+    assert reached == {name: given}
+
+
 # --- work ----------------------------------------------------------------------------------------------------------
 
 

@@ -406,6 +406,18 @@ async def test_background_calls_leave_the_last_fifth(app: Any, counted: Any) -> 
     assert counted()["userinfo"] == 10
 
 
+async def test_pages_in_the_background_leave_the_last_fifth(app: Any, counted: Any) -> None:
+    limit(app, Window(10, 3600))
+    async with app.open() as runtime:
+        connection = await app.connect(runtime)
+        counted()
+        listed = runtime.paginate(connection.id, "items.list", {"per_page": 1}, background=True)
+        with pytest.raises(BudgetExhausted):
+            _ = [item async for item in listed]
+        assert counted()["items.list"] == 8
+        await call(runtime, connection)
+
+
 async def test_interactive_call_overtakes_background_calls_that_wait(live: Any) -> None:
     limit(live, Window(2, 1.0))
     async with live.open() as runtime:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from attrs import evolve
 
 from go_services_core import Operation, SecretStr
 from go_services_core.call_specs import RetryPolicy
@@ -91,6 +92,15 @@ async def test_related_has_json_and_then_the_file(site):
     assert headers["Content-Type"].startswith("multipart/related; boundary=")
     assert [part.get_content_type() for part in parts] == ["application/json", "image/png"]
     assert [part.get_payload(decode=True) for part in parts] == [b'{"name":"a"}', DATA]
+
+
+async def test_an_upload_carries_the_key_in_the_header_of_its_record(site):
+    echo(site)
+    operation = evolve(upload("raw"), idempotency_header="X-Request-Key")
+    async with open_client(site.url, operation) as client:
+        await client.runtime.upload(client.connection_id, "put", b"x", idempotency_key="k-1")
+        await client.runtime.upload(client.connection_id, "put", b"x")
+    assert [headers.get("X-Request-Key") for _, _, headers, _ in site.requests] == ["k-1", None]
 
 
 async def test_an_upload_is_not_repeated_after_a_cut(site):

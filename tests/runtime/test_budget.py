@@ -503,6 +503,24 @@ async def test_policy_states_windows_and_learns_in_code(app: Any, counted: Any) 
     assert counted()["userinfo"] == 2
 
 
+class Narrow(RateLimitPolicy):
+    @hookimpl
+    def gs_rate_limit_policy(self, provider_id: str) -> RateLimitPolicy | None:
+        return self if provider_id == "sandbox" else None
+
+    def budget(self, operation: Operation) -> RateBudget | None:
+        return RateBudget(windows=[Window(2, 3600)], learn=DEAF)
+
+
+async def test_windows_that_a_policy_states_hold_before_anything_was_learned(app: Any, counted: Any) -> None:
+    async with app.open(plugins={"policy": Narrow()}) as runtime:
+        connection = await app.connect(runtime)
+        counted()
+        results = await ended(call(runtime, connection) for _ in range(5))
+        assert sum(isinstance(one, BudgetExhausted) for one in results) == 3
+    assert counted()["userinfo"] == 2
+
+
 class Slow(RateLimitPolicy):
     @hookimpl
     def gs_rate_limit_policy(self, provider_id: str) -> RateLimitPolicy | None:

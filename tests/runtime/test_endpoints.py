@@ -6,10 +6,12 @@ import json
 from datetime import UTC, date, datetime
 
 import pytest
+from attrs import evolve
 
 from go_services_core import Capability, Operation, Param
+from go_services_core.call_specs import RateBudget, RetryPolicy
 from go_services_core.errors import BadInput, PermissionDenied, ProviderNotFoundAnswer, RequestTimeout
-from go_services_core.runtime.endpoints import METHODS
+from go_services_core.runtime.endpoints import METHODS, endpoint
 
 from .list_server import KEY, connect
 
@@ -185,6 +187,20 @@ async def test_endpoint_takes_cost_and_rules_of_the_operation_that_describes_it(
         connection = await app.connect(runtime)
         with pytest.raises(PermissionDenied, match=r"put /echo/\{path\} needs the capability files"):
             await runtime.execute(connection.id, method="PUT", path="/echo/a/b/c", body={})
+
+
+async def test_every_rule_of_the_operation_that_describes_it_holds_for_an_endpoint(runtime):
+    """What it costs, whose budget it takes, whether it is keyed and in which header, and how it is repeated."""
+    own = Operation(
+        "files.put", "PUT", "/files/{id}", params=Param("id", "path"), capability="files", cost=5, idempotent=False,
+        keyed=True, idempotency_header="X-Own-Key", retry=RetryPolicy(attempts=2), budget=RateBudget(bucket="files"),
+    )  # fmt: skip
+    instance = next(iter(runtime._core.instances.values()))
+    spec = evolve(instance.spec, operations=(own,), capabilities=Capability("files"))
+    plan, _ = endpoint(evolve(instance, spec=spec), "PUT", "/files/7", {}, body={}, headers={})
+    rules = ("capability", "cost", "idempotent", "keyed", "idempotency_header", "retry", "budget")
+    assert [getattr(plan.operation, rule) for rule in rules] == [getattr(own, rule) for rule in rules]
+    assert plan.idempotency_header == "X-Own-Key"
 
 
 async def test_deadline_holds_for_an_endpoint(runtime, connection, server):

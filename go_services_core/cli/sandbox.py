@@ -108,12 +108,21 @@ def _table(running: Sandbox) -> str:
         'revocation_scope = "grant"',
         f"default_grants = {json.dumps([one.name for one in spec.capabilities])}",
     ]
+    for capability in spec.capabilities:
+        lines += ["", "[[providers.sandbox.capabilities]]", f'name = "{capability.name}"']
+        lines.append(f"grants = {json.dumps(capability.grants)}")
     for operation in spec.operations:
         lines += ["", "[[providers.sandbox.operations]]", f'id = "{operation.id}"', f'method = "{operation.method}"']
-        lines.append(f'path = "{operation.path}"')
+        lines += [f'path = "{operation.path}"', f'summary = "{operation.summary}"']
+        if operation.capability is not None:
+            lines.append(f'capability = "{operation.capability}"')
         if operation.pagination is not None:
             lines.append(f'pagination = {{style = "{operation.pagination.style}"}}')
+        if operation.idempotency_header is not None:
+            lines.append(f'idempotency_header = "{operation.idempotency_header}"')
         for param in operation.params:
             lines += ["[[providers.sandbox.operations.params]]", f'name = "{param.name}"']
             lines += [f'where = "{param.where}"', f'type = "{param.type}"']
+            lines += ["required = true"] if param.required else []
+            lines += [f'help = "{param.help}"'] if param.help else []
     return "\n".join(lines)

@@ -42,8 +42,8 @@ def typed(error: Exception, exchange: Exchange) -> ServicesError:
     if isinstance(error, TimeoutError):
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return RequestTimeout(f"{what}: no connection in time.", sent=sent)
-        missing = "nothing came" if exchange.idle else "no complete answer within"
-        return RequestTimeout(f"{what}: {missing} {'for ' if exchange.idle else ''}{exchange.seconds:g} s.", sent=sent)
+        missing = "nothing came for" if exchange.idle else "no complete answer within"
+        return RequestTimeout(f"{what}: {missing} {exchange.seconds:.3g} s.", sent=sent)
     if exchange.body_problem is not None:
         return TransportError(f"{what}: the request's body {exchange.body_problem}.", sent=sent)
     if refusal := exchange.refusal or certificate_refusal(error):

@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 
-from ..errors import ServicesError
+from ..errors import ProviderError, ServicesError
 from ..live_secrets import masked
 
 _GAP = 2
 _NARROWEST = 8
+_EXCERPT = 400
 
 
 def show_json(value: Any) -> None:
@@ -113,8 +114,23 @@ def show_error(error: Exception) -> None:
     if error.plugin and error.plugin not in error.message:
         lines[0] = f"plugin {error.plugin}: {lines[0]}"
     click.echo("error: " + "\n".join(lines), err=True)
+    if isinstance(error, ProviderError):
+        _show_answer(error)
     if error.hint:
         click.echo(f"  {clean(error.hint)}", err=True)
+
+
+def _show_answer(error: ProviderError) -> None:
+    """What the provider said, and what it is asked about by."""
+    said = " ".join((error.excerpt or "").split())
+    if said and said not in error.message:
+        click.echo(f"  It says: {clean(said[:_EXCERPT])}{'…' if len(said) > _EXCERPT else ''}", err=True)
+    told = [f"Its request id: {error.request_id}."] if error.request_id else []
+    told += [f"Requests made: {error.attempts}."] if error.attempts > 1 else []
+    if error.retry_after is not None and "asks to wait" not in error.message:
+        told.append(f"It asks to wait {error.retry_after:.0f} s.")
+    if told:
+        click.echo(f"  {clean(' '.join(told))}", err=True)
 
 
 def show_crash(error: Exception) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from go_services_core.cli.output import clean, fields, show_error, show_json, show_json_line, table
-from go_services_core.errors import ConfigError, ServicesError
+from go_services_core.errors import ConfigError, ProviderError, ProviderUnavailable, ServicesError
 from go_services_core.model import Scope
 from go_services_core.secret import MASK, SecretStr
 
@@ -100,3 +100,28 @@ def test_a_result_that_is_a_secret_is_printed_where_the_command_says_so(capsys: 
     SecretStr(TOKEN)
     show_json_line({"client_secret": TOKEN}, with_secrets=True)
     assert TOKEN in capsys.readouterr().out
+
+
+def test_error_of_a_provider_is_shown_with_its_words_and_what_it_is_asked_about_by(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_error(
+        ProviderUnavailable(
+            "acme is failing (503).",
+            upstream_status=503,
+            request_id="Req-1",
+            excerpt='{"message":\n "No\x1b[2J disk"}',
+            attempts=3,
+            retry_after=20.0,
+        )
+    )
+    error, says, numbers = capsys.readouterr().err.splitlines()
+    assert error == "error: acme is failing (503)."
+    assert says.startswith('  It says: {"message": "No')
+    assert "\x1b" not in says
+    assert numbers == "  Its request id: Req-1. Requests made: 3. It asks to wait 20 s."
+
+
+def test_long_answer_of_a_provider_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    show_error(ProviderError("acme refused the call (400).", excerpt="x" * 2000))
+    assert len(capsys.readouterr().err.splitlines()[1]) < 450

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from attrs import evolve
 
-from ..errors import BadInput
+from ..errors import BadInput, nearest
 from ..hosts import PLAIN_URL
 from ..http import check_header
 from ..specs import Operation, Param
@@ -62,7 +62,13 @@ def endpoint(
                 Param(name, "query", _type(value), style="brackets" if isinstance(value, dict) else "repeat")
             )
         values[name] = value
-    declared += [Param(name, "path") for name in sorted(names - set(params))]
+    for name in sorted(names - set(params)):
+        near = nearest(name, params)
+        raise BadInput(
+            f"The path has {{{name}}}, and no value is given for it.",
+            hint=f"There is one for {near!r}." if near else None,
+            field=name,
+        )
     for name, value in headers.items():
         _add(declared, values, Param(f"header {name}", "header", wire=_header(instance, name)), value)
     if body is not None:
@@ -91,11 +97,15 @@ def _check_path(path: str) -> None:
     if not path.startswith("/") or path.startswith("//"):
         raise BadInput("The path begins with one / and is below the API's base URL, without a host.", field="path")
     if "?" in path or "#" in path:
-        raise BadInput("The path has a query or a fragment.", hint="Give the query as params.", field="path")
+        raise BadInput(
+            "The path has a query or a fragment.",
+            hint="Give the query apart from the path, value by value.",
+            field="path",
+        )
     if not PLAIN_URL.fullmatch(path) or "\\" in path or _BAD_ESCAPE.search(path):
         raise BadInput(
             "The path holds a character that must be percent-encoded.",
-            hint="Write {name} where a value goes, and give the value in params.",
+            hint="Write {name} where a value goes, and give the value apart from the path.",
             field="path",
         )
     for segment in path.split("/"):
@@ -110,7 +120,11 @@ def _header(instance: ProviderInstance, name: str) -> str:
     if lowered in _OURS or lowered.startswith(("sec-", "proxy-")):
         raise BadInput(f"The header {name} is not the caller's to set.", field="headers")
     if api is not None and api.idempotency_header is not None and lowered == api.idempotency_header.lower():
-        raise BadInput(f"The header {name} carries the idempotency key.", hint="Give idempotency_key.", field="headers")
+        raise BadInput(
+            f"The header {name} carries the idempotency key.",
+            hint="Give the call an idempotency key instead.",
+            field="headers",
+        )
     return name
 
 

@@ -236,7 +236,11 @@ def budget(session: Session, connection: str, operation: str, as_json: bool) -> 
         show_json({"windows": [{"window": name, **attrs.asdict(held)} for name, held in found.items()]})
         return
     rows = [(name, held.limit, held.remaining, held.reset_in, held.paused_in) for name, held in found.items()]
-    table(("window", "limit", "remaining", "reset in", "paused for"), rows, empty="No window is declared.")
+    table(
+        ("window", "limit", "remaining", "reset in", "paused for"),
+        rows,
+        empty="No window is declared, and no answer has told of one that is nearly used up.",
+    )
 
 
 @connections.command()

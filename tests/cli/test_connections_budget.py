@@ -16,7 +16,8 @@ def test_budget_shows_the_declared_windows_and_sends_nothing(
 ) -> None:
     made = connect()
     before = sandbox.requests()
-    assert run("connections", "budget", made["id"], "items.list").stdout == "No window is declared.\n"
+    empty = run("connections", "budget", made["id"], "items.list").stdout
+    assert empty == "No window is declared, and no answer has told of one that is nearly used up.\n"
     config = connected_config / "go-services.toml"
     text = config.read_text()
     assert "[providers.sandbox]\n" in text

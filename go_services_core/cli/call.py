@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 @click.option("--path", metavar="PATH", help="Path of the endpoint, below the API's base URL. {name} takes a --param.")
 @click.option("--query", multiple=True, metavar="NAME=VALUE", help="Query of the endpoint. May be repeated.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Header of the endpoint's request.")
-@click.option("--body", metavar="JSON|@FILE", help="Body of the endpoint's request: JSON, or a file as it is.")
+@click.option(
+    "--body",
+    metavar="JSON|@FILE",
+    help="Body of the endpoint's request: JSON, or a file as it is; its name tells the content type.",
+)
 @click.option(
     "--idempotency-key",
     metavar="KEY",
@@ -100,15 +104,32 @@ def call(
     go-services call 0197… --method GET --path /repos/{owner}/{repo}/branches --param owner=acme --param repo=x
     go-services call 0197… releases.upload --param name=a.zip --upload a.zip
     """
-    from .call_values import body_of, of_endpoint, of_operation, pairs
+    from .call_values import body_of, check_fits, content_type_of, of_endpoint, of_operation, pairs
 
     lists = all_pages or limit is not None or page_limit is not None or resume is not None
     if (operation is None) == (method is None and path is None) or (lists and operation is None):
         raise click.UsageError("Name an OPERATION, or an endpoint by --method and --path; lists are operations.")
+    if (method is None) != (path is None):
+        raise click.UsageError("An endpoint takes both --method and --path.")
     if sum(one is not None for one in (upload, output)) > (operation is not None and not lists):
         raise click.UsageError("--upload or --output goes with an OPERATION, and each alone.")
     if operation is not None and (query or headers or body is not None):
         raise click.UsageError("--query, --header and --body are for endpoints; an operation takes --param.")
+    options = [
+        name
+        for name, value in {
+            "--upload": upload,
+            "--output": output,
+            "--all-pages": all_pages or None,
+            "--limit": limit,
+            "--page-limit": page_limit,
+            "--resume": resume,
+            "--idempotency-key": idempotency_key,
+            "--deadline": deadline,
+            "--json": as_json or None,
+        }.items()
+        if value is not None
+    ]
     recorders: list[Recorder] = []
 
     def recorder(transport: Transport) -> Transport:
@@ -122,6 +143,7 @@ def call(
             ending.callback(lambda: recorders[-1].save(record))  # also of a call that fails
         provider = _provider(runtime, runtime.connection(connection).provider_id)
         if operation is not None:
+            check_fits(provider.operation(operation), options, sends=not dry_run)
             given = of_operation(params, provider.operation(operation))
             endpoint: dict[str, Any] = {}
         else:
@@ -130,7 +152,7 @@ def call(
                 "method": method,
                 "path": path,
                 "body": body_of(body),
-                "headers": pairs(headers, "--header") or None,
+                "headers": content_type_of(body, pairs(headers, "--header")) or None,
             }
         if dry_run:
             _show_request(runtime, provider, connection, operation, given, endpoint, idempotency_key, as_json)
@@ -228,8 +250,6 @@ def _show_request(
     if operation is not None:
         plan = compile_plan(provider, provider.operation(operation))
     else:
-        if endpoint["method"] is None or endpoint["path"] is None:
-            raise click.UsageError("An endpoint takes both --method and --path.")
         plan, params = described(
             provider,
             endpoint["method"],

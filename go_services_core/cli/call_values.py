@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,17 @@ _JSON: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "object": (dict,),
 }
+
+_FILES = {"upload": "--upload", "download": "--output"}
+_A = {"upload": "an upload", "download": "a download", "stream": "a stream", "bulk": "a job"}
+_KEYED = frozenset({"--idempotency-key", "--deadline", "--json"})
+_PAGES = frozenset({"--all-pages", "--limit", "--page-limit", "--resume"})
+_TAKES = {
+    "upload": _KEYED | {"--upload"},
+    "download": frozenset({"--output", "--deadline", "--json"}),
+    "stream": frozenset({"--limit", "--json"}),
+}
+"""What operations of these kinds take beside parameters; others take the options of lists only if they are lists."""
 
 
 def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
@@ -67,6 +79,38 @@ def of_endpoint(params: tuple[str, ...], query: tuple[str, ...]) -> dict[str, An
             raise click.BadParameter(f"{name} is given as --param too", param_hint="--query")
         asked.setdefault(name, []).append(value)
     return {**given, **asked}
+
+
+def check_fits(operation: Operation, given: Collection[str], *, sends: bool) -> None:
+    """Refuse options that the operation would have to ignore.
+
+    Args:
+        operation: what is called.
+        given: the options on the line, of those that not every operation takes.
+        sends: whether the call is made, and not only shown.
+    """
+    direction = getattr(operation.call, "direction", None)
+    kind = direction or (operation.call.kind if operation.call is not None else "rest")
+    if sends and direction in _FILES and _FILES[direction] not in given:
+        raise click.UsageError(f"{operation.id} is {_A[direction]}: name the file with {_FILES[direction]}.")
+    takes = _TAKES.get(kind, _PAGES | _KEYED if operation.pagination is not None else _KEYED)
+    for option in given:
+        if option not in takes:
+            other = "no list" if option in _PAGES else "no transfer of a file"
+            raise click.UsageError(f"{operation.id} is {_A.get(kind, other)}; it does not take {option}.")
+    listed = _PAGES.intersection(given)
+    if listed and "--idempotency-key" in given:
+        raise click.UsageError(f"--idempotency-key is for one call; {min(listed)} makes several.")
+
+
+def content_type_of(text: str | None, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """``headers``, with the content type that the name of ``@FILE`` tells where they have none."""
+    import mimetypes
+
+    if text is None or not text.startswith("@") or any(name.lower() == "content-type" for name in headers):
+        return headers
+    known, encoding = mimetypes.guess_type(text[1:])
+    return headers if known is None or encoding is not None else {"Content-Type": known, **headers}
 
 
 def body_of(text: str | None) -> Any:

@@ -147,6 +147,28 @@ def test_call_that_makes_no_sense_is_refused_before_anything_is_sent(
     assert sandbox.requests() == before
 
 
+def test_options_of_lists_are_refused_where_there_is_none(keyed: str, run: Run) -> None:
+    told = run("call", keyed, "echo.send", "--param", "part=echo", "--all-pages", code=2)
+    assert "echo.send is no list; it does not take --all-pages" in told.stderr
+    told = run("call", keyed, "file.send", "--upload", "go-services.toml", code=2)
+    assert "file.send is no transfer of a file; it does not take --upload" in told.stderr
+    told = run("call", connect()["id"], "items.list", "--limit", "1", "--idempotency-key", "1", code=2)
+    assert "--idempotency-key is for one call; --limit makes several" in told.stderr
+
+
+def test_name_of_a_file_tells_its_content_type(keyed: str, run: Run, folder: Path) -> None:
+    (folder / "a.json").write_text("{}")
+    endpoint = ("--method", "POST", "--path", "/echo", "--body", "@a.json")
+
+    def content_type(*more: str) -> list[str]:
+        headers = sent(run, keyed, *endpoint, *more)["headers"]
+        assert isinstance(headers, dict)
+        return [value for name, value in headers.items() if name.lower() == "content-type"]
+
+    assert content_type() == ["application/json"]
+    assert content_type("--header", "content-type=text/x") == ["text/x"]
+
+
 def test_list_that_was_cut_short_goes_on_with_its_token(connected_config: Path, run: Run) -> None:
     id = connect()["id"]
     cut = run("call", id, "items.list", "--param", "per_page=10", "--limit", "13")

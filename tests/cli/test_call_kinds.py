@@ -121,6 +121,34 @@ def test_a_file_is_fetched(connection: str, run: Run, ready: Path) -> None:
     run("call", connection, "get", "--output", "b.txt", "--upload", "b.txt", code=2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("put",), "put is an upload: name the file with --upload"),
+        (("get",), "get is a download: name the file with --output"),
+        (
+            ("get", "--output", "b.txt", "--idempotency-key", "1"),
+            "get is a download; it does not take --idempotency-key",
+        ),
+        (("tail", "--page-limit", "1"), "tail is a stream; it does not take --page-limit"),
+        (("tail", "--deadline", "5"), "tail is a stream; it does not take --deadline"),
+        (("job", "--limit", "1"), "job is a job; it does not take --limit"),
+        (("job", "--upload", "go-services.toml"), "job is a job; it does not take --upload"),
+        (("--method", "GET"), "both --method and --path"),
+    ],
+)
+def test_option_that_would_be_ignored_is_refused_in_words_of_the_command(
+    connection: str, run: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    told = run("call", connection, *arguments, code=2)
+    assert said in told.stderr
+    assert told.stdout == ""
+
+
+def test_dry_run_of_an_upload_needs_no_file(connection: str, run: Run) -> None:
+    assert "/put" in run("call", connection, "put", "--dry-run").stdout
+
+
 def test_the_blocking_face_streams_sends_fetches_and_goes_on(connection: str, ready: Path) -> None:
     told: list[int] = []
     with BlockingRuntime.open("go-services.toml") as runtime:

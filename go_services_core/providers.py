@@ -238,14 +238,19 @@ class _Builder:
         if fault is not None:
             self._reader.problem(self._path, f"{fault}.")
             return None
-        return spec
+        for index, operation in enumerate(spec.operations):
+            if (unfit := _unfit(operation, spec.api)) is not None:
+                self._reader.problem((*self._path, "operations", index), f"{unfit}.")
+        return spec if len(self._reader.problems) == before else None
 
     def _with_call(self, operation: Any, index: int) -> Any:
         """The table of an operation, with the record of its transport kind made."""
         if not isinstance(operation, dict) or "call" not in operation:
             return operation
         kinds = {kind: spec.record for kind, spec in self._catalog.transports.items() if spec.record is not None}
-        return {**operation, "call": self._by_name(operation["call"], "kind", kinds, ("operations", index, "call"))}
+        made = self._by_name(operation["call"], "kind", kinds, ("operations", index, "call"))
+        others = {name: value for name, value in operation.items() if name != "call"}
+        return others if made is None else {**others, "call": made}
 
     def _by_name(self, table: Any, key: str, records: Mapping[str, Any], place: tuple[str | int, ...]) -> Any:
         """A record whose class is chosen by the table's ``kind`` or ``scheme``."""
@@ -399,3 +404,16 @@ def _is_base_url(url: str) -> bool:
 
 def _hosts(api: ApiSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.lower() for name in (host_of(api.base_url), *api.hosts)))
+
+
+def _unfit(operation: Operation, api: ApiSpec | None) -> str | None:
+    """Why no call of ``operation`` could be made, or None."""
+    in_path = {param.name for param in operation.params if param.where == "path"}
+    for name in _PLACEHOLDER.findall(operation.path):
+        if name not in in_path:
+            return (
+                f"the path of {operation.id!r} has {{{name}}}, and there is no parameter {name!r} with where = 'path'"
+            )
+    if operation.keyed and operation.idempotency_header is None and (api is None or api.idempotency_header is None):
+        return f"{operation.id!r} is keyed, and neither it nor the API has an idempotency_header"
+    return None

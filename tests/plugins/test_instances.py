@@ -411,6 +411,8 @@ def test_a_declared_provider_may_have_several_kinds_and_needs_little():
         (('path = "/contacts"', ""), "providers.acme.operations[0].path is not set"),
         (('capability = "contacts.read"', 'capability = "other"'), "needs the capability 'other'"),
         (('type = "integer"', 'type = "int"'), "operations[0].params[1].type"),
+        (('path = "/contacts"', 'path = "/contacts/{id}"'), "there is no parameter 'id' with where = 'path'"),
+        (('path = "/contacts"', 'path = "/contacts"\nkeyed = true'), "is keyed, and neither it nor the API has"),
         (('name = "Acme"', 'name = "Acme"\nuse = "hub"'), "cannot be declared here"),
         (('name = "Acme"', 'name = "Acme"\nfoo = 1'), "providers.acme.foo"),
     ],
@@ -419,6 +421,13 @@ def test_mistakes_in_a_declaration_are_named_to_the_key(change, said):
     text = DECLARED.replace(*change)
     assert text != DECLARED
     assert any(said in problem for problem in problems(text, environ={"ACME": "s"}))
+
+
+def test_unknown_kind_of_call_is_one_problem():
+    text = DECLARED.replace('path = "/contacts"', 'path = "/contacts"\ncall = { kind = "graphl" }')
+    assert text != DECLARED
+    (problem,) = problems(text, environ={"ACME": "s"})
+    assert "operations[0].call" in problem
 
 
 def test_a_strategy_without_a_record_cannot_be_declared():

@@ -44,7 +44,6 @@ def as_table(operation: Operation, api: ApiSpec | None) -> dict[str, Any]:
 def show(operation: Operation, api: ApiSpec | None) -> None:
     """Print it for people."""
     told = as_table(operation, api)
-    keyed = "always" if operation.keyed else "with --idempotency-key" if told["idempotency_header"] else None
     harmless = operation.idempotent
     if harmless is None:
         harmless = operation.method not in ("POST", "PATCH")
@@ -57,7 +56,7 @@ def show(operation: Operation, api: ApiSpec | None) -> None:
             ("answer", operation.answer + (f", the part at {operation.result}" if operation.result else "")),
             ("pages", _pages(told["pagination"])),
             ("repeating it", "does nothing more" if harmless else "may do it twice"),
-            ("idempotency key", f"{keyed}, in {told['idempotency_header']}" if keyed else None),
+            ("idempotency key", _key(operation, told["idempotency_header"], harmless=harmless)),
             ("cost", f"{operation.cost:g} of the budget {told['budget']}" if told["budget"] else f"{operation.cost:g}"),
             ("transport", told["transport"]),
             ("docs", operation.docs_url),
@@ -69,6 +68,12 @@ def show(operation: Operation, api: ApiSpec | None) -> None:
         for param in operation.params
     ]
     table(("parameter", "in", "type", "required", "values", "help"), rows, empty="No parameters.", whole=2)
+
+
+def _key(operation: Operation, header: str | None, *, harmless: bool) -> str | None:
+    if header is None:
+        return None if harmless else "with --idempotency-key, kept here and not sent"
+    return f"{'always' if operation.keyed else 'with --idempotency-key'}, in {header}"
 
 
 def _present(record: Any) -> dict[str, Any]:

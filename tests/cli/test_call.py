@@ -215,6 +215,8 @@ def test_operation_is_documented_in_full(keyed: str, run: Run) -> None:
         json.loads(run("providers", "show", "sandbox", "items.list", "--json").stdout)["pagination"]["style"] == "link"
     )
     assert "Did you mean 'echo.send'" in run("providers", "show", "keyed", "echo.snd", code=1).stderr
+    assert "kept here and not sent" in run("providers", "show", "github", "issues.create").stdout
+    assert "kept here" not in run("providers", "show", "github", "issues.get").stdout
     listed = run("providers", "show", "keyed").stdout
     assert "Says what it was sent" in listed
     assert "providers show keyed OPERATION" in listed

@@ -136,14 +136,14 @@ def _read(text: str, credentials: Mapping[str, SecretStr], field: str) -> Proxy:
     parts = _parsed(text)
     if parts is None:
         raise ConfigError(
-            f"{field} is not the URL of a proxy.",
+            f"transport.{field} is not the URL of a proxy.",
             hint=f"Write http://host:port or https://host:port{'' if field == 'proxy' else f', or {DIRECT!r}'}.",
             field=field,
             plugin="transport-http",
         )
     if "@" in parts.netloc:
         raise ConfigError(
-            f"{field} holds a user name or password.",
+            f"transport.{field} holds a user name or password.",
             hint="Put `user:password` as a secret into transport.proxy_credentials, under the proxy's host:port.",
             field=field,
             plugin="transport-http",

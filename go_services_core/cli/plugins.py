@@ -18,6 +18,7 @@ from .session import Session, pass_session
 if TYPE_CHECKING:
     from ..catalog import Catalog
     from ..plugins import PluginInfo
+    from ..testing.kit import Result
 
 
 @click.group(cls=Group)
@@ -101,7 +102,8 @@ def show(session: Session, plugin: str, as_json: bool) -> int:
 def check(session: Session, target: str, as_json: bool) -> int:
     """Run the conformance checks on a plugin, installed (ID) or in a folder with a pyproject.toml (PATH).
 
-    Exits with 1 when a check of level `must` fails, with 4 when the plugin does not load.
+    Exits with 1 when a check of level `must` fails, with 4 when the plugin does not load. One of level `should` that is
+    not kept is shown as advice.
 
     \b
     go-services plugins check github
@@ -121,7 +123,8 @@ def check(session: Session, target: str, as_json: bool) -> int:
             info = _find(surveyed.plugins, plugin)
             reports.append((plugin, check_plugin(info, surveyed)))
     results = [(plugin, subject, result) for plugin, checked in reports for subject, result in checked]
-    failed = [result for _, _, result in results if result.outcome == "failed" and result.check.level == "must"]
+    outcomes = [_outcome(result) for _, _, result in results]
+    failed = outcomes.count("failed")
     if as_json:
         show_json(
             {
@@ -142,12 +145,18 @@ def check(session: Session, target: str, as_json: bool) -> int:
         )
     else:
         rows = [
-            (result.outcome, result.check.id, subject, result.detail or result.check.rule)
-            for _, subject, result in results
+            (outcome, result.check.id, subject, result.detail or result.check.rule)
+            for outcome, (_, subject, result) in zip(outcomes, results, strict=True)
         ]
         table(("outcome", "check", "subject", "rule"), rows, empty="There is nothing to check.")
-        click.echo(f"{len(results)} checks, {len(failed)} failed.")
+        advised = f", {outcomes.count('advice')} not as advised" if "advice" in outcomes else ""
+        click.echo(f"{len(results)} checks, {failed} failed{advised}.")
     return FAILED if failed else OK
+
+
+def _outcome(result: Result) -> str:
+    """As people read it: what is only advice does not fail a plugin."""
+    return "advice" if result.outcome == "failed" and result.check.level == "should" else result.outcome
 
 
 @plugins.command()

@@ -187,7 +187,15 @@ def test_check_reports_each_rule_and_fails_when_a_must_is_broken(run: Run, insta
     assert by_id["PRV-004"]["outcome"] == "passed"
     assert by_id["PRV-020"]["outcome"] == "skipped"
     assert any(one["id"].startswith("PLG-") for one in report["checks"])
-    assert " failed.\n" in run("plugins", "check", "acme", code=1).stdout
+    shown = run("plugins", "check", "acme", code=1).stdout
+    broken = [one for one in report["checks"] if one["outcome"] == "failed"]
+    advice = [one["id"] for one in broken if one["level"] == "should"]
+    assert advice
+    rows = [line.split()[:2] for line in shown.splitlines()[1:-1]]
+    assert [id for outcome, id in rows if outcome == "advice"] == advice
+    count = len(broken) - len(advice)
+    assert [outcome for outcome, _ in rows].count("failed") == count
+    assert f" checks, {count} failed, {len(advice)} not as advised.\n" in shown
 
 
 @pytest.mark.parametrize(("source", "said"), [(BROKEN, "no good"), (FUTURE, "contract"), (WRONG_HOOK, "boom")])

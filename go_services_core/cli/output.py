@@ -6,6 +6,7 @@ Whatever text comes here, a provider's too, is printed without the secrets that 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,15 @@ from ..live_secrets import masked
 _GAP = 2
 _NARROWEST = 8
 _EXCERPT = 400
+_COMMANDS = {
+    "Runtime.connect and Runtime.complete": "`go-services connect`",
+    "Runtime.connect_device": "`go-services connect --device`",
+    "Runtime.connect": "`go-services connect`",
+    "Runtime.establish": "`go-services connect`",
+    "Runtime.reconsent": "`go-services connections reconsent`",
+}
+"""What hints call by the method of the runtime, and how it is done here."""
+_METHODS = re.compile("|".join(map(re.escape, _COMMANDS)))
 
 
 def show_json(value: Any) -> None:
@@ -117,7 +127,7 @@ def show_error(error: Exception) -> None:
     if isinstance(error, ProviderError):
         _show_answer(error)
     if error.hint:
-        click.echo(f"  {clean(error.hint)}", err=True)
+        click.echo(f"  {clean(_METHODS.sub(lambda found: _COMMANDS[found[0]], error.hint))}", err=True)
 
 
 def _show_answer(error: ProviderError) -> None:
@@ -127,7 +137,7 @@ def _show_answer(error: ProviderError) -> None:
         click.echo(f"  It says: {clean(said[:_EXCERPT])}{'…' if len(said) > _EXCERPT else ''}", err=True)
     told = [f"Its request id: {error.request_id}."] if error.request_id else []
     told += [f"Requests made: {error.attempts}."] if error.attempts > 1 else []
-    if error.retry_after is not None and "asks to wait" not in error.message:
+    if error.upstream_status is not None and error.retry_after is not None and "asks to wait" not in error.message:
         told.append(f"It asks to wait {error.retry_after:.0f} s.")
     if told:
         click.echo(f"  {clean(' '.join(told))}", err=True)

@@ -284,7 +284,7 @@ def test_reconsent_of_what_was_disconnected_is_refused(connected_config: Path, r
     run("connections", "disconnect", made["id"], "--yes")
     refused = run("connections", "reconsent", made["id"], "--no-browser", code=1)
     assert refused.stderr.startswith("error: ")
-    assert "Runtime.connect" in refused.stderr
+    assert "`go-services connect`" in refused.stderr
 
 
 def reconsent(*args: str) -> dict[str, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from go_services_core.cli.output import clean, fields, show_error, show_json, show_json_line, table
-from go_services_core.errors import ConfigError, ProviderError, ProviderUnavailable, ServicesError
+import go_services_core
+from go_services_core.cli.output import _COMMANDS, clean, fields, show_error, show_json, show_json_line, table
+from go_services_core.errors import BudgetExhausted, ConfigError, ProviderError, ProviderUnavailable, ServicesError
 from go_services_core.model import Scope
 from go_services_core.secret import MASK, SecretStr
 
@@ -125,3 +129,30 @@ def test_error_of_a_provider_is_shown_with_its_words_and_what_it_is_asked_about_
 def test_long_answer_of_a_provider_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     show_error(ProviderError("acme refused the call (400).", excerpt="x" * 2000))
     assert len(capsys.readouterr().err.splitlines()[1]) < 450
+
+
+def test_wait_for_a_unit_of_the_budget_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    show_error(BudgetExhausted("Nothing left. It has units again in 58.6 s.", retry_after=58.6))
+    assert capsys.readouterr().err == "error: Nothing left. It has units again in 58.6 s.\n"
+
+
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("Ask for it with Runtime.reconsent, or not.", "Ask for it with `go-services connections reconsent`, or not."),
+        ("Use Runtime.connect and Runtime.complete.", "Use `go-services connect`."),
+        ("Use Runtime.connect_device.", "Use `go-services connect --device`."),
+    ],
+)
+def test_hint_names_the_command_and_not_the_method(capsys: pytest.CaptureFixture[str], hint: str, shown: str) -> None:
+    show_error(ServicesError("It is missing.", hint=hint))
+    assert capsys.readouterr().err == f"error: It is missing.\n  {shown}\n"
+
+
+def test_every_hint_that_names_a_method_of_the_runtime_is_known_here() -> None:
+    unknown = set()
+    for path in Path(go_services_core.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "hint":
+                unknown |= set(re.findall(r"Runtime\.\w+", ast.unparse(node.value))) - set(_COMMANDS)
+    assert unknown <= {"Runtime.complete", "Runtime.download", "Runtime.stream"}  # the command never leads to these

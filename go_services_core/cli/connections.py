@@ -223,6 +223,10 @@ def health(
     return FAILED if any(one.verdict == "action needed" for one in found) else OK
 
 
+def _units(count: float) -> str:
+    return f"{count:.2f}".rstrip("0").rstrip(".")
+
+
 @connections.command()
 @click.argument("connection")
 @click.argument("operation")
@@ -235,11 +239,20 @@ def budget(session: Session, connection: str, operation: str, as_json: bool) -> 
     if as_json:
         show_json({"windows": [{"window": name, **attrs.asdict(held)} for name, held in found.items()]})
         return
-    rows = [(name, held.limit, held.remaining, held.reset_in, held.paused_in) for name, held in found.items()]
+    rows = [
+        (
+            f"{name} s" if name.isdigit() else name,
+            _units(held.limit),
+            _units(held.remaining),
+            f"{held.reset_in:.0f} s",
+            f"{held.paused_in:.0f} s" if held.paused_in else "",
+        )
+        for name, held in found.items()
+    ]
     table(
         ("window", "limit", "remaining", "reset in", "paused for"),
         rows,
-        empty="No window is declared, and no answer has told of one that is nearly used up.",
+        empty="No window is declared. What answers tell is known to the processes that get them.",
     )
 
 

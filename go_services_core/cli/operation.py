@@ -9,6 +9,7 @@ import click
 from .output import fields, table
 
 if TYPE_CHECKING:
+    from ..call_specs import RateBudget
     from ..specs import ApiSpec, Operation, Param
 
 
@@ -58,6 +59,7 @@ def show(operation: Operation, api: ApiSpec | None) -> None:
             ("repeating it", "does nothing more" if harmless else "may do it twice"),
             ("idempotency key", _key(operation, told["idempotency_header"], harmless=harmless)),
             ("cost", f"{operation.cost:g} of the budget {told['budget']}" if told["budget"] else f"{operation.cost:g}"),
+            ("rate limit", _windows(operation.budget or api.budget) if api is not None else None),
             ("transport", told["transport"]),
             ("docs", operation.docs_url),
         ]
@@ -68,6 +70,11 @@ def show(operation: Operation, api: ApiSpec | None) -> None:
         for param in operation.params
     ]
     table(("parameter", "in", "type", "required", "values", "help"), rows, empty="No parameters.", whole=2)
+
+
+def _windows(budget: RateBudget) -> str | None:
+    said = " and ".join(f"{window.units:.10g} in {window.seconds:.10g} s" for window in budget.windows)
+    return f"{said}, for each {budget.per}" if said else None
 
 
 def _key(operation: Operation, header: str | None, *, harmless: bool) -> str | None:

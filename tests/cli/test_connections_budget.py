@@ -17,7 +17,7 @@ def test_budget_shows_the_declared_windows_and_sends_nothing(
     made = connect()
     before = sandbox.requests()
     empty = run("connections", "budget", made["id"], "items.list").stdout
-    assert empty == "No window is declared, and no answer has told of one that is nearly used up.\n"
+    assert empty == "No window is declared. What answers tell is known to the processes that get them.\n"
     config = connected_config / "go-services.toml"
     text = config.read_text()
     assert "[providers.sandbox]\n" in text
@@ -27,6 +27,8 @@ def test_budget_shows_the_declared_windows_and_sends_nothing(
     assert window == {"window": "3600", "limit": 200.0, "remaining": 200.0, "reset_in": 0.0, "paused_in": 0.0}
     header, line = run("connections", "budget", made["id"], "items.list").stdout.splitlines()
     assert header.split()[0] == "WINDOW"
-    assert line.split()[:3] == ["3600", "200.0", "200.0"]
+    assert line.split()[:3] == ["3600", "s", "200"]
+    assert line.split()[3:] == ["200", "0", "s", "-"]
+    assert "200 in 3600 s, for each connection" in run("providers", "show", "sandbox", "items.list").stdout
     assert sandbox.requests() == before
     assert "nothing" in run("connections", "budget", made["id"], "nothing", code=1).stderr

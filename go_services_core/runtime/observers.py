@@ -6,9 +6,9 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ logger = logging.getLogger("go_services.runtime")
 
 LIMIT: Final = 1000
 """Observations that wait for one observer at most; what comes beyond it is dropped and counted."""
+TOGETHER: Final = 0.01
+"""Seconds after which a thread is woken for what came since: to wake it for each observation costs a call more than all
+else that is done for observers."""
+MANY: Final = LIMIT // 4
+"""So many observations that wait are not left waiting for the end of that time."""
 SLOW: Final = 0.1
 """Seconds that an inline observer may take."""
 PATIENCE: Final = 3
@@ -77,15 +82,24 @@ class _Apart:
         self.observer = observer
         self.complain = complain
         self.dropped = 0
-        self._waiting: SimpleQueue[Observation | Callable[[], object]] = SimpleQueue()
+        self._waiting: deque[Observation | Callable[[], object]] = deque()
+        self._is_due = False
+        """Whether the thread will be woken anyway."""
+        self._awake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def tell(self, observation: Observation) -> None:
-        if self._waiting.qsize() >= LIMIT:
+        waiting = len(self._waiting)
+        if waiting >= LIMIT:
             self.dropped += 1
             self.complain("is too slow: observations are dropped")
             return
-        self._waiting.put(observation)
+        self._waiting.append(observation)
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(TOGETHER, self._wake)
+        if waiting == MANY:
+            self._awake.set()
         if self._thread is None:
             name = f"go_services observer {self.complain.name}"
             self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -97,28 +111,36 @@ class _Apart:
             return
         self._thread = None
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        self._waiting.put(lambda: loop.call_soon_threadsafe(ended.set))
+        self._waiting.append(lambda: loop.call_soon_threadsafe(ended.set))
+        self._awake.set()
         try:
             async with asyncio.timeout(CLOSING):
                 await ended.wait()
         except TimeoutError:
             logger.warning(
-                "the observer %s did not end: %d observations are lost", self.complain.name, self._waiting.qsize() - 1
+                "the observer %s did not end: %d observations are lost", self.complain.name, len(self._waiting) - 1
             )
         if self.dropped:
             logger.warning("%d observations were dropped: the observer %s is slow", self.dropped, self.complain.name)
 
+    def _wake(self) -> None:
+        self._is_due = False
+        self._awake.set()
+
     def _run(self) -> None:
         while True:
-            told = self._waiting.get()
-            if callable(told):
-                with suppress(RuntimeError):  # the loop did not wait any longer and is closed
-                    told()
-                return
-            try:
-                self.observer(told)
-            except Exception:
-                self.complain("failed", exc_info=True)
+            self._awake.wait()
+            self._awake.clear()  # before it looks: what comes from now on wakes it again
+            while self._waiting:
+                told = self._waiting.popleft()
+                if callable(told):
+                    with suppress(RuntimeError):  # the loop did not wait any longer and is closed
+                        told()
+                    return
+                try:
+                    self.observer(told)
+                except Exception:
+                    self.complain("failed", exc_info=True)
 
 
 class Observers:

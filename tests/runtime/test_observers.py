@@ -43,6 +43,28 @@ async def test_observer_is_told_in_order_from_a_thread_of_its_own() -> None:
     assert threading.get_ident() not in threads
 
 
+async def test_observer_s_thread_is_woken_once_for_what_comes_together_and_sooner_for_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    woken: list[int] = []
+    observers = Observers()
+    observers.add("mine", lambda seen: None, inline=False)
+    (apart,) = observers._apart
+    monkeypatch.setattr(apart._awake, "set", lambda: woken.append(len(apart._waiting)))
+    for number in range(20):
+        observers.tell(about(number))
+        await asyncio.sleep(0)
+    assert woken == []
+    await until(lambda: woken)
+    assert woken == [20]
+    monkeypatch.setattr(told_by, "TOGETHER", 3600)
+    for number in range(told_by.MANY):
+        observers.tell(about(number))
+    assert woken == [20, told_by.MANY + 1]
+    monkeypatch.undo()
+    await observers.aclose()
+
+
 async def test_inline_observer_is_told_at_once_in_the_caller_s_thread() -> None:
     told: list[tuple[str, int]] = []
     observers = Observers()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..errors import PermissionDenied, ProviderError
 from ..http import HttpRequest, HttpResponse
-from ..model import Observation
+from ..model import Observation, OperationResult
 from ..specs import Operation
 from . import hops, spans
 from .capabilities import permit
@@ -107,7 +107,10 @@ async def _attempt(core: Core, call: Call, request: HttpRequest) -> HttpResponse
 
 
 def _span(core: Core, call: Call) -> Span:
-    return Span(core, "operation", **_whose(call.loaded), **_started(call))
+    span = Span(core, "operation")
+    span.about(call.loaded.connection)
+    span.detail = _started(call)
+    return span
 
 
 def _log_failure(core: Core, call: Call, error: BaseException, duration: float) -> None:
@@ -150,6 +153,14 @@ def _started(call: Call) -> dict[str, Any]:
 
 def _ended(call: Call, result: object) -> dict[str, Any]:
     """``result`` is an ``OperationResult``, an error, or what a call of another kind gives."""
+    if isinstance(result, OperationResult):
+        return {
+            "attempts": call.attempts,
+            "upstream_status": result.status,
+            "request_id": result.request_id,
+            "idempotency": call.ledger_key,
+            "replayed": result.replayed or None,
+        }
     status = result.upstream_status if isinstance(result, ProviderError) else getattr(result, "status", None)
     failed = isinstance(result, BaseException) and not isinstance(result, ProviderError)
     return {

@@ -170,7 +170,8 @@ class Observers:
         """Tell every observer; nothing is raised."""
         for one in self._apart:
             one.tell(observation)
-        self._tell(self._inline, observation)
+        if self._inline:
+            self._tell(self._inline, observation)
 
     def tell_tracers(self, observation: Observation) -> None:
         """Tell the tracers alone: what only they can use costs nothing elsewhere."""

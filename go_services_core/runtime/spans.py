@@ -7,6 +7,8 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from attrs import evolve
+
 from ..errors import ServicesError, failure_code
 from ..model import Connection, Observation, Scope
 from .log_lines import logger_of, severity
@@ -65,9 +67,10 @@ class Span:
             self._outer = _current.get()
             _current.set(self.number)
             self._tell("start")
-            for trace in core.observers.traces(self.number):
-                self.trace_id = self.trace_id or trace.trace_id
-                self.headers += trace.headers
+            if core.observers.tracers:
+                for trace in core.observers.traces(self.number):
+                    self.trace_id = self.trace_id or trace.trace_id
+                    self.headers += trace.headers
         self._began = core.clock.monotonic()
         return self
 
@@ -117,9 +120,10 @@ class Span:
             span=self.number,
             parent=self._outer,
             trace_id=self.trace_id,
-            detail=dict(self.detail),
-            **failure(error),
+            detail=self.detail if phase == "end" else dict(self.detail),  # to which the end adds
         )
+        if error is not None:
+            observation = evolve(observation, **failure(error))
         if self._tracers:
             core.observers.tell_tracers(observation)
         else:

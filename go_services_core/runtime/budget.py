@@ -28,6 +28,12 @@ MANY: Final = 1000
 """Budgets in memory, from which on idle ones are forgotten."""
 
 
+def is_reserved(call: Call) -> bool:
+    """Take the units of ``call``, if the budget is known already and has them in hand; else :func:`reserve` does."""
+    bucket = call.loaded.buckets.get(call.operation.id)
+    return bucket is not None and bucket.policy is None and bucket.take(call.operation.cost)
+
+
 async def reserve(core: Core, call: Call, request: HttpRequest) -> None:
     """Wait until the budget has the units of ``call``, for as long as its deadline allows.
 
@@ -47,19 +53,19 @@ async def reserve(core: Core, call: Call, request: HttpRequest) -> None:
         await bucket.wait(operation.cost, scope=scope, background=call.background, latest=latest)
 
 
-async def settle(core: Core, call: Call, response: HttpResponse | None) -> None:
-    """Learn from the answer to a request that was reserved for; None when there was no answer. It never raises."""
+def is_news(call: Call, response: HttpResponse) -> bool:
+    """Whether :func:`settle` has something to do with an answer; to be asked once of each."""
     bucket = call.loaded.buckets.get(call.operation.id)
-    if response is None or bucket is None:
-        return
+    return bucket is not None and (bucket.policy is not None or _tells(bucket, response))
+
+
+async def settle(core: Core, call: Call, response: HttpResponse) -> None:
+    """Learn from the answer to a request that was reserved for, which is news. It never raises."""
+    bucket = call.loaded.buckets[call.operation.id]
     try:
         if bucket.policy is not None:
             bucket.policy.after(_label(call), response)
-        if response.status < 400 and not bucket.asks_always:
-            if bucket.skip:
-                bucket.skip -= 1
-                return
-            if not bucket.tells(response):
+            if not _tells(bucket, response):
                 return
         await _learn(core, call, bucket, response)
     except Exception:
@@ -87,6 +93,16 @@ async def close(core: Core) -> None:
             await bucket.aclose()
         except Exception:
             logger.warning("units of %s were not given back", bucket.provider_id, exc_info=True)
+
+
+def _tells(bucket: Bucket, response: HttpResponse) -> bool:
+    """Whether something is to be learned from an answer; one of those that need not be looked at counts as seen."""
+    if response.status >= 400 or bucket.asks_always:
+        return True
+    if bucket.skip:
+        bucket.skip -= 1
+        return False
+    return bucket.tells(response)
 
 
 async def _learn(core: Core, call: Call, bucket: Bucket, response: HttpResponse) -> None:

@@ -42,11 +42,11 @@ class Held:
 
     def has(self, units: float, now: float) -> bool:
         """Whether the block in hand is enough."""
-        return now < self.ends and self.units >= min(units, self.limit) - TOLERANCE
+        return now < self.ends and self.units >= self.price(units) - TOLERANCE
 
     def price(self, units: float) -> float:
         """A call that costs more than a whole window takes all of it."""
-        return min(units, self.limit)
+        return units if units < self.limit else self.limit  # noqa: FURB136  a call of min() costs more than that
 
     def ask(self, units: float, *, background: bool, now: float) -> BudgetAsk:
         """What to lease next."""

@@ -14,6 +14,12 @@ from .secret_state import UNREADABLE, mark_readable, mark_unreadable
 from .skew import is_dated
 
 
+def cached(core: Core, connection_id: str) -> Loaded | None:
+    """The connection, where the cache has it."""
+    found = core.cache.get(connection_id)
+    return found if found is not None and found.until > core.clock.monotonic() else None
+
+
 async def load(core: Core, connection_id: str) -> Loaded:
     """The connection with its opened credential, from the cache or the store.
 
@@ -23,9 +29,9 @@ async def load(core: Core, connection_id: str) -> Loaded:
         CannotOpen, KeyNotFound, KeyDisabled, KeyDenied, KeyInvalid, BackendUnavailable: its credential cannot be
             opened.
     """
-    cached = core.cache.get(connection_id)
-    if cached is not None and cached.until > core.clock.monotonic():
-        return cached
+    found = cached(core, connection_id)
+    if found is not None:
+        return found
     since = core.changes
     connection, row = await core.store.connections.load(connection_id)
     require_active(connection)

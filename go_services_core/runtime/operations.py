@@ -21,7 +21,7 @@ from .core import Core, Loaded
 from .exchanges import asked_of, kind_of, run, sender_of
 from .hosts import require_host
 from .keyed import key_of, keyed
-from .load import load
+from .load import cached, load
 from .observed import observed, permitted
 from .refresh import ensure_fresh
 from .requests import Plan, build, compile_plan
@@ -49,11 +49,14 @@ async def execute(
 ) -> OperationResult:
     """One call of an operation or endpoint; see ``Runtime.execute``."""
     end = None if deadline is None else asyncio.get_running_loop().time() + deadline
-    try:
-        async with asyncio.timeout_at(end):
-            loaded = loaded or await load(core, connection_id)
-    except TimeoutError:
-        raise RequestTimeout(f"{operation_id or 'The call'} was not done within {deadline:g} s.", sent=False) from None
+    loaded = loaded or cached(core, connection_id)
+    if loaded is None:
+        try:
+            async with asyncio.timeout_at(end):
+                loaded = await load(core, connection_id)
+        except TimeoutError:
+            late = f"{operation_id or 'The call'} was not done within {deadline:g} s."
+            raise RequestTimeout(late, sent=False) from None
     if method is None and path is None and body is None and headers is None and operation_id is not None:
         plan = plan_of(core, loaded, operation_id)
     else:

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..http import HttpRequest, HttpResponse
 from ..secret import SecretStr
-from .budget import reserve, settle
+from .budget import is_news, is_reserved, reserve, settle
 from .call import Call
 from .circuits import admitted, host_answered, host_failed, is_open
 from .core import Core, Loaded
@@ -84,7 +84,9 @@ async def _attempt(
     core: Core, call: Call, request: HttpRequest, failure: Failure | None, accept: tuple[int, ...]
 ) -> HttpResponse | Exception:
     """The answer where it is a success, else what it means. What is raised is no outcome of the request."""
-    call.loaded = loaded = await ensure_fresh(core, call.loaded)
+    loaded = call.loaded
+    if loaded.renew_at is not None:
+        loaded = call.loaded = await ensure_fresh(core, loaded)
     try:
         response = await _exchange(core, call, request)
     except ServicesError as failed:
@@ -120,7 +122,8 @@ async def _exchange(core: Core, call: Call, request: HttpRequest) -> HttpRespons
     reserved = False
     response: HttpResponse | None = None
     try:
-        await reserve(core, call, request)
+        if not is_reserved(call):
+            await reserve(core, call, request)
         reserved = True
         left = call.until - core.clock.monotonic()
         if request.timeout is None or request.timeout > left - _REPORT:
@@ -142,7 +145,7 @@ async def _exchange(core: Core, call: Call, request: HttpRequest) -> HttpRespons
     finally:
         if probe and breaker is not None:
             breaker.abandoned()
-        if reserved:
+        if reserved and response is not None and is_news(call, response):
             await settle(core, call, response)
     return response
 

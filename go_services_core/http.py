@@ -53,9 +53,9 @@ class BodySource(Protocol):
 
 
 def _find(headers: Headers, name: str) -> str | None:
-    name = name.lower()
+    name, length = name.lower(), len(name)
     for key, value in headers:
-        if key.lower() == name:
+        if len(key) == length and key.lower() == name:
             return value
     return None
 
@@ -147,8 +147,7 @@ class HttpRequest:
             del value  # or a traceback with locals shows it
             raise
         lowered = name.lower()
-        kept = tuple(pair for pair in self.headers if pair[0].lower() != lowered)
-        headers = (*kept, (name, value))
+        headers = (*[pair for pair in self.headers if pair[0].lower() != lowered], (name, value))
         return HttpRequest(
             self.method, self.url, headers, self.body, self.timeout, self.max_body, self.client_certificate
         )
@@ -294,6 +293,6 @@ def check_header(name: str, value: str) -> None:
     if not _TOKEN.fullmatch(name):
         del value  # or a traceback with locals shows it
         raise BadInput("A header name may hold only token characters.", field="header")
-    if _UNSAFE_VALUE.search(value):
+    if not (value.isascii() and value.isprintable()) and _UNSAFE_VALUE.search(value):
         del value  # or a traceback with locals shows it
         raise BadInput(f"The value for header {name} holds a line break or another forbidden character.", field=name)

@@ -180,8 +180,9 @@ def _filled(
         else:
             raw = _raw(operation, name, value)
     url = plan.literals[0]
-    for name, literal in zip(plan.names, plan.literals[1:], strict=True):
-        url += path[name] + literal
+    if plan.names:
+        for name, literal in zip(plan.names, plan.literals[1:], strict=True):
+            url += path[name] + literal
     if query:
         url += ("&" if "?" in url else "?") + "&".join(query)
     if idempotency_key is not None and plan.idempotency_header is not None:

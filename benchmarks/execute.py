@@ -9,6 +9,7 @@ Peers: aiohttp with one kept session; Authlib's ``AsyncOAuth2Client`` on httpx2,
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import tempfile
 import time
@@ -219,6 +220,7 @@ def _blocking() -> list[Result]:
     """Beside requests-oauthlib, one call after the other on both sides."""
     from requests_oauthlib import OAuth2Session
 
+    os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # it refuses plain http, which the benchmark's server speaks
     calls = 200
     with server.running() as url, asyncio.Runner() as loop:
         ours_open = _ours(url)

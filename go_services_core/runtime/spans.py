@@ -99,9 +99,10 @@ class Span:
         core = self._core
         error = raised or self._error
         duration = (core.clock.monotonic() - self._began) * 1000
-        if self.number is not None:
+        watched = self.number is not None
+        if watched:
             _current.set(self._outer)
-        if core.observers or (not self._tracers and logger_of(self.name).isEnabledFor(severity(error))):
+        if watched or core.observers or (not self._tracers and logger_of(self.name).isEnabledFor(severity(error))):
             self._tell("end", error, duration)
 
     def _tell(

@@ -15,7 +15,8 @@ class BearerSigner:
     def sign(self, request: HttpRequest, key: SigningKey, ctx: SigningContext) -> HttpRequest:
         if not key.secret:
             raise SigningError("The credential has no token.", field="token")
-        signed = request.with_header("Authorization", getattr(key.auth, "scheme", "Bearer") + " " + key.secret.reveal())
-        if key.credential is not None and getattr(key.auth, "certificate_bound_tokens", False):
+        auth = key.auth
+        signed = request.with_header("Authorization", f"{getattr(auth, 'scheme', 'Bearer')} {key.secret.reveal()}")
+        if getattr(auth, "certificate_bound_tokens", False) and key.credential is not None:
             return signed.with_client_certificate(identity_of(key.credential.tokens))
         return signed

@@ -316,7 +316,7 @@ def _split(request: HttpRequest) -> tuple[str, str, str, str, str]:
         raise SigningError(_NO_ADDRESS, field="url")
     host = _host(scheme, authority)
     for name, value in request.headers:
-        if name.lower() == "host" and value.lower() not in (host, authority.lower()):
+        if len(name) == 4 and name.lower() == "host" and value.lower() not in (host, authority.lower()):
             raise SigningError("The Host header is not the host of the URL.", field="Host")
     return base, query, mark + fragment, host, slash + path or "/"
 
@@ -420,6 +420,7 @@ def _blocks(key: bytes) -> tuple[bytes, bytes]:
     return tuple(bytes(byte ^ pad for byte in key.ljust(64, b"\0")) for pad in (0x36, 0x5C))  # type: ignore[return-value]
 
 
+@lru_cache(maxsize=256)
 def _path(path: str) -> str:
     """The path normalised (RFC 3986 §5.2.4, empty segments removed too) and encoded once more than on the wire."""
     if _PLAIN_PATH.fullmatch(path):

@@ -47,3 +47,5 @@ class Call:
     """Whether a request is out that has no answer yet."""
     doubt: Exception | None = None
     """What left open whether a request that must not be done twice was carried out, until its answer comes."""
+    led_on: bool = False
+    """Whether the request under way was answered with where its answer is to be read: it was carried out."""

@@ -11,7 +11,7 @@ from ..errors import ProviderError, RequestTimeout
 from ..http import HttpRequest, HttpResponse
 from .call import Call
 from .core import Core
-from .redirects import Chain, is_redirect
+from .redirects import Chain, is_done, is_redirect
 from .signed import send_signed
 from .skew import send_dated
 
@@ -60,6 +60,7 @@ async def _followed(
     chain = Chain(loaded.instance, call.operation, request, loaded.key.secret)
     own = True
     while is_redirect(response):
+        call.led_on = call.led_on or is_done(request.method, response.status)
         hop = chain.follow(response)
         own, left = hop.own, until - core.clock.monotonic()
         if left <= 0:

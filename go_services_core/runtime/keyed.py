@@ -277,6 +277,8 @@ async def _reconciled(
 
 def _did_nothing(call: Call, begun: Begun, error: BaseException) -> bool:
     """Whether it is certain that neither this call nor an earlier one of its key was carried out."""
+    if call.led_on:
+        return False
     plain = call.operation.call is None
     rule = rule_of(error) if isinstance(error, (ProviderError, TransportError)) else None
     early = isinstance(error, ProviderError) and error.upstream_status in EARLY

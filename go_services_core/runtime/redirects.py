@@ -34,6 +34,12 @@ def is_redirect(response: HttpResponse | StreamedResponse) -> bool:
     return response.status in _REDIRECTS and response.header("location") is not None
 
 
+def is_done(method: str, status: int) -> bool:
+    """Whether a redirect of that status means that the request was, or may have been, carried out: where it leads, the
+    answer to it is to be read (RFC 9110 §15.4.4), as servers also say with 301 and 302."""
+    return method not in _SAFE and status in (301, 302, 303)
+
+
 @frozen
 class Hop:
     """The next request of a chain."""

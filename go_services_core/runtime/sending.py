@@ -26,7 +26,19 @@ from .core import Core, Loaded
 from .observed import attempt, retrying
 from .outcomes import error_for, throttle_in
 from .refresh import ensure_fresh, refresh
-from .retry import IDEMPOTENT, NEVER, REFUSED, SAFE, UNREADABLE, Again, Repeats, decide, of_status, rule_of
+from .retry import (
+    IDEMPOTENT,
+    NEVER,
+    REFUSED,
+    SAFE,
+    UNAUTHORIZED,
+    UNREADABLE,
+    Again,
+    Repeats,
+    decide,
+    of_status,
+    rule_of,
+)
 
 Failure = Callable[[HttpResponse], ServicesError | None]
 
@@ -87,6 +99,7 @@ async def _attempt(
     loaded = call.loaded
     if loaded.renew_at is not None:
         loaded = call.loaded = await ensure_fresh(core, loaded)
+    call.led_on = False
     try:
         response = await _exchange(core, call, request)
     except ServicesError as failed:
@@ -98,7 +111,8 @@ async def _attempt(
         call.renewed = True
         core.forget(loaded.connection.id)
         renewed = await refresh(core, loaded.connection.id, used=loaded.credential.version, refused=True)
-        if renewed.credential.version != loaded.credential.version and can_be_sent_again(request):
+        again = can_be_sent_again(request) and not call.led_on
+        if renewed.credential.version != loaded.credential.version and again:
             call.loaded = renewed
             return await _attempt(core, call, request, failure, accept)
     error: Exception | None = told
@@ -192,13 +206,16 @@ def _delay(
         left=call.until - core.clock.monotonic(),
         chance=int.from_bytes(core.clock.random(4), "big") / 2**32,
     )
-    if kind in rule.unknown:
+    # It was carried out, and where its answer was to be read there was none.
+    lost = call.led_on and kind in ("keyed", "neither") and (bool(rule.again) or rule is UNAUTHORIZED)
+    if kind in rule.unknown or lost:
         call.doubt = call.doubt or error
     elif rule in (REFUSED, UNREADABLE):
         call.doubt = None  # the provider has answered
     if (
         isinstance(decision, Again)
         and can_be_sent_again(request)
+        and not (lost and kind == "neither")
         and not is_open(core, call, request)
         and _pays(core, call)
     ):

@@ -14,7 +14,7 @@ from attrs import define
 from go_services_core import ApiKey, ApiSpec, Operation, Param, PersonalToken, ProviderSpec, Scope
 from go_services_core.auth_specs import Hmac
 from go_services_core.call_specs import RetryPolicy
-from go_services_core.errors import EgressDenied, ProviderError, RedirectRefused, RequestTimeout
+from go_services_core.errors import EgressDenied, OutcomeUnknown, ProviderError, RedirectRefused, RequestTimeout
 from go_services_core.http import ClientCertificate, HttpRequest, HttpResponse
 from go_services_core.providers import ProviderInstance
 from go_services_core.runtime.redirects import Chain
@@ -147,6 +147,37 @@ async def test_303_turns_a_post_into_a_get_without_its_body(site):
         assert at.own.lines(1)[0] == "GET /result HTTP/1.1"
         assert at.own.body(1) == b""
         assert not any(name.startswith("content-") for name in headers(at.own, 1))
+
+
+BUSY = http_answer(503, b"", (("Retry-After", "0"),))
+
+
+@pytest.mark.parametrize("answer", [http_answer(429), BUSY, http_answer(502)])
+async def test_post_that_led_to_its_answer_is_not_made_again_when_that_fails(site, answer):
+    async with site() as at:
+        at.own.answers = (moved(303, "/result"), answer)
+        with pytest.raises(OutcomeUnknown):
+            await at.call("create", {"name": "x"})
+        assert [request.split(None, 1)[0] for request in at.own.requests] == [b"POST", b"GET"]
+
+
+async def test_post_that_led_to_a_host_without_an_answer_is_not_made_again(site):
+    async with site() as at:
+        at.own.answers = (moved(303, f"https://127.0.0.1:{at.second.port}/result"),)  # which speaks no TLS
+        with pytest.raises(OutcomeUnknown):
+            await at.call("create", {"name": "x"})
+        assert len(at.own.requests) == 1
+
+
+@pytest.mark.parametrize("last", [http_answer(404), moved(303, "http://127.0.0.1:9/elsewhere"), moved(303, "/result")])
+async def test_key_of_a_post_that_led_to_its_answer_does_not_make_it_once_more(site, last):
+    async with site(idempotency_header=None) as at:
+        at.own.answers = (moved(303, "/result"), last)
+        with pytest.raises((ProviderError, EgressDenied)):
+            await at.call("create", {"name": "x"}, idempotency_key="once")
+        with pytest.raises(OutcomeUnknown):
+            await at.call("create", {"name": "x"}, idempotency_key="once")
+        assert [request.split(None, 1)[0] for request in at.own.requests] == [b"POST", b"GET"]
 
 
 @pytest.mark.parametrize("status", [301, 302])

@@ -29,17 +29,22 @@ class Breaker:
     probing: bool = False
     """Whether the one request is out that tries the host."""
 
+    def keeps_away(self, now: float) -> float | None:
+        """Seconds to keep away, or None."""
+        if self.opened_at is None:
+            return None
+        left = self.opened_at + self.policy.pause - now
+        # While the probe is out nobody knows how long; whoever is told a moment does not give up for long.
+        return max(left, 1.0) if left > 0 or self.probing else None
+
     def admit(self, now: float) -> tuple[float | None, bool]:
         """Seconds to keep away, or None, and whether the request is the probe.
 
         The probe must end in :meth:`succeeded`, :meth:`failed` or :meth:`abandoned`.
         """
-        if self.opened_at is None:
-            return None, False
-        left = self.opened_at + self.policy.pause - now
-        if left > 0 or self.probing:
-            # While the probe is out nobody knows how long; whoever is told a moment does not give up for long.
-            return max(left, 1.0), False
+        wait = self.keeps_away(now)
+        if wait is not None or self.opened_at is None:
+            return wait, False
         self.probing = True
         return None, True
 

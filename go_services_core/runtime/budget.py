@@ -34,8 +34,8 @@ def is_reserved(call: Call) -> bool:
     return bucket is not None and bucket.policy is None and bucket.take(call.operation.cost)
 
 
-async def reserve(core: Core, call: Call, request: HttpRequest) -> None:
-    """Wait until the budget has the units of ``call``, for as long as its deadline allows.
+async def reserve(core: Core, call: Call, request: HttpRequest) -> bool:
+    """Wait until the budget has the units of ``call``, for as long as its deadline allows. True where it had to wait.
 
     Raises:
         BudgetExhausted: there will be none in time; ``retry_after`` has the seconds to wait. Nothing was sent.
@@ -44,13 +44,21 @@ async def reserve(core: Core, call: Call, request: HttpRequest) -> None:
     """
     loaded, operation = call.loaded, call.operation
     bucket = loaded.buckets.get(operation.id) or _find(core, loaded, operation)
-    if bucket.policy is not None:
-        await _ask(core, call, bucket)
+    waited = bucket.policy is not None and await _ask(core, call, bucket)
     if not bucket.take(operation.cost):
+        waited = True
         now = core.clock.monotonic()
         latest = now + core.settings.call_deadline if math.isinf(call.until) else call.until
         scope = loaded.connection.scope
         await bucket.wait(operation.cost, scope=scope, background=call.background, latest=latest)
+    return waited
+
+
+def put_back(call: Call) -> None:
+    """Give the units back of a request that was reserved for and not made."""
+    bucket = call.loaded.buckets.get(call.operation.id)
+    if bucket is not None:
+        bucket.put_back(call.operation.cost)
 
 
 def is_news(call: Call, response: HttpResponse) -> bool:
@@ -172,12 +180,12 @@ def _without_windows(budget: RateBudget, name: str) -> RateBudget:
     return evolve(budget, bucket=name, windows=())
 
 
-async def _ask(core: Core, call: Call, bucket: Bucket) -> None:
-    """Wait for as long as the plugin's policy says."""
+async def _ask(core: Core, call: Call, bucket: Bucket) -> bool:
+    """Wait for as long as the plugin's policy says; False where that is not at all."""
     assert bucket.policy is not None
     wait = bucket.policy.before(_label(call))
     if wait <= 0:
-        return
+        return False
     if core.clock.monotonic() + wait > call.until:
         raise BudgetExhausted(
             f"The rate limit policy of {bucket.provider_id} asks to wait {wait:.1f} s, which this call does not have.",
@@ -186,6 +194,7 @@ async def _ask(core: Core, call: Call, bucket: Bucket) -> None:
             plugin=bucket.provider_id,
         )
     await core.clock.sleep(wait)
+    return True
 
 
 def _label(call: Call) -> str:

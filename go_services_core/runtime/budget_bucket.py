@@ -151,7 +151,7 @@ class Bucket:
             await waiter.ready
         except asyncio.CancelledError:
             if waiter.ready.done() and not waiter.ready.cancelled() and waiter.ready.exception() is None:
-                self.charge(-cost)
+                self.put_back(cost)
             else:
                 self._queue.remove(waiter)
             raise
@@ -160,6 +160,11 @@ class Bucket:
         """Take more than a call was thought to cost, or put back what it did not. Those who follow pay a debt."""
         for held in self.windows:
             held.units -= more
+
+    def put_back(self, cost: float) -> None:
+        """Undo that the units of a call were taken: it is not made."""
+        for held in self.windows:
+            held.units += held.price(cost)
 
     async def _serve(self) -> None:
         """Hand out units as long as somebody waits."""
@@ -216,7 +221,7 @@ class Bucket:
     def _hand(self, waiter: Waiter) -> None:
         self._queue.served(waiter)
         if waiter.ready.done():  # cancelled, and not told yet
-            self.charge(-waiter.cost)
+            self.put_back(waiter.cost)
         else:
             waiter.ready.set_result(None)
 

@@ -38,13 +38,30 @@ def admitted(core: Core, call: Call, request: HttpRequest) -> tuple[Breaker | No
         return None, False
     wait, probe = breaker.admit(core.clock.monotonic())
     if wait is not None:
-        raise CircuitOpen(
-            f"{key[1]} failed too often lately; {key[0]} is not asked for {wait:.0f} s.",
-            retry_after=wait,
-            plugin=key[0],
-            hint="Try again later.",
-        )
+        raise _open(key, wait)
     return breaker, probe
+
+
+def require_closed(core: Core, call: Call, request: HttpRequest) -> None:
+    """Refuse a request to a host that is left alone, before it waits for anything. It is not the probe yet.
+
+    Raises:
+        CircuitOpen: nothing was sent.
+    """
+    key = _key(call, request)
+    breaker = core.breakers.watched.get(key)
+    wait = breaker.keeps_away(core.clock.monotonic()) if breaker is not None else None
+    if wait is not None:
+        raise _open(key, wait)
+
+
+def _open(key: tuple[str, str], wait: float) -> CircuitOpen:
+    return CircuitOpen(
+        f"{key[1]} failed too often lately; {key[0]} is not asked for {wait:.0f} s.",
+        retry_after=wait,
+        plugin=key[0],
+        hint="Try again later.",
+    )
 
 
 def host_failed(core: Core, call: Call, request: HttpRequest, *, probe: bool) -> None:

@@ -10,19 +10,23 @@ from attrs import evolve
 
 from ..auth.dpop_nonces import wanted_nonce
 from ..errors import (
+    BadInput,
     OutcomeUnknown,
     ProviderError,
     ProviderUnauthorized,
     RequestTimeout,
     ServicesError,
+    SigningError,
     TransportError,
 )
 from ..http import HttpRequest, HttpResponse
 from ..secret import SecretStr
-from .budget import is_news, is_reserved, reserve, settle
+from .breaker import Breaker
+from .budget import is_news, is_reserved, put_back, reserve, settle
 from .call import Call
-from .circuits import admitted, host_answered, host_failed, is_open
+from .circuits import admitted, host_answered, host_failed, is_open, require_closed
 from .core import Core, Loaded
+from .load import load
 from .observed import attempt, retrying
 from .outcomes import error_for, throttle_in
 from .refresh import ensure_fresh, refresh
@@ -96,14 +100,16 @@ async def _attempt(
     core: Core, call: Call, request: HttpRequest, failure: Failure | None, accept: tuple[int, ...]
 ) -> HttpResponse | Exception:
     """The answer where it is a success, else what it means. What is raised is no outcome of the request."""
-    loaded = call.loaded
-    if loaded.renew_at is not None:
-        loaded = call.loaded = await ensure_fresh(core, loaded)
+    if call.attempts:
+        call.loaded = await load(core, call.loaded.connection.id)
+    if call.loaded.renew_at is not None:
+        call.loaded = await ensure_fresh(core, call.loaded)
     call.led_on = False
     try:
         response = await _exchange(core, call, request)
-    except ServicesError as failed:
+    except (ProviderError, TransportError, SigningError, BadInput) as failed:
         return failed
+    loaded = call.loaded
     success = 200 <= response.status < 300
     told = failure(response) if failure is not None else None
     refused = isinstance(told, ProviderUnauthorized) or (not success and is_refused(core, loaded, response))
@@ -131,19 +137,23 @@ async def _attempt(
 
 async def _exchange(core: Core, call: Call, request: HttpRequest) -> HttpResponse:
     """One request and its answer, whatever its status, within budget, circuit and deadline."""
-    breaker, probe = admitted(core, call, request) if core.breakers.watched else (None, False)
+    if core.breakers.watched:
+        require_closed(core, call, request)  # before it waits for units
+    waited = not is_reserved(call) and await reserve(core, call, request)
     sent = request
-    reserved = False
+    begun = probe = False
+    breaker: Breaker | None = None
     response: HttpResponse | None = None
     try:
-        if not is_reserved(call):
-            await reserve(core, call, request)
-        reserved = True
+        if waited:
+            await _look_again(core, call)
+        if core.breakers.watched:
+            breaker, probe = admitted(core, call, request)
         left = call.until - core.clock.monotonic()
         if request.timeout is None or request.timeout > left - _REPORT:
             sent = _within(call, request, left)
         call.attempts += 1
-        call.under_way = True
+        call.under_way = begun = True
         response = await attempt(core, call, sent)
         call.under_way = False
         if response.status >= 500 and of_status(response.status).counts:
@@ -159,9 +169,18 @@ async def _exchange(core: Core, call: Call, request: HttpRequest) -> HttpRespons
     finally:
         if probe and breaker is not None:
             breaker.abandoned()
-        if reserved and response is not None and is_news(call, response):
+        if not begun:
+            put_back(call)
+        elif response is not None and is_news(call, response):
             await settle(core, call, response)
     return response
+
+
+async def _look_again(core: Core, call: Call) -> None:
+    """The call has waited: meanwhile its connection may have ended, or got another credential."""
+    before = call.loaded
+    call.loaded = await ensure_fresh(core, await load(core, before.connection.id))
+    call.loaded.buckets.update(before.buckets)  # where this call's units are from
 
 
 def _within(call: Call, request: HttpRequest, left: float) -> HttpRequest:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..live_secrets import masked
 
@@ -38,6 +39,12 @@ class ServicesError(Exception):
         self.plugin = plugin
         self.field = field
         self.metadata: dict[str, Any] = masked(dict(metadata or {}))
+
+    def for_another(self) -> Self:
+        """The same error as an object of its own, for another call: what is added to one is not in the other's."""
+        twin = copy(self)
+        twin.metadata = dict(self.metadata)
+        return twin
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import Factory, define, field
 
-from ..errors import BudgetExhausted, FacetMissing
+from ..errors import BudgetExhausted, FacetMissing, ServicesError
 from ..resources import BudgetKey, BudgetLease
 from .budget_queue import Queue, Waiter
 from .budget_window import Held, is_ample
@@ -184,7 +184,7 @@ class Bucket:
                 await self._sleep(refusal.retry_in, again)
         except Exception as error:
             for waiter in self._queue:
-                self._fail(waiter, error)
+                self._fail(waiter, error.for_another() if isinstance(error, ServicesError) else error)
         finally:
             self._leader = None
 

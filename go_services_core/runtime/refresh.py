@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from ..errors import RefreshLocked
+from ..errors import RefreshLocked, ServicesError
 from .core import Core, Loaded
 from .renewal import renew
 from .spans import Span
@@ -58,7 +58,10 @@ async def refresh(core: Core, connection_id: str, *, used: int | None, refused: 
             f"The renewal of connection {connection_id} has not finished in time; it goes on.",
             metadata={"connection_id": connection_id},
         )
-    return flight.result()
+    try:
+        return flight.result()
+    except ServicesError as error:
+        raise error.for_another() from error  # others wait for it too
 
 
 async def finish(core: Core) -> None:

@@ -9,12 +9,30 @@ import pytest
 
 from go_services_core import Operation, Scope
 from go_services_core.call_specs import BreakerPolicy, RateBudget, RetryPolicy, Window
-from go_services_core.errors import CircuitOpen, OutcomeUnknown, ReauthRequired, StoreUnavailable
+from go_services_core.errors import (
+    CircuitOpen,
+    ConfigError,
+    OutcomeUnknown,
+    ReauthRequired,
+    ServicesError,
+    StoreUnavailable,
+)
 from go_services_core.testing.rawserver import http_answer
 
 from .calling import OK, LeapingClock, calling, hang_up
 
 BUSY = http_answer(503, b"", (("Retry-After", "5"),))
+
+
+def every_error() -> list[ServicesError]:
+    """One of each class."""
+    found, waiting = [], [ServicesError]
+    while waiting:
+        one = waiting.pop()
+        waiting += one.__subclasses__()
+        if one.__module__.startswith("go_services_core."):
+            found.append(one(problems=["one"]) if issubclass(one, ConfigError) else one("Something failed."))
+    return found
 
 
 class MeanwhileClock(LeapingClock):
@@ -159,3 +177,36 @@ async def test_store_that_fails_before_a_repetition_does_not_hide_that_the_first
         with pytest.raises(OutcomeUnknown):
             await caller.call("keyed")
         assert caller.sent == 1
+
+
+# --- errors of several calls ---------------------------------------------------------------------------------------
+
+
+async def test_calls_that_fail_by_one_cause_have_each_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = RateBudget(windows=(Window(1, 60),), per="provider")
+    async with calling(OK, budget=budget) as caller:
+        other = await caller.runtime.establish("raw", scope=Scope("user", "u2"), fields={"token": "a-token-of-another"})
+
+        async def fail(*args: Any, **options: Any) -> Any:
+            await asyncio.sleep(0.05)
+            raise StoreUnavailable("The database is away.")
+
+        monkeypatch.setattr(caller.runtime._core.store.budgets, "lease", fail)
+        ended = await asyncio.gather(
+            *(
+                caller.runtime.execute(id, "call.post", {"name": "x"}, idempotency_key=key)
+                for id, key in ((caller.connection_id, "mine"), (other.id, "theirs"))
+            ),
+            return_exceptions=True,
+        )
+        errors = [one for one in ended if isinstance(one, StoreUnavailable)]
+        assert [error.metadata["idempotency_key"] for error in errors] == ["mine", "theirs"]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
+def test_every_error_can_be_told_to_another_call(error: ServicesError) -> None:
+    twin = error.for_another()
+    twin.metadata["key"] = "theirs"
+    assert type(twin) is type(error)
+    assert twin.as_dict() == {**error.as_dict(), "metadata": {"key": "theirs"}}
+    assert not error.metadata

@@ -96,6 +96,8 @@ async def keyed(
     params: Mapping[str, Any],
     run: Callable[[], Awaitable[OperationResult]],
     read: Read,
+    *,
+    goes_on: bool = False,
 ) -> OperationResult:
     """The result of ``run``, which makes ``call``, or what is recorded under its key.
 
@@ -105,6 +107,7 @@ async def keyed(
         params: what the key stands for; the same key with others is refused.
         run: makes the call.
         read: the result in an answer that a reconciliation found.
+        goes_on: whether ``run`` begins where an earlier call of the key stopped: there is nothing to find out first.
 
     Raises:
         IdempotencyMismatch: the key was used for other parameters; nothing was sent.
@@ -122,7 +125,8 @@ async def keyed(
     keeping = asyncio.create_task(entry.keep())
     try:
         try:
-            result = await _reconciled(core, call, params, begun, read) or await run()
+            found = None if goes_on else await _reconciled(core, call, params, begun, read)
+            result = found or await run()
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)

@@ -75,7 +75,7 @@ async def execute(
     )
     go = _way(core, call, plan, params or {}, deadline)
     if key is not None:
-        go = partial(keyed, core, call, params or {}, go, _read)
+        go = partial(keyed, core, call, params or {}, go, made_of)
     if end is not None:
         go = partial(_in_time, call, go, end)
     return await observed(core, call, go)
@@ -172,10 +172,11 @@ async def exchanged(
     core: Core, call: Call, asked: OperationCall, *, receiver: Receiver | None = None, whole: bool = False
 ) -> OperationResult:
     """The same of a call that its transport kind shapes."""
-    return _read(call, await run(core, call, asked, receiver=receiver), whole=whole)
+    return made_of(call, await run(core, call, asked, receiver=receiver), whole=whole)
 
 
-def _read(call: Call, answer: Answer, *, whole: bool = False) -> OperationResult:
+def made_of(call: Call, answer: Answer, *, whole: bool = False) -> OperationResult:
+    """The result in an answer of an exchange."""
     return _result(call, answer.response, answer.data, whole)
 
 

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from ..errors import BadInput, RequestTimeout, ServicesError
 from ..model import OperationResult
@@ -17,12 +17,16 @@ from .call import Call
 from .call_tokens import state_of, with_token
 from .core import Core
 from .exchanges import asked_of, kind_of
+from .keyed import key_of, keyed
 from .load import load
 from .observed import observed, permitted
-from .operations import exchanged, plan_of, started
+from .operations import exchanged, made_of, plan_of, started
 from .receiving import Receiver
 from .requests import Plan
 from .sending import outcome_unknown
+
+_SOURCE: Final = "the source"
+"""Stands beside the parameters, none of which can be called so."""
 
 logger = logging.getLogger("go_services.runtime")
 
@@ -158,19 +162,39 @@ async def _bounded(
             plan = plan_of(core, loaded, operation_id)
             _require(core, plan, direction)
             permitted(core, loaded, plan.operation)
-            call = started(core, loaded, plan.operation, deadline=deadline, idempotency_key=idempotency_key)
+            key = key_of(core, plan, idempotency_key) if direction == "upload" else None
+            call = started(
+                core,
+                loaded,
+                plan.operation,
+                idempotency_key=key if plan.idempotency_header is not None else None,
+                ledger_key=key,
+                deadline=deadline,
+            )
             if deadline is None:
                 longest = getattr(plan.operation.call, "longest", math.inf)
                 call.until = core.clock.monotonic() + longest
             if params is None and state is not None:
                 params = state.get("params")
             asked = asked_of(core, call, plan, params or {}, resume=state, **given)
-            return await observed(core, call, partial(exchanged, core, call, asked, receiver=receiver))
+            go = partial(exchanged, core, call, asked, receiver=receiver)
+            if key is not None:
+                stands_for = {**(params or {}), _SOURCE: _about(given)}
+                go = partial(keyed, core, call, stands_for, go, made_of, goes_on=state is not None)
+            return await observed(core, call, go)
     except TimeoutError:
         if call is not None and call.doubt is not None:
             raise with_token(call, outcome_unknown(call)) from call.doubt
         late = RequestTimeout(f"{operation_id} was not done within {deadline:g} s.")
+        if call is not None and call.ledger_key is not None:
+            late.metadata["idempotency_key"] = call.ledger_key
         raise (late if call is None else with_token(call, late)) from None
+
+
+def _about(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What tells one file from another without reading it."""
+    source = given.get("source")
+    return {"length": source.length if source is not None else None, "filename": given.get("filename")}
 
 
 def _require(core: Core, plan: Plan, direction: str | None) -> None:

@@ -17,6 +17,7 @@ from go_services_core.call_specs import RetryPolicy
 from go_services_core.errors import (
     BadInput,
     EgressDenied,
+    IdempotencyMismatch,
     OutcomeUnknown,
     ProviderNotFoundAnswer,
     ResponseInvalid,
@@ -112,6 +113,43 @@ async def test_an_upload_is_not_repeated_after_a_cut(site):
         async with open_client(f"http://127.0.0.1:{proxy.port}", upload("raw")) as client:
             with pytest.raises(OutcomeUnknown):
                 await client.runtime.upload(client.connection_id, "put", DATA)
+    assert proxy.connections == 1
+
+
+async def test_an_upload_with_a_key_is_made_once_and_its_repetition_has_its_result(site, tmp_path):
+    echo(site)
+    path = tmp_path / "a.bin"
+    path.write_bytes(DATA)
+    async with open_client(site.url, upload("raw")) as client:
+        first, second = [
+            await client.runtime.upload(client.connection_id, "put", path, idempotency_key="once", progress=progress)
+            for progress in (None, lambda *done: None)
+        ]
+        assert (first.data, first.replayed) == (second.data, False)
+        assert (second.replayed, second.idempotency_key) == (True, "once")
+        with pytest.raises(IdempotencyMismatch):
+            await client.runtime.upload(client.connection_id, "put", DATA[:-1], idempotency_key="once")
+    assert len(site.requests) == 1
+
+
+async def test_an_upload_whose_record_is_keyed_has_a_key(site):
+    echo(site)
+    keyed = evolve(upload("raw"), keyed=True, idempotency_header="Idempotency-Key")
+    async with open_client(site.url, keyed) as client:
+        result = await client.runtime.upload(client.connection_id, "put", DATA)
+    assert site.requests[0][2]["Idempotency-Key"] == result.idempotency_key
+
+
+async def test_an_upload_with_a_key_that_was_cut_is_not_made_again_by_itself(site):
+    echo(site)
+    port = int(site.url.rpartition(":")[2])
+    async with tcp_proxy("127.0.0.1", port) as proxy:
+        proxy.limits["up"] = 100_000
+        async with open_client(f"http://127.0.0.1:{proxy.port}", upload("raw")) as client:
+            for _ in range(2):
+                with pytest.raises(OutcomeUnknown) as caught:
+                    await client.runtime.upload(client.connection_id, "put", DATA, idempotency_key="once")
+                assert caught.value.metadata["idempotency_key"] == "once"
     assert proxy.connections == 1
 
 

@@ -135,6 +135,25 @@ async def test_it_ends_when_it_gets_no_further_and_another_process_goes_on_from_
     assert bytes(drive.sessions["s0"]) == DATA
 
 
+async def test_an_upload_with_a_key_goes_on_by_its_token_and_is_done_then(site):
+    drive = Drive(site)
+    drive.failures = [0, *[503] * 5]
+    async with open_client(site.url, upload("resumable"), settings=CHUNK) as client:
+
+        async def put(**options):
+            return await client.runtime.upload(
+                client.connection_id, "put", DATA, content_type="image/png", idempotency_key="once", **options
+            )
+
+        with pytest.raises(ProviderUnavailable) as caught:
+            await put()
+        drive.failures = []
+        assert (await put(resume=caught.value.resume)).data == {"id": "f1"}
+        assert (await put()).replayed
+    assert len(drive.sessions) == 1
+    assert bytes(drive.sessions["s0"]) == DATA
+
+
 async def test_a_session_on_a_foreign_host_gets_nothing(site):
     """P35"""
     drive = Drive(site)

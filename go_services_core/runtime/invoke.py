@@ -47,28 +47,31 @@ async def invoke(
 ) -> Invocation:
     """Use a capability with the connection that serves the scope; see ``Runtime.invoke``."""
     operation = operation_of(core.instance(provider_id), capability, operation)
+    began = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(deadline):
             found, loaded = await _serving(core, provider_id, scope, tuple(parents))
-            if loaded is None:
-                raise unresolved(found)
-            result = await execute(
-                core,
-                loaded.connection.id,
-                operation,
-                params,
-                method=None,
-                path=None,
-                body=None,
-                headers=None,
-                idempotency_key=idempotency_key,
-                deadline=deadline,
-                retry=retry,
-                background=background,
-                loaded=loaded,
-            )
     except TimeoutError:
-        raise RequestTimeout(f"{operation} was not done within {deadline:g} s.") from None
+        raise RequestTimeout(f"{operation} was not done within {deadline:g} s.", sent=False) from None
+    if loaded is None:
+        raise unresolved(found)
+    # A deadline around the call would hide what it left open.
+    left = None if deadline is None else deadline - (asyncio.get_running_loop().time() - began)
+    result = await execute(
+        core,
+        loaded.connection.id,
+        operation,
+        params,
+        method=None,
+        path=None,
+        body=None,
+        headers=None,
+        idempotency_key=idempotency_key,
+        deadline=left,
+        retry=retry,
+        background=background,
+        loaded=loaded,
+    )
     made = evolve(decision(loaded, capability), connection_id=loaded.connection.id)
     return Invocation(decision=made, resolution=found, operation=operation, result=result)
 

@@ -45,6 +45,7 @@ from .retry import (
     BUSY,
     CIRCUIT,
     DENIED,
+    EARLY,
     NEVER,
     NOT_SENT,
     REFUSED,
@@ -63,12 +64,10 @@ LARGEST_RESULT: Final = 256 * 1024
 FIRST_LOOK: Final = 0.02
 """Seconds until it is asked again how far a call of the same key is; they double up to ``LAST_LOOK``."""
 LAST_LOOK: Final = 1.0
-EARLY: Final = frozenset((403, 409))
-"""Refusals that may come before the provider looks whether it knows the key: they say nothing of earlier attempts."""
 TURNED_AWAY: Final = frozenset(
     (NOT_SENT, TOO_EARLY, THROTTLED, UNAUTHORIZED, BUSY, UNSENDABLE, DENIED, CIRCUIT, BUDGET)
 )
-"""Outcomes of an attempt that do; nothing was done by it."""
+"""Outcomes of an attempt by which nothing was done."""
 
 Read = Callable[[Call, Answer], OperationResult]
 
@@ -209,10 +208,16 @@ async def _begin(core: Core, call: Call, name: str, digest: bytes) -> Begun:
     end = loop.time() + (left if left < math.inf else call.timeout)
     pause = FIRST_LOOK
     while True:
+        beginning = asyncio.create_task(
+            core.store.once.begin("operation", name, digest=digest, owner=core.owner, seconds=core.worker.lease)
+        )
         try:
-            begun = await core.store.once.begin(
-                "operation", name, digest=digest, owner=core.owner, seconds=core.worker.lease
-            )
+            begun = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            freeing = asyncio.create_task(_free(core, name, beginning))
+            core.tasks.add(freeing)
+            freeing.add_done_callback(core.tasks.discard)
+            raise
         except IdempotencyMismatch:
             raise IdempotencyMismatch(
                 f"This idempotency key was used before to call {call.operation.id} with other parameters.",
@@ -230,6 +235,16 @@ async def _begin(core: Core, call: Call, name: str, digest: bytes) -> Begun:
             )
         await asyncio.sleep(pause)
         pause = min(2 * pause, LAST_LOOK)
+
+
+async def _free(core: Core, name: str, beginning: asyncio.Task[Begun]) -> None:
+    """Leave the entry as it was before a call that is not made: who was cancelled does not know whether it has it."""
+    try:
+        begun = await beginning
+    except Exception:
+        return
+    if begun.state == "new":
+        await _Entry(core, name, begun.fence).end(None, left=begun.unsettled is not None)
 
 
 async def _replayed(core: Core, call: Call, name: str, sealed: Sealed | None) -> OperationResult:

@@ -89,7 +89,7 @@ async def _in_time(call: Call, go: Callable[[], Awaitable[OperationResult]], end
     except TimeoutError:
         if call.doubt is not None:
             raise with_token(call, outcome_unknown(call)) from call.doubt
-        late = RequestTimeout(f"{call.operation.id} was not done by its deadline.")
+        late = RequestTimeout(f"{call.operation.id} was not done by its deadline.", sent=call.attempts > 0)
         if call.ledger_key is not None:
             late.metadata["idempotency_key"] = call.ledger_key
         raise with_token(call, late) from None

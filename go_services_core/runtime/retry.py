@@ -201,6 +201,8 @@ RULES: Final = (
     BUDGET,
 )
 
+EARLY: Final = frozenset((403, 409))
+"""Refusals that may come before the provider looks whether it knows the key: they say nothing of earlier attempts."""
 _GATEWAYS: Final = frozenset({502, 504, 598, 599, *range(520, 525)})
 
 

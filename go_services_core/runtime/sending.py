@@ -31,6 +31,7 @@ from .observed import attempt, retrying
 from .outcomes import error_for, throttle_in
 from .refresh import ensure_fresh, refresh
 from .retry import (
+    EARLY,
     IDEMPOTENT,
     NEVER,
     REFUSED,
@@ -229,7 +230,7 @@ def _delay(
     lost = call.led_on and kind in ("keyed", "neither") and (bool(rule.again) or rule is UNAUTHORIZED)
     if kind in rule.unknown or lost:
         call.doubt = call.doubt or error
-    elif rule in (REFUSED, UNREADABLE):
+    elif rule in (REFUSED, UNREADABLE) and getattr(error, "upstream_status", None) not in EARLY:
         call.doubt = None  # the provider has answered
     if (
         isinstance(decision, Again)

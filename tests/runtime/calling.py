@@ -12,7 +12,17 @@ from attrs import define
 import go_services_secrets_appkey.plugin as appkey
 import go_services_store_sqlite.plugin as sqlite
 import go_services_transport_http.plugin as http
-from go_services_core import ApiSpec, Operation, Param, PersonalToken, ProviderSpec, Runtime, Scope, hookimpl
+from go_services_core import (
+    ApiSpec,
+    Capability,
+    Operation,
+    Param,
+    PersonalToken,
+    ProviderSpec,
+    Runtime,
+    Scope,
+    hookimpl,
+)
 from go_services_core.config import Config
 from go_services_core.plugins import PluginManager
 from go_services_core.testing.clock import FrozenClock
@@ -86,6 +96,7 @@ async def calling(
     plugins: dict[str, object] | None = None,
     transport: Callable[[Any], Any] | None = None,
     operations: tuple[Operation, ...] = (),
+    capabilities: tuple[Capability, ...] = (),
     **api: Any,
 ) -> AsyncIterator[Caller]:
     """Open a runtime whose provider answers with ``answers``, the last one for ever; ``api`` are fields of its API.
@@ -104,6 +115,7 @@ async def calling(
             auth=PersonalToken(),
             api=ApiSpec(base_url=f"http://127.0.0.1:{port}", **{"idempotency_header": "Idempotency-Key", **api}),
             operations=(*made, *operations),
+            capabilities=capabilities,
         )
 
         class Plugin:

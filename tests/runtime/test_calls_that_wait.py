@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from go_services_core import Operation, Scope
+from go_services_core import Capability, HttpRequest, Operation, Scope
 from go_services_core.call_specs import BreakerPolicy, RateBudget, RetryPolicy, Window
 from go_services_core.errors import (
     CircuitOpen,
     ConfigError,
     OutcomeUnknown,
     ReauthRequired,
+    RequestTimeout,
     ServicesError,
     StoreUnavailable,
 )
@@ -176,6 +177,65 @@ async def test_store_that_fails_before_a_repetition_does_not_hide_that_the_first
         monkeypatch.setattr(caller.runtime._core.store.budgets, "lease", once)
         with pytest.raises(OutcomeUnknown):
             await caller.call("keyed")
+        assert caller.sent == 1
+
+
+async def test_refusal_that_says_nothing_of_the_key_leaves_open_what_the_first_attempt_did() -> None:
+    async with calling(hang_up, http_answer(409)) as caller:
+        with pytest.raises(OutcomeUnknown):
+            await caller.call("keyed")
+        assert caller.sent == 2
+
+
+async def test_deadline_of_an_invocation_does_not_hide_that_its_request_is_open() -> None:
+    class Deaf:
+        """A transport that takes no notice of the time."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def send(self, request: HttpRequest, *, provider_id: str) -> Any:
+            await asyncio.Event().wait()
+
+    writes = Operation("write", "POST", "/call", capability="writes")
+    async with calling(OK, transport=Deaf, operations=(writes,), capabilities=(Capability("writes"),)) as caller:
+        for call in (
+            caller.runtime.execute(caller.connection_id, "write", deadline=0.2),
+            caller.runtime.invoke("writes", "raw", Scope("user", "u1"), deadline=0.2),
+        ):
+            with pytest.raises(OutcomeUnknown):
+                await call
+
+
+async def test_deadline_before_anything_was_sent_says_so() -> None:
+    class Stuck(LeapingClock):
+        async def sleep(self, seconds: float) -> None:
+            await asyncio.Event().wait()
+
+    budget = RateBudget(windows=(Window(1, 0.05),))
+    async with calling(OK, clock=Stuck(), budget=budget) as caller:
+        await caller.call()
+        with pytest.raises(RequestTimeout) as caught:
+            await caller.call("neither", deadline=0.2)
+        assert (caught.value.sent, caller.sent) == (False, 1)
+
+
+async def test_call_that_is_cancelled_while_its_key_is_stored_frees_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with calling(OK, idempotency_header=None) as caller:
+        once = caller.runtime._core.store.once
+        real = once.begin
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            begun = await real(*args, **options)
+            await asyncio.sleep(0.2)
+            return begun
+
+        with monkeypatch.context() as patch:
+            patch.setattr(once, "begin", slow)
+            with pytest.raises(RequestTimeout):
+                await caller.call("keyed", deadline=0.1)
+        await asyncio.gather(*caller.runtime._core.tasks)
+        assert not (await caller.call("keyed")).replayed
         assert caller.sent == 1
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from attrs import field, frozen
 
 from .call_specs import RetryPolicy
-from .errors import ServicesError
 from .model import Decision, OperationResult, Resolution
 
 
@@ -49,7 +48,8 @@ class CallOutcome:
     index: int
     """Of the call in the batch, counted from 0."""
     result: OperationResult | None = None
-    error: ServicesError | None = None
+    error: Exception | None = None
+    """A ``ServicesError``, unless a plugin's classifier gave one of its own."""
 
     @property
     def ok(self) -> bool:
@@ -60,7 +60,7 @@ class CallOutcome:
         """The result.
 
         Raises:
-            ServicesError: the error, where there is one.
+            Exception: the error, where there is one.
         """
         if self.error is not None:
             raise self.error

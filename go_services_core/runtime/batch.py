@@ -94,7 +94,7 @@ async def _next(source: AsyncIterator[Any]) -> Any:
 async def _one(core: Core, index: int, call: OperationRequest) -> CallOutcome:
     try:
         return CallOutcome(index=index, result=await _made(core, call))
-    except ServicesError as error:
+    except Exception as error:  # also a foreign one, such as a classifier's
         return CallOutcome(index=index, error=error)
 
 

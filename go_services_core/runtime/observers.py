@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from ..http import check_header
+
 if TYPE_CHECKING:
     from ..model import Observation
     from ..protocols import Observer
@@ -195,6 +197,8 @@ class Observers:
             assert one.trace is not None
             try:
                 if (trace := one.trace(span)) is not None:
+                    for name, value in trace.headers:
+                        check_header(name, value)
                     found.append(trace)
             except Exception:
                 one.complain("failed", exc_info=True)

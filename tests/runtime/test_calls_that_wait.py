@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from go_services_core import Capability, HttpRequest, Operation, Scope
+from go_services_core import Capability, HttpRequest, Operation, Scope, hookimpl
 from go_services_core.call_specs import BreakerPolicy, RateBudget, RetryPolicy, Window
+from go_services_core.calls import OperationRequest
 from go_services_core.errors import (
     CircuitOpen,
     ConfigError,
@@ -18,7 +19,9 @@ from go_services_core.errors import (
     ServicesError,
     StoreUnavailable,
 )
+from go_services_core.model import Observation
 from go_services_core.testing.rawserver import http_answer
+from go_services_core.tracing import Trace
 
 from .calling import OK, LeapingClock, calling, hang_up
 
@@ -237,6 +240,39 @@ async def test_call_that_is_cancelled_while_its_key_is_stored_frees_the_key(monk
         await asyncio.gather(*caller.runtime._core.tasks)
         assert not (await caller.call("keyed")).replayed
         assert caller.sent == 1
+
+
+# --- plugins -------------------------------------------------------------------------------------------------------
+
+
+async def test_classifiers_own_error_ends_one_call_of_a_batch_and_no_other() -> None:
+    class Classifier:
+        GS_CONTRACT = 1
+
+        @hookimpl
+        def gs_error_classifier(self, provider_id: str) -> Any:
+            return lambda response: LookupError("made by the plugin") if response.status == 404 else None
+
+    async with calling(OK, http_answer(404), OK, plugins={"classifier": Classifier()}) as caller:
+        calls = [OperationRequest(connection_id=caller.connection_id, operation="call.get") for _ in range(3)]
+        outcomes = [outcome async for outcome in caller.runtime.batch(calls, concurrency=1)]
+        assert [outcome.ok for outcome in outcomes] == [True, False, True]
+        with pytest.raises(LookupError, match="made by the plugin"):
+            outcomes[1].unwrap()
+
+
+async def test_tracer_whose_header_cannot_be_sent_does_not_hurt_a_call() -> None:
+    class Tracer:
+        def __call__(self, event: Observation) -> None:
+            pass
+
+        def trace(self, span: int) -> Trace:
+            return Trace(trace_id="t", headers=(("baggage", "a\r\nX-Forged: 1"),))
+
+    async with calling(OK) as caller:
+        caller.runtime._core.observers.add("tracer", Tracer(), inline=True)
+        assert (await caller.call()).status == 200
+        assert b"forged" not in caller.server.requests[0].lower()
 
 
 # --- errors of several calls ---------------------------------------------------------------------------------------

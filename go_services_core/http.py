@@ -152,6 +152,11 @@ class HttpRequest:
             self.method, self.url, headers, self.body, self.timeout, self.max_body, self.client_certificate
         )
 
+    @property
+    def is_once(self) -> bool:
+        """Whether its body cannot be opened again, so that it is sent at most once."""
+        return bool(getattr(self.body, "once", False))
+
     def with_url(self, url: str) -> HttpRequest:
         """A copy for another URL."""
         return evolve(self, url=url)

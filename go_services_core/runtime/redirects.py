@@ -102,6 +102,8 @@ class Chain:
         """The request to ``url``, as the status wants it."""
         request = self._request
         if request.method in _SAFE or status in (307, 308):
+            if request.is_once:
+                raise self._refused(status, url, "and the body can be sent only once")
             return request.with_url(url)
         if status == 303:
             kept = tuple(pair for pair in request.headers if not pair[0].lower().startswith("content-"))

@@ -118,7 +118,7 @@ async def _attempt(
         call.renewed = True
         core.forget(loaded.connection.id)
         renewed = await refresh(core, loaded.connection.id, used=loaded.credential.version, refused=True)
-        again = can_be_sent_again(request) and not call.led_on
+        again = not request.is_once and not call.led_on
         if renewed.credential.version != loaded.credential.version and again:
             call.loaded = renewed
             return await _attempt(core, call, request, failure, accept)
@@ -206,11 +206,6 @@ def repeats(call: Call, request: HttpRequest, safe: bool | None) -> Repeats:
     return "keyed" if key is not None and any(value == key for _, value in request.headers) else "neither"
 
 
-def can_be_sent_again(request: HttpRequest) -> bool:
-    """Whether its body can be opened once more."""
-    return not getattr(request.body, "once", False)
-
-
 def _delay(
     core: Core, call: Call, request: HttpRequest, error: Exception, attempts: int, safe: bool | None
 ) -> float | None:
@@ -234,7 +229,7 @@ def _delay(
         call.doubt = None  # the provider has answered
     if (
         isinstance(decision, Again)
-        and can_be_sent_again(request)
+        and not request.is_once
         and not (lost and kind == "neither")
         and not is_open(core, call, request)
         and _pays(core, call)

@@ -30,7 +30,7 @@ async def send_signed(
     """
     transport = transport or core.transport
     response = await _send(core, signer, key, request, provider_id, transport, ahead)
-    if wanted_nonce(response) is not None:
+    if wanted_nonce(response) is not None and not request.is_once:
         response = await _send(core, signer, key, request, provider_id, transport, ahead)
     return response
 

@@ -20,6 +20,7 @@ from go_services_core.errors import (
     IdempotencyMismatch,
     OutcomeUnknown,
     ProviderNotFoundAnswer,
+    RedirectRefused,
     ResponseInvalid,
     ServicesError,
     TransportError,
@@ -151,6 +152,38 @@ async def test_an_upload_with_a_key_that_was_cut_is_not_made_again_by_itself(sit
                     await client.runtime.upload(client.connection_id, "put", DATA, idempotency_key="once")
                 assert caught.value.metadata["idempotency_key"] == "once"
     assert proxy.connections == 1
+
+
+class Flowing:
+    """A source that can be opened once."""
+
+    length = None
+    once = True
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    async def open(self):
+        self.opened += 1
+        yield DATA[:1000]
+
+
+async def test_a_source_that_can_be_opened_once_is_not_sent_to_where_a_redirect_leads(site):
+    echo(site)
+
+    @site.on("/api/old")
+    async def moved(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=307, headers={"Location": "/api/upload"})
+
+    old = evolve(upload("raw"), path="/old")
+    source = Flowing()
+    async with open_client(site.url, old) as client:
+        with pytest.raises(RedirectRefused, match="only once"):
+            await client.runtime.upload(client.connection_id, "put", source)
+        assert (source.opened, site.requests) == (1, [])
+        await client.runtime.upload(client.connection_id, "put", DATA)
+    assert len(site.requests) == 1
 
 
 class Once:

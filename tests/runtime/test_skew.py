@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,10 +23,12 @@ import go_services_store_sqlite.plugin as sqlite
 import go_services_transport_http.plugin as http
 from go_services_core import ApiKey, ApiSpec, HttpRequest, Operation, ProviderSpec, Runtime, Scope, hookimpl
 from go_services_core.auth_specs import AwsSigV4, Hmac, HttpSignature
+from go_services_core.clock import SystemClock
 from go_services_core.config import Config
 from go_services_core.errors import ProviderError, ProviderForbidden, ServicesError
+from go_services_core.http import HttpResponse
 from go_services_core.plugins import PluginManager
-from go_services_core.runtime.skew import ClockSkew
+from go_services_core.runtime.skew import ClockSkew, send_dated
 from go_services_secrets_appkey.key import generate_key
 
 SECRET = "shared-s3cret-of-the-warehouse"
@@ -237,3 +240,26 @@ def test_memory_is_bounded_and_forgets_the_first() -> None:
     assert [skew.offset(f"https://H{number}.example/y?z") for number in (1, 2)] == [timedelta(), HOUR]
     skew.set("https://h2.example/", timedelta(seconds=29))
     assert (len(skew), skew.offset("https://h2.example")) == (2, timedelta())
+
+
+async def test_body_that_can_be_opened_once_is_not_sent_again() -> None:
+    class Flowing:
+        length = 1
+        once = True
+
+        async def open(self) -> AsyncIterator[bytes]:
+            yield b"x"
+
+    seen = []
+
+    async def refuse(ahead: timedelta) -> HttpResponse:
+        seen.append(ahead)
+        return HttpResponse(403, (("Date", format_datetime(datetime.now(UTC) + HOUR, usegmt=True)),))
+
+    core: Any = SimpleNamespace(skew=ClockSkew(), clock=SystemClock())
+    call: Any = SimpleNamespace(attempts=1)
+    for body, sent in ((Flowing(), 1), (b"x", 2)):
+        seen.clear()
+        request = HttpRequest("PUT", "https://api.example/x", body=body)
+        assert (await send_dated(core, call, request, refuse)).status == 403
+        assert len(seen) == sent

@@ -22,8 +22,9 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _OURS: Final = frozenset({
     "authorization", "proxy-authorization", "cookie", "host", "content-length", "transfer-encoding", "connection", "te",
     "trailer", "upgrade", "keep-alive", "expect", "dpop", "signature", "signature-input",
+    "x-http-method-override", "x-http-method", "x-method-override",
 })  # fmt: skip
-"""Headers that are the signer's, the transport's, or nobody's."""
+"""Headers that are the signer's, the transport's, or nobody's: a method in a header has not the rules of the call's."""
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WORD: Final = re.compile(r"[a-z][a-z._-]{0,30}[0-9]{0,2}", re.IGNORECASE)
 _BODY: Final = "body"
@@ -51,6 +52,8 @@ def endpoint(
     if upper not in METHODS:
         raise BadInput(f"The method is one of {', '.join(METHODS)}.", field="method")
     _check_path(path)
+    _check_climb(path)
+    filled = _filled(path, params)
     names = set(PLACEHOLDER.findall(path))
     declared: list[Param] = []
     values: dict[str, Any] = {}
@@ -76,7 +79,8 @@ def endpoint(
             raise BadInput(f"A body is a dict, list, str or bytes, not {type(body).__name__}.", field="body")
         _add(declared, values, Param(f"the {_BODY}", "raw", _type(body)), body)
     made = Operation(_label(upper, path), upper, path, params=tuple(declared), answer="auto")
-    known = _described(instance, upper, _filled(path, params))
+    _check_climb(filled)
+    known = _described(instance, upper, filled)
     if known is not None:
         made = evolve(
             made,
@@ -108,8 +112,11 @@ def _check_path(path: str) -> None:
             hint="Write {name} where a value goes, and give the value apart from the path.",
             field="path",
         )
-    for segment in path.split("/"):
-        if unquote(segment).partition(";")[0] in (".", ".."):
+
+
+def _check_climb(path: str) -> None:
+    for segment in unquote(path).replace("\\", "/").split("/"):  # servers differ in what they decode first
+        if segment.partition(";")[0] in (".", ".."):
             raise BadInput("The path climbs out of itself with dots.", field="path")
 
 
@@ -161,7 +168,13 @@ def _filled(path: str, params: Mapping[str, Any]) -> str:
 
 def _described(instance: ProviderInstance, method: str, path: str) -> Operation | None:
     """The operation of the record whose template fits ``path``; of several the one with the fewest placeholders."""
-    segments = [unquote(segment) for segment in path.rstrip("/").split("/")]
+    # As the template would be filled, then as a server reads it that decodes first, merges slashes or drops ";…".
+    plain = [unquote(segment) for segment in path.rstrip("/").split("/")]
+    bare = [segment.partition(";")[0] for segment in unquote(path).split("/")]
+    return _fitting(instance, method, plain) or _fitting(instance, method, ["", *filter(None, bare)])
+
+
+def _fitting(instance: ProviderInstance, method: str, segments: list[str]) -> Operation | None:
     found: Operation | None = None
     fewest = len(segments) + 1
     for operation in instance.spec.operations:

@@ -47,5 +47,7 @@ class Call:
     """Whether a request is out that has no answer yet."""
     doubt: Exception | None = None
     """What left open whether a request that must not be done twice was carried out, until its answer comes."""
+    at: str = ""
+    """Where the request under way goes: to another URL than its own where a redirect led on."""
     led_on: bool = False
     """Whether the request under way was answered with where its answer is to be read: it was carried out."""

@@ -16,13 +16,13 @@ def _policy(call: Call) -> BreakerPolicy | None:
     return api.breaker if api is not None else None
 
 
-def _key(call: Call, request: HttpRequest) -> tuple[str, str]:
-    return call.loaded.instance.id, origin_of(request.url)
+def _key(call: Call, url: str) -> tuple[str, str]:
+    return call.loaded.instance.id, origin_of(url)
 
 
 def is_open(core: Core, call: Call, request: HttpRequest) -> bool:
     """Whether the host is left alone by now."""
-    breaker = core.breakers.watched.get(_key(call, request))
+    breaker = core.breakers.watched.get(_key(call, request.url))
     return breaker is not None and breaker.opened_at is not None
 
 
@@ -32,7 +32,7 @@ def admitted(core: Core, call: Call, request: HttpRequest) -> tuple[Breaker | No
     Raises:
         CircuitOpen: the host is left alone; nothing was sent.
     """
-    key = _key(call, request)
+    key = _key(call, request.url)
     breaker = core.breakers.watched.get(key)
     if breaker is None:
         return None, False
@@ -48,7 +48,7 @@ def require_closed(core: Core, call: Call, request: HttpRequest) -> None:
     Raises:
         CircuitOpen: nothing was sent.
     """
-    key = _key(call, request)
+    key = _key(call, request.url)
     breaker = core.breakers.watched.get(key)
     wait = breaker.keeps_away(core.clock.monotonic()) if breaker is not None else None
     if wait is not None:
@@ -64,27 +64,33 @@ def _open(key: tuple[str, str], wait: float) -> CircuitOpen:
     )
 
 
-def host_failed(core: Core, call: Call, request: HttpRequest, *, probe: bool) -> None:
-    """The host gave no answer, or a 5xx that says that it fails."""
+def host_failed(core: Core, call: Call, request: HttpRequest, breaker: Breaker | None, *, probe: bool) -> None:
+    """The host gave no answer, or a 5xx that says that it fails. It may be another than that of ``request``, to which
+    a redirect led: then that of ``request`` has answered."""
     policy = _policy(call)
-    if policy is not None:
-        now = core.clock.monotonic()
-        breaker = core.breakers.watch(_key(call, request), policy, now)
-        _tell(core, call, request, breaker.failed(now, probe=probe))
+    if policy is None:
+        return
+    now = core.clock.monotonic()
+    key = _key(call, call.at)
+    elsewhere = key != _key(call, request.url)
+    _tell(core, key, core.breakers.watch(key, policy, now).failed(now, probe=probe and not elsewhere))
+    if elsewhere and breaker is not None:
+        host_answered(core, call, request, breaker, probe=probe)
 
 
 def host_answered(core: Core, call: Call, request: HttpRequest, breaker: Breaker, *, probe: bool) -> None:
     """A host that failed lately gave an answer."""
     now = core.clock.monotonic()
+    key = _key(call, request.url)
     if breaker.is_over(now):
-        core.breakers.forget(_key(call, request))
+        core.breakers.forget(key)
     else:
-        _tell(core, call, request, breaker.succeeded(now, probe=probe))
+        _tell(core, key, breaker.succeeded(now, probe=probe))
 
 
-def _tell(core: Core, call: Call, request: HttpRequest, change: Change | None) -> None:
+def _tell(core: Core, key: tuple[str, str], change: Change | None) -> None:
     if change is not None and core.observers:
-        provider_id, origin = _key(call, request)
+        provider_id, origin = key
         core.observe(
             Observation(
                 name="breaker",

@@ -66,6 +66,7 @@ async def _followed(
         if left <= 0:
             raise RequestTimeout(f"{call.operation.id} was redirected until its time was over.")
         request = evolve(hop.request, timeout=left)
+        call.at = request.url
         if own:
             response = await _sent(core, call, request)
         else:

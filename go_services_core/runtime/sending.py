@@ -155,16 +155,17 @@ async def _exchange(core: Core, call: Call, request: HttpRequest) -> HttpRespons
             sent = _within(call, request, left)
         call.attempts += 1
         call.under_way = begun = True
+        call.at = request.url
         response = await attempt(core, call, sent)
         call.under_way = False
         if response.status >= 500 and of_status(response.status).counts:
-            host_failed(core, call, request, probe=probe)
+            host_failed(core, call, request, breaker, probe=probe)
         elif breaker is not None:
             host_answered(core, call, request, breaker, probe=probe)
     except ServicesError as error:
         # A time that the caller cut short says nothing of the host.
         if call.under_way and rule_of(error).counts and not (sent is not request and isinstance(error, RequestTimeout)):
-            host_failed(core, call, request, probe=probe)
+            host_failed(core, call, request, breaker, probe=probe)
         call.under_way = False
         raise
     finally:

@@ -13,7 +13,7 @@ from attrs import define
 
 from go_services_core import ApiKey, ApiSpec, Operation, Param, PersonalToken, ProviderSpec, Scope
 from go_services_core.auth_specs import Hmac
-from go_services_core.call_specs import RetryPolicy
+from go_services_core.call_specs import BreakerPolicy, RetryPolicy
 from go_services_core.errors import EgressDenied, OutcomeUnknown, ProviderError, RedirectRefused, RequestTimeout
 from go_services_core.http import ClientCertificate, HttpRequest, HttpResponse
 from go_services_core.providers import ProviderInstance
@@ -256,6 +256,17 @@ async def test_another_hosts_401_renews_nothing_and_ends_the_call(site):
             await at.call("download")
         assert caught.value.category == "external"
         assert len(at.own.requests) == len(at.foreign.requests) == 1
+
+
+async def test_host_to_which_a_redirect_leads_does_not_open_the_circuit_of_the_provider(site):
+    async with site(breaker=BreakerPolicy(failures=2)) as at:
+        at.own.answers = (moved(302, at.foreign.url("/file")),)
+        at.foreign.answers = (http_answer(500),)
+        for _ in range(3):
+            with pytest.raises(ProviderError):
+                await at.call("download", retry=ONCE)
+        at.own.answers = (DONE,)
+        assert (await at.call("get")).status == 200
 
 
 async def test_guard_sees_every_hop(site):

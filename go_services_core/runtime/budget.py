@@ -125,7 +125,10 @@ async def _learn(core: Core, call: Call, bucket: Bucket, response: HttpResponse)
             bucket = _find(core, call.loaded, call.operation)
             break
     if bucket.learn(facts, cost=call.operation.cost, status=response.status):
-        await bucket.share_pause()
+        if response.status < 400:
+            bucket.share_pause_soon()  # a call that succeeded waits for no bookkeeping
+        else:
+            await bucket.share_pause()
     bucket.flush_soon()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from attrs import Factory, define, field
@@ -378,13 +378,16 @@ class Bucket:
     def flush_soon(self) -> None:
         """As :meth:`flush`, without holding up anybody."""
         if self._news:
-            writer = asyncio.create_task(self._flush_alone())
-            self._writers.add(writer)
-            writer.add_done_callback(self._writers.discard)
+            self._soon(self.flush)
 
-    async def _flush_alone(self) -> None:
+    def _soon(self, write: Callable[[], Awaitable[None]]) -> None:
+        writer = asyncio.create_task(self._alone(write))
+        self._writers.add(writer)
+        writer.add_done_callback(self._writers.discard)
+
+    async def _alone(self, write: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self.flush()
+            await write()
         except Exception:
             logger.warning("what %s says of its rate limit was not stored", self.provider_id, exc_info=True)
 
@@ -393,6 +396,10 @@ class Bucket:
         seconds = self.paused_until - self.clock.monotonic()
         if self.facet is not None and self.windows and seconds > 0:
             await self.facet.pause([held.key for held in self.windows], seconds=seconds)
+
+    def share_pause_soon(self) -> None:
+        """As :meth:`share_pause`, without holding up anybody."""
+        self._soon(self.share_pause)
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

@@ -183,6 +183,21 @@ async def test_store_that_fails_before_a_repetition_does_not_hide_that_the_first
         assert caller.sent == 1
 
 
+async def test_call_that_succeeded_does_not_wait_until_its_pause_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    used_up = http_answer(200, b"{}", (("X-App-Usage", '{"call_count":100}'),))
+    async with calling(used_up, budget=RateBudget(windows=(Window(10, 3600),), learn=("meta",))) as caller:
+        told = asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> None:
+            await asyncio.sleep(0.4)
+            told.set()
+
+        monkeypatch.setattr(caller.runtime._core.store.budgets, "pause", slow)
+        assert (await caller.call("neither", deadline=0.3)).status == 200
+        assert not told.is_set()
+        await asyncio.wait_for(told.wait(), 5)
+
+
 async def test_refusal_that_says_nothing_of_the_key_leaves_open_what_the_first_attempt_did() -> None:
     async with calling(hang_up, http_answer(409)) as caller:
         with pytest.raises(OutcomeUnknown):

@@ -42,7 +42,7 @@ class Call:
     attempts: int = 0
     """Requests that were made so far; those of a page or a step of an exchange count each."""
     renewed: bool = False
-    """Whether a refused credential was renewed already: once is enough for a call."""
+    """Whether a refused credential was renewed for the request under way: once is enough for it and its repetitions."""
     under_way: bool = False
     """Whether a request is out that has no answer yet."""
     doubt: Exception | None = None

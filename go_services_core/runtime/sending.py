@@ -76,6 +76,7 @@ async def send(
     if core.retry_debts:
         _earn(core, call)
     attempts = 0
+    call.renewed = False
     while True:
         try:
             outcome = await _attempt(core, call, request, failure, accept)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from go_services_core.auth.dpop_nonces import DpopNonces, Role, offered_nonce, wanted_nonce
 from go_services_core.errors import BadInput
-from go_services_core.http import HttpResponse
+from go_services_core.http import HttpRequest, HttpResponse
+from go_services_core.runtime.signed import send_signed
 
 ASKS = HttpResponse(
     400,
@@ -90,3 +95,31 @@ def test_nonce_that_somebody_else_was_offered_is_taken_if_it_can_be_one() -> Non
             nonces.give("resource", "https://a.example/", wrong)
         assert caught.value.field == "nonce"
     assert nonces.get("resource", "https://a.example/") == "from-elsewhere"
+
+
+async def test_body_that_can_be_opened_once_is_not_sent_again_with_the_nonce() -> None:
+    class Flowing:
+        length = 1
+        once = True
+
+        async def open(self) -> AsyncIterator[bytes]:
+            yield b"x"
+
+    class Demanding:
+        sent = 0
+
+        async def send(self, request: HttpRequest, *, provider_id: str) -> HttpResponse:
+            self.sent += 1
+            return HttpResponse(401, (("WWW-Authenticate", 'DPoP error="use_dpop_nonce"'), ("DPoP-Nonce", "n1")))
+
+    class Unsigned:
+        def sign(self, request: HttpRequest, key: Any, ctx: Any) -> HttpRequest:
+            return request
+
+    core: Any = SimpleNamespace(nonces=DpopNonces(), signing_context=lambda nonce, ahead: None)
+    key: Any = None
+    for body, sent in ((Flowing(), 1), (b"x", 2)):
+        transport = Demanding()
+        request = HttpRequest("PUT", "https://api.example/x", body=body)
+        await send_signed(core, Unsigned(), key, request, provider_id="acme", transport=transport)  # type: ignore[arg-type]
+        assert transport.sent == sent

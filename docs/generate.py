@@ -70,11 +70,17 @@ provider's [budget of repetitions](../how-to/choose-retries.md#storms). The rene
 - A transport kind or a plugin may take an answer for another error than its status tells. The class of that error
   chooses the row: `RateLimited` that of 429, `ProviderUnavailable` that of its `upstream_status`, others that of 4xx.
 - Where a keyed call ends after an attempt that may have been carried out, with an error that does not tell (no
-  connection, 401, 429, 5xx, an open circuit, the deadline), it ends as `OutcomeUnknown` of that attempt.
+  connection, 401, 403, 409, 429, 5xx, an open circuit, the deadline), it ends as `OutcomeUnknown` of that attempt.
+- A request that is keyed or neither and was answered with 303 was carried out. Where the request that the redirect
+  leads to fails in a way that would be repeated, or with 401, nothing is repeated of one that is neither, and the call
+  ends as `OutcomeUnknown`. A failure there counts against the host that it was led to.
+- After every wait, for a repetition, for units or for a job's next step, the connection is looked at again: one that
+  was disconnected is used no more, and a credential that was replaced is.
 - A call whose deadline passes while a request is out ends as `OutcomeUnknown` if the request is keyed or neither, else
   as `RequestTimeout`. A wait that does not fit the deadline ends the call at once with the error of its last attempt.
 - A call that is cancelled ends at once; nothing is repeated and nothing counts.
-- A request whose body cannot be opened again (`once` of its source is true) is not repeated.
+- A request whose body cannot be opened again (`once` of its source is true) is not repeated, nor sent to where a
+  redirect leads.
 - `retryable` of the error says whether the same call may be made again later: False for a 500 of a call that is
   neither.
 """

@@ -46,7 +46,7 @@ async def test_without_an_allowance_nothing_of_a_provider_on_loopback_is_reached
         }
         with pytest.raises(ServicesError) as caught:
             await calls[what]()
-        (denied,) = denials(caught.value)
+        denied = denials(caught.value)[0]
         assert "127.0.0.1" in str(denied)
         assert counted() == {}
 

@@ -191,6 +191,9 @@ class Event:
     payload: Mapping[str, Any] = field(factory=dict)
     order_key: str | None = field(default=None, validator=_order_key)
     """Each handler gets the events of one key one after another, by id."""
+    version: int = 1
+    """Of the payload's shape, which ``docs/reference/events.md`` describes per event; it counts up where a field is
+    removed or changes its meaning."""
 
 
 @frozen(kw_only=True)
@@ -323,7 +326,8 @@ class Accepted:
     quarantined: bool = False
     """True when the id was seen before with another body: kept and visible, not handled."""
     challenge: bytes | None = None
-    """Set when the request was a handshake: answer with it as text/plain. Nothing was stored and ``id`` is empty."""
+    """Set when the request was a handshake: answer with it as ``content_type``. Nothing was stored, ``id`` is empty."""
+    content_type: str = "text/plain"
 
 
 REVOKE_JOB: Final = "connections.revoke"

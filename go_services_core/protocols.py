@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .connection_facet import ConnectionFacet
     from .exchange import Reconciliation, Unsettled
     from .facets import BudgetFacet, LeaseFacet, LogFacet, OnceFacet, QueueFacet, ResourceFacet, SealedFacet
+    from .handled import Handled
     from .jose import Jose
     from .rate_limits import RateFact
     from .runtime.runtime import Runtime
@@ -404,11 +405,20 @@ class Store(Protocol):
 
 @frozen(kw_only=True)
 class Verified:
-    """The delivery is authentic."""
+    """The delivery is authentic. All texts are as the provider sent them, and only from what was verified or, where
+    the vendor signs the body alone, from headers that decide nothing about access."""
 
     delivery_id: str
+    """What dedupes: unique among all deliveries of a provider and connection, made of channel and id where the
+    vendor's ids restart per channel."""
     event: str
     timestamp: datetime | None = None
+    channel: str = ""
+    """The subscription's channel that it came on; empty where the vendor has none."""
+    resource: str = ""
+    """What it is about: an object's id; empty where the record does not say where it stands."""
+    body: bytes | None = field(default=None, repr=False)
+    """What handlers get in place of the body, where the vendor encrypts it."""
 
 
 @frozen(kw_only=True)
@@ -420,16 +430,22 @@ class Rejected:
 
 @frozen(kw_only=True)
 class Challenge:
-    """The request is a handshake; answer it with ``body`` as text/plain."""
+    """The request is a handshake, whose token was checked; answer it with status 200 and ``body``, at most 1 KiB."""
 
     body: bytes
+    content_type: Literal["text/plain", "application/json"] = "text/plain"
 
 
 Verdict: TypeAlias = Verified | Rejected | Challenge
 
 
 class WebhookVerifier(Protocol):
-    """Checks the raw bytes of a delivery before anything is parsed. Made from the provider's webhook record."""
+    """Checks the raw bytes of a delivery before anything is parsed. Made from the provider's webhook record.
+
+    A verifier may have a method ``channel(request) -> str | None`` besides, which reads from the headers or the target
+    the channel that a delivery claims to come on. The subscription of that channel then brings connection and secret,
+    before anything is verified; a channel that nobody has is rejected.
+    """
 
     def __init__(self, record: Any, /) -> None: ...
 
@@ -456,9 +472,9 @@ class HandlerContext(Protocol):
 
 
 class EventHandler(Protocol):
-    """A durable handler. What it returns as a ``Work`` commits together with the settlement."""
+    """A durable handler. What it returns commits together with the settlement: a ``Work``, or more as ``Handled``."""
 
-    def __call__(self, event: Event, context: HandlerContext, /) -> Awaitable[Work[Any] | None]: ...
+    def __call__(self, event: Event, context: HandlerContext, /) -> Awaitable[Handled | Work[Any] | None]: ...
 
 
 class InboundHandler(Protocol):

@@ -14,6 +14,7 @@ from attrs import Attribute, field, frozen, validators
 
 from .auth_specs import AuthSpec
 from .call_specs import BreakerPolicy, CallSpec, RateBudget, RetryPolicy, Throttled
+from .delivery_specs import InboxPolicy
 from .tuples import as_tuple
 
 if TYPE_CHECKING:
@@ -231,6 +232,7 @@ class ProviderSpec:
     """A grant and the narrower ones that it includes."""
     identity: Identity | None = None
     webhook: WebhookSpec | None = None
+    inbox: InboxPolicy = field(factory=InboxPolicy)
     scope_types: tuple[str, ...] = ("user", "org")
     settings: Ref[type] | type | None = None
     """Settings class of the provider's own fields in ``[providers.<id>]``."""

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from ..clock import uuid7
 from ..errors import LeaseLost, NotFound, ServicesError
+from ..handled import Handled
 from ..http import InboundRequest
 from ..model import Claim, Event, InboxDelivery, QueueName, Scope
 from . import bindings
@@ -75,8 +76,9 @@ async def _handle(core: Core, runtime: Runtime, claim: Claim) -> bool:
             assert claim.event is not None
             assert claim.handler is not None
             _, handler = core.handlers[claim.handler]
-            work = await handler(claim.event, Context(runtime, core, claim.event))
-            await core.store.queues.settle(claim, "done", work=work)
+            handled = await handler(claim.event, Context(runtime, core, claim.event))
+            effect = handled if isinstance(handled, Handled) else Handled(work=handled)
+            await core.store.queues.settle(claim, "done", events=effect.events, work=effect.work)
             return True
         except LeaseLost as error:
             span.failed(error)  # its new holder goes on

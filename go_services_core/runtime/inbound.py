@@ -47,7 +47,7 @@ async def accept_webhook(
         core.observe(Observation(name="webhook.rejected", at=core.clock.now(), ok=False, provider_id=provider_id))
         raise WebhookRejected(f"The delivery was rejected: {verdict.reason}.", plugin=provider_id)
     if isinstance(verdict, Challenge):
-        return Accepted(id="", challenge=verdict.body)
+        return Accepted(id="", challenge=verdict.body, content_type=verdict.content_type)
     row_id = uuid7(core.clock)
     delivery = InboxDelivery(
         id=row_id,

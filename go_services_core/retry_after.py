@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from .http import HttpResponse
 
+_LONGEST = 365 * 86_400.0
+"""Seconds that an answer may ask for; more is no time that anybody means."""
 _DIGITS = re.compile(r"[0-9]{1,15}")
 
 
@@ -37,5 +38,5 @@ def _seconds(value: str, now: datetime) -> float | None:
             return None
         if at.tzinfo is None:
             at = at.replace(tzinfo=UTC)
-        return max(0.0, (at - now).total_seconds())
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+        seconds = max(0.0, (at - now).total_seconds())
+    return seconds if 0 <= seconds <= _LONGEST else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
@@ -166,12 +166,31 @@ def _filled(path: str, params: Mapping[str, Any]) -> str:
     return PLACEHOLDER.sub(lambda found: quote(str(params.get(found[1], "")), safe=""), path)
 
 
-def _described(instance: ProviderInstance, method: str, path: str) -> Operation | None:
-    """The operation of the record whose template fits ``path``; of several the one with the fewest placeholders."""
-    # As the template would be filled, then as a server reads it that decodes first, merges slashes or drops ";…".
+def carried_at(instance: ProviderInstance, method: str, path: str, params: Mapping[str, Any]) -> Iterator[Operation]:
+    """The operations of the record that a transport kind sends to that endpoint, such as all that are GraphQL.
+
+    What one of them does shows in its body alone, so that a call of the endpoint needs what each of them needs.
+    """
+    readings = _readings(_filled(path, params))
+    for operation in instance.spec.operations:
+        if operation.call is not None and operation.method.upper() == method.upper():
+            template = _template(operation)
+            if any(_fits(operation, template, segments) for segments in readings):
+                yield operation
+
+
+def _readings(path: str) -> tuple[list[str], list[str]]:
+    """Segments as a template would be filled, and as a server reads them that decodes first, merges slashes or drops
+    ``;…``."""
     plain = [unquote(segment) for segment in path.rstrip("/").split("/")]
     bare = [segment.partition(";")[0] for segment in unquote(path).split("/")]
-    return _fitting(instance, method, plain) or _fitting(instance, method, ["", *filter(None, bare)])
+    return plain, ["", *filter(None, bare)]
+
+
+def _described(instance: ProviderInstance, method: str, path: str) -> Operation | None:
+    """The operation of the record whose template fits ``path``; of several the one with the fewest placeholders."""
+    plain, bare = _readings(path)
+    return _fitting(instance, method, plain) or _fitting(instance, method, bare)
 
 
 def _fitting(instance: ProviderInstance, method: str, segments: list[str]) -> Operation | None:
@@ -180,11 +199,15 @@ def _fitting(instance: ProviderInstance, method: str, segments: list[str]) -> Op
     for operation in instance.spec.operations:
         if operation.method.upper() != method or operation.call is not None:
             continue
-        template = operation.path.partition("?")[0].rstrip("/").split("/")
+        template = _template(operation)
         free = sum("{" in part for part in template)
         if free < fewest and _fits(operation, template, segments):
             found, fewest = operation, free
     return found
+
+
+def _template(operation: Operation) -> list[str]:
+    return operation.path.partition("?")[0].rstrip("/").split("/")
 
 
 def _fits(operation: Operation, template: list[str], segments: list[str]) -> bool:

@@ -60,7 +60,7 @@ async def execute(
     if method is None and path is None and body is None and headers is None and operation_id is not None:
         plan = plan_of(core, loaded, operation_id)
     else:
-        plan, params = _endpoint(loaded, operation_id, params, method, path, body, headers)
+        plan, params = _endpoint(core, loaded, operation_id, params, method, path, body, headers)
     permitted(core, loaded, plan.operation)
     key = key_of(core, plan, idempotency_key)
     call = started(
@@ -115,6 +115,7 @@ def _way(
 
 
 def _endpoint(
+    core: Core,
     loaded: Loaded,
     operation_id: str | None,
     params: Mapping[str, Any] | None,
@@ -123,7 +124,7 @@ def _endpoint(
     body: Any,
     headers: Mapping[str, str] | None,
 ) -> tuple[Plan, Mapping[str, Any]]:
-    from .endpoints import endpoint
+    from .endpoints import carried_at, endpoint
 
     if operation_id is not None:
         raise BadInput(
@@ -133,7 +134,10 @@ def _endpoint(
         )
     if method is None or path is None:
         raise BadInput("A call names an operation, or an endpoint by both method and path.", field="operation")
-    return endpoint(loaded.instance, method, path, params or {}, body=body, headers=headers or {})
+    made = endpoint(loaded.instance, method, path, params or {}, body=body, headers=headers or {})
+    for operation in carried_at(loaded.instance, method, path, params or {}):
+        permitted(core, loaded, operation)
+    return made
 
 
 def started(

@@ -77,6 +77,8 @@ def by_status(
         return ProviderNotFoundAnswer(f"{instance.id} has no such resource (404).", **details)
     if status >= 500:
         return ProviderUnavailable(f"{instance.id} is failing ({status}).", **details)
+    if status == 304:
+        return ProviderError(f"{instance.id} answers that nothing has changed (304), without a body.", **details)
     if 300 <= status < 400:
         return ProviderError(
             f"{instance.id} redirects ({status}); redirects are not followed with a credential.", **details

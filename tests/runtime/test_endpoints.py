@@ -12,6 +12,7 @@ from go_services_core import Capability, Operation, Param
 from go_services_core.call_specs import RateBudget, RetryPolicy
 from go_services_core.errors import BadInput, PermissionDenied, ProviderNotFoundAnswer, RequestTimeout
 from go_services_core.runtime.endpoints import METHODS, endpoint
+from go_services_core.transport_specs import GraphQL
 
 from .list_server import KEY, connect
 
@@ -175,6 +176,20 @@ async def test_endpoint_that_an_operation_describes_needs_its_capability(app, co
         assert counted() == {}
         listed = await runtime.execute(connection.id, method="GET", path="/items", params={"per_page": 2})
         assert len(listed.data) == 2
+
+
+async def test_endpoint_that_operations_share_needs_what_each_of_them_needs(app):
+    """What a GraphQL call does shows in its body alone, so that its path is no way around a permit either."""
+    operations = (
+        Operation("read", "POST", "/echo/graphql", capability="free", call=GraphQL(document="{ a }")),
+        Operation("write", "POST", "/echo/graphql", capability="kept", call=GraphQL(document="mutation { a }")),
+    )
+    app.set(operations=operations, capabilities=(Capability("free"), Capability("kept", grants="never")))
+    async with app.open() as runtime:
+        connection = await app.connect(runtime)
+        for path, params in (("/echo/graphql", {}), ("/echo/{x}", {"x": "graphql"}), ("/echo//graphql;v=1", {})):
+            with pytest.raises(PermissionDenied, match="Operation write needs the capability kept"):
+                await runtime.execute(connection.id, method="post", path=path, params=params, body={"query": "{ a }"})
 
 
 async def test_endpoint_takes_cost_and_rules_of_the_operation_that_describes_it(app):

@@ -78,7 +78,7 @@ def test_lines_for_people_name_each_step_and_the_folder(tmp_path):
 
 
 def test_folder_can_be_used_again_and_by_the_other_commands(tmp_path):
-    for _ in range(3):
+    for _ in range(2):
         code, found = outcome(tmp_path)
         assert (code, found["ok"]) == (0, True), found["steps"][-1]
     assert {path.name for path in tmp_path.iterdir()} >= {"keys.toml", "client.secret", "demo.db", "go-services.toml"}
@@ -182,7 +182,7 @@ def test_killed_demo_leaves_a_clean_database_and_can_be_repeated(tmp_path, chaos
     length = time.monotonic() - started
     folder = tmp_path / "killed"
     killed = 0
-    for _ in range(chaos.rounds(6, 50)):
+    for _ in range(chaos.rounds(3, 50)):
         with demo(folder) as process:
             assert process.stdout is not None
             process.stdout.readline()

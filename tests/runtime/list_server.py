@@ -212,7 +212,7 @@ async def lists() -> AsyncIterator[Lists]:
     application.router.add_post("/api/graph", made._graph)
     application.router.add_get("/api/one/{id}", made._one)
     application.router.add_route("*", "/api/echo{rest:.*}", made._echo)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)  # some answer late on purpose
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -182,7 +182,7 @@ def test_reader_never_sees_half_a_file(file: KeyringFile) -> None:
 
     thread = threading.Thread(target=reading)
     thread.start()
-    for turn in range(200):
+    for turn in range(60):
         file.replace(forms[turn % 5])
     done.set()
     thread.join(timeout=30)

@@ -57,14 +57,10 @@ def test_every_step_passes_and_the_outcome_has_its_shape():
         assert step["name"]
         assert step["detail"]
     assert found["database"].startswith("sqlite:///")
+    assert not Path(found["database"].removeprefix("sqlite:///")).parent.exists(), "its own folder is left behind"
     requests = found["provider_requests"]
     assert requests.pop("items.list") > 24  # 21 in steps, 2 around the outage, and those that went on meanwhile
     assert requests == {"authorize": 3, "items.create": 2, "revoke": 2, "token": 7, "userinfo": 5}
-
-
-def test_folder_of_its_own_is_removed_in_the_end():
-    _, found = outcome()
-    assert not Path(found["database"].removeprefix("sqlite:///")).parent.exists()
 
 
 def test_lines_for_people_name_each_step_and_the_folder(tmp_path):
@@ -78,9 +74,11 @@ def test_lines_for_people_name_each_step_and_the_folder(tmp_path):
 
 
 def test_folder_can_be_used_again_and_by_the_other_commands(tmp_path):
+    (tmp_path / "keys.toml.new").write_text("half")  # as a killed run leaves it
     for _ in range(2):
         code, found = outcome(tmp_path)
         assert (code, found["ok"]) == (0, True), found["steps"][-1]
+        assert not list(tmp_path.glob("*.new"))
     assert {path.name for path in tmp_path.iterdir()} >= {"keys.toml", "client.secret", "demo.db", "go-services.toml"}
     for secret in ("keys.toml", "client.secret", "webhook.secret"):
         assert (tmp_path / secret).stat().st_mode & 0o077 == 0
@@ -91,12 +89,6 @@ def test_folder_can_be_used_again_and_by_the_other_commands(tmp_path):
     database.close()
     listed = command(tmp_path, "connections", "list", "--json")
     assert "disconnected" in listed
-
-
-def test_key_that_a_killed_run_had_half_written_is_not_used(tmp_path):
-    (tmp_path / "keys.toml.new").write_text("half")
-    assert outcome(tmp_path)[0] == 0
-    assert not list(tmp_path.glob("*.new"))
 
 
 def test_step_that_fails_gives_exit_1_and_its_remedy(monkeypatch):

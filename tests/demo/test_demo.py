@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,9 @@ def outcome(keep: Path | None = None) -> tuple[int, dict]:
     return code, json.loads(text)
 
 
-def replace(monkeypatch: pytest.MonkeyPatch, changed: Step) -> None:
-    """Put a step of our own in the place of the one of that id."""
-    steps = [changed if step.id == changed.id else step for step in STEPS]
+def replace(monkeypatch: pytest.MonkeyPatch, changed: Step, *, only: Collection[str] = IDS) -> None:
+    """Put a step of our own in the place of the one of that id, and leave out those that are not in ``only``."""
+    steps = [changed if step.id == changed.id else step for step in STEPS if step.id in {changed.id, *only}]
     monkeypatch.setattr(sys.modules["go_services_core.demo.run"], "STEPS", steps)
 
 
@@ -118,7 +119,8 @@ def test_secret_in_the_database_fails_the_last_step(monkeypatch):
         database.close()
         return detail
 
-    replace(monkeypatch, Step(id=kept.id, name=kept.name, run=leaking, remedy=kept.remedy))
+    few = {"migrate", "connect", "consent", "callback", "no-plaintext"}
+    replace(monkeypatch, Step(id=kept.id, name=kept.name, run=leaking, remedy=kept.remedy), only=few)
     code, found = outcome()
     assert code == 1
     assert found["steps"][-1]["id"] == "no-plaintext"

@@ -114,6 +114,7 @@ KINDS: dict[Kind, tuple[str, str, str]] = {
     ),
     "call": ("Transport kinds that shape calls", "CallTransportKit", "a `CallSubject`"),
     "signer": ("Signers", "SignerKit", "a `SignerSubject`"),
+    "webhook": ("Webhook schemes", "WebhookKit", "a `WebhookSubject`"),
 }
 
 

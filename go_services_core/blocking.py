@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .config.layers import Config
     from .plugins import PluginManager
-    from .protocols import EventHandler, Observer, Store, Transport
+    from .protocols import EventHandler, Observer, Store, Transport, Verdict
     from .providers import ProviderInstance
 
 T = TypeVar("T")
@@ -509,6 +509,16 @@ class BlockingRuntime(BlockingCalls):
         self, provider_id: str, request: InboundRequest, *, connection_id: str | None = None
     ) -> Accepted:
         return self._run(Runtime.accept_webhook, provider_id, request, connection_id=connection_id)
+
+    def verify_webhook(
+        self,
+        provider_id: str,
+        request: InboundRequest,
+        *,
+        secrets: Sequence[SecretStr] | None = None,
+        at: datetime | None = None,
+    ) -> Verdict:
+        return self._run(Runtime.verify_webhook, provider_id, request, secrets=secrets, at=at)
 
     def on(self, events: str, handler: EventHandler, *, name: str) -> None:
         self._run(Runtime.on, events, handler, name=name)

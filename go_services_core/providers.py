@@ -30,6 +30,8 @@ from .specs import ApiSpec, Capability, Operation, ProviderSpec
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FILLED: Final = ("_url", "issuer", "region", "assertion_audience")
 """Endings of the fields of auth records that may have placeholders."""
+_WEBHOOK_FILLED: Final = ("public_url", "audience", "email", "topics")
+"""Fields of webhook records that may have them."""
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -339,8 +341,8 @@ class _Builder:
             def value(found: re.Match[str]) -> str:
                 name = found[1]
                 filler = getattr(settings, name, None)
-                if filler is None and name == "base_url":
-                    filler = (common.base_url or "").rstrip("/")
+                if filler is None and name in ("base_url", "webhook_url"):
+                    filler = (getattr(common, name) or "").rstrip("/")
                 if filler is None or filler == "":
                     lacking[name] = None
                     return ""
@@ -376,6 +378,15 @@ class _Builder:
         if identity is not None:
             issuer = fill(identity.issuer) if identity.issuer is not None else None
             identity = evolve(identity, url=fill(identity.url), issuer=issuer)
+        webhook = spec.webhook
+        if webhook is not None:
+            found = {name: getattr(webhook, name, None) for name in _WEBHOOK_FILLED}
+            filled = {
+                name: fill(value) if isinstance(value, str) else tuple(map(fill, value))
+                for name, value in found.items()
+                if isinstance(value, (str, tuple)) and value
+            }
+            webhook = evolve(webhook, **filled) if filled else webhook  # type: ignore[misc]
         for name in lacking:
             text = f"must be set: the URLs of {spec.name} are made of it."
             self._reader.problem((*self._path, name), text)
@@ -383,7 +394,7 @@ class _Builder:
             text = "the base URL must read https://host or https://host/path, without user, query or fragment."
             self._reader.problem((*self._path, "base_url"), text)
             return None
-        return None if lacking else evolve(spec, auth=tuple(auths), api=api, identity=identity)
+        return None if lacking else evolve(spec, auth=tuple(auths), api=api, identity=identity, webhook=webhook)
 
 
 def _limited(budget: RateBudget, common: ProviderCommon) -> RateBudget:

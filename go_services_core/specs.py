@@ -1,14 +1,14 @@
 """The records that plugins return from their hooks: data only, frozen, comparable.
 
-Those of how a provider authenticates are in ``go_services_core.auth_specs``. URL fields, issuers, assertion audiences
-and regions may hold ``{name}``: the setting or property of that name of the provider's settings class is put in when
-a provider instance is built.
+Those of how a provider authenticates are in ``go_services_core.auth_specs``, those of how its deliveries are verified
+in ``go_services_core.webhook_specs``. URL fields, issuers, assertion audiences and regions may hold ``{name}``: the
+setting or property of that name of the provider's settings class is put in when a provider instance is built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import Attribute, field, frozen, validators
 
@@ -16,6 +16,7 @@ from .auth_specs import AuthSpec
 from .call_specs import BreakerPolicy, CallSpec, RateBudget, RetryPolicy, Throttled
 from .delivery_specs import InboxPolicy
 from .tuples import as_tuple
+from .webhook_specs import WebhookSpec
 
 if TYPE_CHECKING:
     import click
@@ -185,36 +186,6 @@ class Identity:
     fields: Mapping[str, str] = field(factory=dict, validator=_profile_fields)
     """Where fields of a profile stand that are not under OpenID Connect's names: ``{"name": "name|login"}``. Paths and
     alternatives are as in ``account``."""
-
-
-@runtime_checkable
-class WebhookSpec(Protocol):
-    """Any frozen record with the ``scheme`` that verifies it."""
-
-    @property
-    def scheme(self) -> str: ...
-
-
-@frozen(kw_only=True)
-class HmacWebhook:
-    """A delivery signed with HMAC over parts of it; the fields state the vendor's variant."""
-
-    scheme: ClassVar[str] = "hmac"
-    signature_header: str
-    algorithm: Literal["sha256", "sha1", "sha512"] = "sha256"
-    encoding: Literal["hex", "base64"] = "hex"
-    prefix: str = ""
-    """Stands before each signature, e.g. ``sha256=``."""
-    signed: tuple[Literal["id", "timestamp", "body"], ...] = ("body",)
-    joiner: str = "."
-    id_header: str
-    timestamp_header: str | None = None
-    """Unix seconds; required when ``signed`` has ``timestamp``."""
-    tolerance: float = 300.0
-    """Seconds that the timestamp may be off, both ways."""
-    event_header: str | None = None
-    event_field: str | None = None
-    """Dotted path of the event's name in the JSON body, read only after verification."""
 
 
 @frozen(kw_only=True)

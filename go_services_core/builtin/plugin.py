@@ -17,7 +17,8 @@ from ..auth_specs import (
 )
 from ..hookspecs import hookimpl
 from ..refs import Ref
-from ..specs import AuthStrategySpec, HealthCheckSpec, HmacWebhook, SecretSourceSpec, SignerSpec, WebhookSchemeSpec
+from ..specs import AuthStrategySpec, HealthCheckSpec, SecretSourceSpec, SignerSpec, WebhookSchemeSpec
+from ..webhook_specs import BasicWebhook, BearerWebhook, HmacWebhook, StandardWebhook, TokenWebhook
 
 GS_CONTRACT = 1
 
@@ -82,6 +83,18 @@ def gs_signers() -> tuple[SignerSpec, ...]:
 def gs_webhook_schemes() -> tuple[WebhookSchemeSpec, ...]:
     return (
         WebhookSchemeSpec(id="hmac", verifier=Ref("go_services_core.webhooks.hmac:HmacVerifier"), record=HmacWebhook),
+        WebhookSchemeSpec(
+            id="standard", verifier=Ref("go_services_core.webhooks.hmac:HmacVerifier"), record=StandardWebhook
+        ),
+        WebhookSchemeSpec(
+            id="token", verifier=Ref("go_services_core.webhooks.shared:TokenVerifier"), record=TokenWebhook
+        ),
+        WebhookSchemeSpec(
+            id="bearer", verifier=Ref("go_services_core.webhooks.shared:BearerVerifier"), record=BearerWebhook
+        ),
+        WebhookSchemeSpec(
+            id="basic", verifier=Ref("go_services_core.webhooks.shared:BasicVerifier"), record=BasicWebhook
+        ),
     )
 
 

@@ -36,6 +36,7 @@ COMMANDS: Final = {
         f"{_HERE}.connections:connections",
         "List, show, end, import and export connections.",
     ),
+    "webhooks": (f"{_HERE}.webhooks:webhooks", "Verify deliveries."),
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),
     "sandbox": (f"{_HERE}.sandbox:sandbox", "Serve a provider on this machine to try things on."),
 }

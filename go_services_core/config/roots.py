@@ -182,6 +182,11 @@ class ProviderCommon:
         help="Whose the units of the API's rate limit are, instead of the provider's own",
         rare=True,
     )
+    webhook_url: str | None = setting(
+        default=None,
+        help="Scheme and host (and the path that a proxy takes away) that the provider posts to, where the URL counts",
+        rare=True,
+    )
     webhook_secrets: tuple[SecretStr, ...] = setting(
         default=(), help="Secrets that inbound webhooks are signed with; the first is the newest", secret=True
     )

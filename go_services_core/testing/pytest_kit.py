@@ -110,5 +110,20 @@ class SignerKit(Kit):
     kind = "signer"
 
 
-for _kit in (PluginKit, ProviderKit, StoreKit, SecretBackendKit, TransportKit, CallTransportKit, SignerKit):
+class WebhookKit(Kit):
+    """Checks for a webhook scheme; the subject is a ``WebhookSubject``."""
+
+    kind = "webhook"
+
+
+for _kit in (
+    PluginKit,
+    ProviderKit,
+    StoreKit,
+    SecretBackendKit,
+    TransportKit,
+    CallTransportKit,
+    SignerKit,
+    WebhookKit,
+):
     _add_tests(_kit)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from go_services_core.http import Headers, InboundRequest
 from go_services_core.protocols import Rejected, Verdict, Verified
 from go_services_core.secret import SecretStr
-from go_services_core.specs import HmacWebhook
+from go_services_core.webhook_specs import HmacWebhook
 from go_services_core.webhooks.hmac import HmacVerifier
 
 ANY = st.characters(codec=None) | st.sampled_from("\ud800\udfff\r\n\0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from ...http import InboundRequest
@@ -9,11 +11,13 @@ from ...model import Accepted, Drained
 from .. import delivery as _delivery
 from .. import due as _due
 from .. import inbound as _inbound
+from .. import verification as _verification
 from ..core import Core
 from ..spans import Span
 
 if TYPE_CHECKING:
-    from ...protocols import EventHandler, Observer
+    from ...protocols import EventHandler, Observer, Verdict
+    from ...secret import SecretStr
     from ..runtime import Runtime
 
 
@@ -43,6 +47,27 @@ class Events:
             accepted = await _inbound.accept_webhook(self._core, provider_id, request, connection_id=connection_id)
             span.detail = {"duplicate": accepted.duplicate, "challenge": accepted.challenge is not None}
             return accepted
+
+    async def verify_webhook(
+        self,
+        provider_id: str,
+        request: InboundRequest,
+        *,
+        secrets: Sequence[SecretStr] | None = None,
+        at: datetime | None = None,
+    ) -> Verdict:
+        """The verdict on a delivery; it is not kept, and no subscription is confirmed.
+
+        Args:
+            provider_id: whose record says how.
+            request: as it was received.
+            secrets: in place of those of the provider's configuration.
+            at: when it came, with a time zone; now by default.
+
+        Raises:
+            BadInput: the provider sends no webhooks.
+        """
+        return await _verification.verify_webhook(self._core, provider_id, request, secrets=secrets, at=at)
 
     async def on(self, events: str, handler: EventHandler, *, name: str) -> None:
         """Have ``handler`` called, by ``drain``, for every event that is committed from now on and matches.

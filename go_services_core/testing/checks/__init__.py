@@ -24,4 +24,5 @@ from . import (  # noqa: F401
     transport,
     transport_answers,
     transport_stream,
+    webhook,
 )

@@ -13,7 +13,8 @@ from ...auth_specs import DeviceCode, OAuth2Client, OAuth2Code
 from ...protocols import ProviderAdapter
 from ...refs import Ref
 from ...secret import MASK, SecretBytes, SecretStr
-from ...specs import HmacWebhook, ProviderSpec
+from ...specs import ProviderSpec
+from ...webhook_specs import HmacWebhook
 from ..kit import Skipped, check
 
 _ID = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -188,11 +189,11 @@ async def webhook_record_is_complete(spec: ProviderSpec) -> None:
     if not isinstance(spec.webhook, HmacWebhook):
         raise Skipped("the provider has no webhook signed with HMAC")
     webhook = spec.webhook
-    assert "body" in webhook.signed, "the signature does not cover the body"
+    assert "body" in webhook.signed or "form" in webhook.signed, "the signature does not cover the body"
     assert webhook.signature_header, "the signature has no header"
-    assert webhook.id_header, "the delivery's id has no header"
+    assert webhook.id_header or webhook.id_field or webhook.id_bucket, "nothing says where the delivery's id is"
     if "timestamp" in webhook.signed:
-        assert webhook.timestamp_header, "the timestamp is signed but has no header"
+        assert webhook.timestamp_header or webhook.timestamp_field, "the timestamp is signed but has no header"
         assert webhook.tolerance > 0, "the tolerance is not positive"
 
 

@@ -13,7 +13,7 @@ import aiohttp
 
 from ...errors import ConnectFailed, RequestTimeout
 from ...secret import SecretStr
-from ...specs import HmacWebhook
+from ...webhook_specs import HmacWebhook
 
 WEBHOOK: Final = HmacWebhook(
     signature_header="webhook-signature",

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from .auth.fields import concealed
 from .blocking_calls import BlockingCalls
+from .blocking_outbox import BlockingOutbox
 from .grants import GrantEvent, GrantReport
 from .http import InboundRequest
 from .model import (
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from .catalog import Catalog
     from .clock import Clock
     from .config.layers import Config
+    from .delivery_specs import Schedule
     from .plugins import PluginManager
     from .protocols import EventHandler, Observer, Store, Transport, Verdict
     from .providers import ProviderInstance
@@ -109,7 +111,7 @@ class _Loop:
             self._loop.close()
 
 
-class BlockingRuntime(BlockingCalls):
+class BlockingRuntime(BlockingCalls, BlockingOutbox):
     """``Runtime`` for Django, Flask and scripts. Each method is documented at its namesake."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -117,7 +119,7 @@ class BlockingRuntime(BlockingCalls):
         self._gate = threading.Condition()
         self._calls = 0
         self._forks = 0
-        self._handlers: dict[str, tuple[str, EventHandler]] = {}
+        self._handlers: dict[str, tuple[str, EventHandler, Mapping[str, Any]]] = {}
         self._observers: dict[str, tuple[Observer, bool]] = {}
         self._current: _Loop | None = _Loop(options)
         self._closed = False
@@ -189,8 +191,8 @@ class BlockingRuntime(BlockingCalls):
 
     def _start(self) -> _Loop:
         loop = _Loop(self._options)
-        for name, (events, handler) in self._handlers.items():
-            loop.run(loop.runtime.on(events, handler, name=name))
+        for events, handler, options in self._handlers.values():
+            loop.run(loop.runtime.on(events, handler, **options))
         for name, (observer, inline) in self._observers.items():
             loop.runtime.observe(observer, name=name, inline=inline)
         return loop
@@ -520,9 +522,19 @@ class BlockingRuntime(BlockingCalls):
     ) -> Verdict:
         return self._run(Runtime.verify_webhook, provider_id, request, secrets=secrets, at=at)
 
-    def on(self, events: str, handler: EventHandler, *, name: str) -> None:
-        self._run(Runtime.on, events, handler, name=name)
-        self._handlers[name] = (events, handler)
+    def on(
+        self,
+        events: str,
+        handler: EventHandler,
+        *,
+        name: str,
+        timeout: float | None = None,
+        schedule: Schedule | None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        options: dict[str, Any] = {"name": name, "timeout": timeout, "schedule": schedule, "concurrency": concurrency}
+        self._run(Runtime.on, events, handler, **options)
+        self._handlers[name] = (events, handler, options)
 
     def observe(self, observer: Observer, *, name: str, inline: bool = False) -> None:
         with self._in_use() as loop:

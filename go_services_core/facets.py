@@ -6,7 +6,7 @@ That of connections is in ``go_services_core.connection_facet``. The conformance
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -27,6 +27,7 @@ from .model import (
     Sealed,
     SecretState,
 )
+from .outbox_facet import OutboxFacet
 from .resources import (
     Activity,
     ActivityStatus,
@@ -48,10 +49,11 @@ from .resources import (
 from .wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 
 if TYPE_CHECKING:
+    from .handled import Position
     from .protocols import Work
 
 
-class QueueFacet(Protocol):
+class QueueFacet(OutboxFacet, Protocol):
     """Inbox, outbox and jobs: one shape of claim, heartbeat, settle, requeue and list."""
 
     async def accept(self, delivery: InboxDelivery) -> Accepted:
@@ -60,10 +62,6 @@ class QueueFacet(Protocol):
         The same provider, connection and delivery id with the same digest is a duplicate and has no effect; with
         another digest it is kept as quarantined.
         """
-        ...
-
-    async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
-        """Make handler names and their event patterns known; events from before ``now`` do not reach a new one."""
         ...
 
     async def enqueue(self, job: NewJob) -> tuple[str, bool]:
@@ -93,7 +91,7 @@ class QueueFacet(Protocol):
         """Take up to ``limit`` due items for ``lease`` seconds by the database's clock.
 
         An item whose lease ended is taken over under a higher fence. For the outbox only items of ``handlers``, of the
-        jobs only those of ``kinds``.
+        jobs only those of ``kinds``. An event that cannot be read is set aside as dead instead of being given.
 
         Of the items with the same ``order_key`` (in the inbox of one provider, in the outbox of one handler, of the
         jobs of one kind) only the one with the lowest id is given, until it is done or dead; one that waits for its
@@ -114,13 +112,19 @@ class QueueFacet(Protocol):
         error: str = "",
         delay: float = 0.0,
         events: Sequence[Event] = (),
+        jobs: Sequence[NewJob] = (),
+        position: Position | None = None,
         work: Work[Any] | None = None,
-    ) -> None:
-        """End a claim. ``done`` commits ``events`` and ``work`` with it; ``retry`` makes it due again in ``delay``
-        seconds; ``dead`` sets it aside. A job is then succeeded, queued or failed.
+    ) -> bool:
+        """End a claim. ``done`` commits ``events``, ``jobs`` and ``work`` with it; ``retry`` makes it due again in
+        ``delay`` seconds; ``dead`` sets it aside. A job is then succeeded, queued or failed.
+
+        Where a ``position`` of the claim's handler is not newer than what was committed under its key, events, jobs
+        and work are dropped and the claim is done all the same. Gives whether they were committed.
 
         Raises:
             LeaseLost: owner or fence do not hold it any more; nothing changed.
+            BadInput: an effect without ``done``, or a position outside of the outbox; nothing changed.
         """
         ...
 
@@ -128,6 +132,10 @@ class QueueFacet(Protocol):
         self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
     ) -> list[str]:
         """End claims alike, in one unit; gives the ids of claims that are lost, of which nothing is changed."""
+        ...
+
+    async def give_back(self, claims: Sequence[Claim]) -> list[str]:
+        """Make claims due again at once that were not begun: their attempt does not count. Gives what is lost."""
         ...
 
     async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
@@ -157,12 +165,13 @@ class QueueFacet(Protocol):
         status: str | None = None,
         provider_id: str | None = None,
         name: str | None = None,
+        handler: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[QueueItem]:
-        """Items by id, a page at a time; ``name`` is the event or the job's kind.
+        """Items by id, a page at a time; ``name`` is the event or the job's kind, ``handler`` the outbox's.
 
         ``since`` and ``until`` are about ``created_at``; ``since`` is included, ``until`` is not.
         """

@@ -391,6 +391,8 @@ class Claim:
     fence: int
     attempt: int
     """1 for the first time."""
+    crashes: int = 0
+    """For the outbox: how often its lease ended since it was last settled."""
     delivery: InboxDelivery | None = None
     """Set for the inbox."""
     event: Event | None = None
@@ -413,6 +415,7 @@ class QueueItem:
     name: str
     handler: str | None = None
     error: str = ""
+    fence: int = 0
     created_at: datetime
 
 

@@ -49,6 +49,7 @@ HISTORY: Final[Mapping[str, str]] = {
     "service_subscriptions": "cancelled subscriptions whose channel was subscribed again",
     "service_installations": "installations that were uninstalled",
     "service_rate_limit_state": "budgets whose window is over",
+    "service_event_positions": "positions of handlers that nothing newer came to since",
 }
 """What ``Store.prune`` may remove, by table; the rest of each table is never touched."""
 

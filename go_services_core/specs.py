@@ -14,7 +14,7 @@ from attrs import Attribute, field, frozen, validators
 
 from .auth_specs import AuthSpec
 from .call_specs import BreakerPolicy, CallSpec, RateBudget, RetryPolicy, Throttled
-from .delivery_specs import InboxPolicy
+from .delivery_specs import InboxPolicy, Schedule
 from .tuples import as_tuple
 from .webhook_specs import WebhookSpec
 
@@ -330,6 +330,13 @@ class EventHandlerSpec:
     events: str
     """Event name or pattern: ``connection.*``."""
     handler: Ref[p.EventHandler]
+    timeout: float | None = None
+    """Seconds that it has for one event; None for what the provider's inbox says of webhooks, else for
+    ``[worker] handler_timeout``."""
+    schedule: Schedule | None = None
+    """When it is called again after it failed; None for what the provider's inbox says, else for the standard one."""
+    concurrency: int | None = None
+    """How many of its events one process handles at once; None sets no limit of its own."""
 
 
 @frozen(kw_only=True)

@@ -38,6 +38,7 @@ COMMANDS: Final = {
     ),
     "webhooks": (f"{_HERE}.webhooks:webhooks", "Verify deliveries."),
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),
+    "outbox": (f"{_HERE}.outbox:outbox", "Show how far handlers are, and replay what they did not handle."),
     "sandbox": (f"{_HERE}.sandbox:sandbox", "Serve a provider on this machine to try things on."),
 }
 

@@ -137,6 +137,12 @@ class WorkerRoot:
         default=60.0, help="Seconds that claimed work is kept from other workers without a sign of life"
     )
     batch: int = setting(default=50, help="How many items are claimed at once")
+    concurrency: int = setting(default=16, help="Handlers that one process runs at once", validator=_concurrency)
+    handler_timeout: float = setting(
+        default=300.0,
+        help="Seconds that a handler has for one event, where neither it nor the provider's inbox says",
+        validator=_deadline,
+    )
 
 
 @settings

@@ -35,6 +35,7 @@
     │   └── RateLimited (BudgetExhausted) · ProviderUnavailable · RedirectRefused · JobFailed
     ├── SecretError           (BackendUnavailable, CannotOpen, KeyNotFound, KeyInvalid, KeyDisabled, KeyDenied)
     ├── StoreError            (StoreUnavailable, SchemaOutOfDate, SchemaTooNew, CommitUnknown, FacetMissing)
+    ├── HandlerFailed         (Unrecoverable, RetryLater, HandlerTimeout, HandlerCrashed)
     └── WebhookRejected
 
 A class carries its ``category``, its HTTP ``status`` and its stable text ``code``. The class docstring is the
@@ -125,6 +126,7 @@ from .calls import (
     SigningError,
     TransportError,
 )
+from .handlers import HandlerCrashed, HandlerFailed, HandlerTimeout, RetryLater, Unrecoverable
 from .plugins import ConfigError, PluginBroken, PluginConflict, PluginError, PluginIncompatible
 from .recordings import NotRecorded, RecordingInvalid
 from .root import ServicesError, failure_code, nearest
@@ -175,6 +177,9 @@ __all__ = [
     "EmbeddedExchangeFailed",
     "EmbeddedSessionInvalid",
     "FacetMissing",
+    "HandlerCrashed",
+    "HandlerFailed",
+    "HandlerTimeout",
     "IdempotencyMismatch",
     "InvalidGrant",
     "InvalidScope",
@@ -224,6 +229,7 @@ __all__ = [
     "RequestTimeout",
     "ResponseInvalid",
     "ResultNotKept",
+    "RetryLater",
     "ReturnToRefused",
     "SchemaOutOfDate",
     "SchemaTooNew",
@@ -242,6 +248,7 @@ __all__ = [
     "TokenResponseInvalid",
     "TransportError",
     "UnknownParameter",
+    "Unrecoverable",
     "VersionConflict",
     "WebhookRejected",
     "failure_code",

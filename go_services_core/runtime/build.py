@@ -23,7 +23,7 @@ from ..providers import build_instances
 from ..sealing import SecretBackend
 from .budget import close as close_budgets
 from .core import Core, Ownership, logger
-from .delivery import register
+from .handlers import Registration, register
 from .keycheck import CheckedSealer
 from .observations import Observations
 from .observers import Observers
@@ -132,7 +132,17 @@ async def build(
         )
         stack.push_async_callback(_close_kinds, core)
         await register(
-            core, {name: (spec.events, spec.handler.resolve()) for name, spec in catalog.event_handlers.items()}
+            core,
+            {
+                name: Registration(
+                    events=spec.events,
+                    handler=spec.handler.resolve(),
+                    timeout=spec.timeout,
+                    schedule=spec.schedule,
+                    concurrency=spec.concurrency,
+                )
+                for name, spec in catalog.event_handlers.items()
+            },
         )
         for id, spec in sorted(catalog.observers.items()):
             observer_settings = _settings(config, f"observers.{id}", spec.settings, resolve)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         CallbackUrl,
         ConnectionPolicy,
         ErrorClassifier,
-        EventHandler,
         RateLimitPolicy,
         Signer,
         Store,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from ..sealing import Sealer, SecretBackend
     from ..secret import SecretStr
     from .budget_bucket import Bucket
+    from .handlers import Registration
     from .requests import Plan
 
 logger = logging.getLogger("go_services.runtime")
@@ -103,7 +103,11 @@ class Core:
     owner: str
     """Names this process in leases and claims."""
     observers: Observers = Factory(Observers)
-    handlers: dict[str, tuple[str, EventHandler]] = Factory(dict)
+    handlers: dict[str, Registration] = Factory(dict)
+    handlers_told: float = Factory(lambda self: self.clock.monotonic(), takes_self=True)
+    """When the store was told of all of them, by the monotonic clock."""
+    limits: dict[tuple[str, int], asyncio.Semaphore] = Factory(dict)
+    """What bounds how many handlers run at once."""
     cache: dict[str, Loaded] = Factory(dict)
     served: dict[tuple[str, Scope, tuple[Scope, ...]], tuple[float, int, str]] = Factory(dict)
     """Provider, scope and parents → until when, since which change, and the connection that serves them."""

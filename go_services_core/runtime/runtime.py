@@ -13,6 +13,7 @@ from .face.connecting import Connecting
 from .face.events import Events
 from .face.keys import Keys
 from .face.looking import Looking
+from .face.outbox import Outbox
 from .face.using import Using
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..protocols import Store, Transport
 
 
-class Runtime(Connecting, Using, Looking, Keys, Events):
+class Runtime(Connecting, Using, Looking, Keys, Events, Outbox):
     """Connections, operations, webhooks and events of one application.
 
     Made by :meth:`open`. Every method may be called from any task of the loop that opened it; ``BlockingRuntime`` has

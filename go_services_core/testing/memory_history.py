@@ -62,6 +62,7 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
         "service_activity_entries": (tables.activity, since(tables.activity, lambda row: row.created_at)),
         "service_installations": (tables.installations, since(uninstalled, lambda row: row.updated_at)),
         "service_rate_limit_state": (tables.budgets, since(tables.budgets, _over)),
+        "service_event_positions": (tables.positions, since(tables.positions, lambda row: row[1])),
     }
 
 

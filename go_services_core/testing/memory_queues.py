@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 from attrs import evolve
 
 from ..errors import BadInput, Conflict, IdempotencyMismatch, LeaseLost
+from ..handled import Handled, Position, check_effect
 from ..model import (
     Accepted,
     Claim,
@@ -24,6 +24,7 @@ from ..model import (
     QueueName,
 )
 from ..protocols import Work
+from .memory_handlers import Handlers, item_of
 from .memory_tables import LIVE, Slot, Tables, page
 
 CLAIMED = {"inbox": "processing", "outbox": "processing", "jobs": "running"}
@@ -36,9 +37,9 @@ SETTLED = {
 }
 
 
-class Queues:
+class Queues(Handlers):
     def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+        super().__init__(tables)
         self._slots = {"inbox": tables.inbox, "outbox": tables.outbox, "jobs": tables.jobs}
 
     async def accept(self, delivery: InboxDelivery) -> Accepted:
@@ -99,11 +100,6 @@ class Queues:
         tables.jobs[job.id] = Slot(job.id, tables.later(job.delay), job.created_at, job=kept, status="queued")
         return job.id, True
 
-    async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
-        for name, pattern in handlers.items():
-            _, since = self._tables.handlers.get(name, (pattern, now))
-            self._tables.handlers[name] = (pattern, since)
-
     async def claim(
         self,
         queue: QueueName,
@@ -135,6 +131,7 @@ class Queues:
         ]
         taken = sorted(due, key=lambda slot: (slot.due, slot.id))[:limit]
         for slot in taken:
+            slot.crashes += slot.status == CLAIMED["outbox"]
             slot.status, slot.owner, slot.due, slot.changed = CLAIMED[queue], owner, tables.later(lease), now
             slot.fence += 1
             slot.attempts += 1
@@ -145,6 +142,7 @@ class Queues:
                 owner=owner,
                 fence=slot.fence,
                 attempt=slot.attempts,
+                crashes=slot.crashes if queue == "outbox" else 0,
                 delivery=slot.delivery,
                 event=slot.event,
                 handler=slot.handler,
@@ -152,18 +150,6 @@ class Queues:
             )
             for slot in sorted(taken, key=lambda slot: slot.id)
         ]
-
-    def _fan_out(self) -> None:
-        tables = self._tables
-        for event in tables.events.values():
-            if event.id in tables.heard:
-                continue
-            now = tables.clock.now()
-            tables.heard[event.id] = now
-            for name, (pattern, since) in tables.handlers.items():
-                if since <= event.occurred_at and fnmatchcase(event.name, pattern):
-                    id = f"{event.id}:{name}"
-                    tables.outbox[id] = Slot(id, now, now, event=event, handler=name)
 
     def _held(self, claim: Claim) -> Slot | None:
         slot = self._slots[claim.queue].get(claim.id)
@@ -189,21 +175,36 @@ class Queues:
         error: str = "",
         delay: float = 0.0,
         events: Sequence[Event] = (),
+        jobs: Sequence[NewJob] = (),
+        position: Position | None = None,
         work: Work[Any] | None = None,
-    ) -> None:
-        if outcome != "done" and (work is not None or events):
-            raise BadInput("Only the outcome 'done' commits work and events.", field="outcome")
+    ) -> bool:
+        check_effect(claim, outcome, Handled(work=work, events=events, jobs=jobs, position=position))
         slot = self._held(claim)
         if slot is None:
             raise LeaseLost(metadata={"queue": claim.queue, "id": claim.id})
-        self._tables.check_new(*events)
-        if work is not None:
-            for step in work():
-                raise BadInput(f"The memory store runs no statements, and the work asked for {step!r}.", field="work")
+        newer = position is None or self._advances(str(claim.handler), position)
+        if newer:
+            self._tables.check_new(*events)
+            kept = dict(self._tables.jobs), dict(self._tables.job_keys)
+            try:
+                for job in jobs:
+                    await self.enqueue(job)
+                for step in work() if work is not None else ():
+                    raise BadInput(
+                        f"The memory store runs no statements, and the work asked for {step!r}.", field="work"
+                    )
+            except BaseException:
+                self._tables.jobs, self._tables.job_keys = kept
+                self._slots["jobs"] = self._tables.jobs
+                raise
+            for event in events:
+                self._tables.enqueue(event)
+            if position is not None:
+                self._tables.positions[str(claim.handler), position.key] = (position.at, self._tables.clock.now())
         slot.status, slot.changed = SETTLED[claim.queue][outcome], self._tables.clock.now()
-        slot.owner, slot.error, slot.due = None, error, self._tables.later(delay)
-        for event in events:
-            self._tables.enqueue(event)
+        slot.owner, slot.error, slot.due, slot.crashes = None, error, self._tables.later(delay), 0
+        return newer
 
     async def settle_many(
         self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
@@ -214,6 +215,17 @@ class Queues:
                 await self.settle(claim, outcome, error=error, delay=delay)
             except LeaseLost:
                 lost.append(claim.id)
+        return lost
+
+    async def give_back(self, claims: Sequence[Claim]) -> builtins.list[str]:
+        lost = []
+        for claim in claims:
+            slot = self._held(claim)
+            if slot is None:
+                lost.append(claim.id)
+                continue
+            slot.status, slot.owner, slot.due = WAITING[claim.queue], None, self._tables.clock.now()
+            slot.attempts -= 1
         return lost
 
     async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:
@@ -239,6 +251,7 @@ class Queues:
         ]
         for slot in dead:
             slot.status, slot.attempts, slot.due, slot.changed = WAITING[queue], 0, now, now
+            slot.crashes = 0
         return bool(dead)
 
     async def delivery(self, delivery_row_id: str) -> InboxDelivery | None:
@@ -256,25 +269,29 @@ class Queues:
         status: str | None = None,
         provider_id: str | None = None,
         name: str | None = None,
+        handler: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> Page[QueueItem]:
-        items = [_item(queue, slot) for slot in self._slots[queue].values()]
+        if handler is not None and queue != "outbox":
+            raise BadInput(f"Only the outbox has handlers, not the {queue}.", field="handler")
+        items = [item_of(queue, slot) for slot in self._slots[queue].values()]
         if queue == "outbox":
             with_handler = {slot.event.id for slot in self._tables.outbox.values() if slot.event}
             for event in self._tables.events.values():
                 if event.id not in with_handler:
                     heard = "delivered" if event.id in self._tables.heard else "pending"
                     at = event.occurred_at
-                    items.append(_item(queue, Slot(event.id, at, at, event=event, status=heard)))
+                    items.append(item_of(queue, Slot(event.id, at, at, event=event, status=heard)))
         wanted = [
             (item.id, item)
             for item in items
             if status in (None, item.status)
             and provider_id in (None, item.provider_id)
             and name in (None, item.name)
+            and handler in (None, item.handler)
             and (since is None or since <= item.created_at)
             and (until is None or item.created_at < until)
         ]
@@ -293,28 +310,6 @@ def _order(slot: Slot) -> tuple[str | None, str] | None:
     else:
         raise LookupError(slot.id)
     return None if key is None else (group, key)
-
-
-def _item(queue: QueueName, slot: Slot) -> QueueItem:
-    if slot.delivery is not None:
-        provider_id, name, created_at = slot.delivery.provider_id, slot.delivery.event, slot.delivery.received_at
-    elif slot.event is not None:
-        provider_id, name, created_at = slot.event.provider_id, slot.event.name, slot.event.occurred_at
-    elif slot.job is not None:
-        provider_id, name, created_at = slot.job.provider_id, slot.job.kind, slot.job.created_at
-    else:
-        raise LookupError(slot.id)
-    return QueueItem(
-        id=slot.id,
-        queue=queue,
-        status=slot.status,
-        attempts=slot.attempts,
-        provider_id=provider_id,
-        name=name,
-        handler=slot.handler,
-        error=slot.error,
-        created_at=created_at,
-    )
 
 
 def _job(slot: Slot) -> Job | None:

@@ -85,6 +85,7 @@ class Slot:
     attempts: int = 0
     owner: str | None = None
     fence: int = 0
+    crashes: int = 0
     error: str = ""
 
 
@@ -145,6 +146,10 @@ class Tables:
     heard: dict[str, datetime] = Factory(dict)
     """Events that were handed to their handlers, and when."""
     handlers: dict[str, tuple[str, datetime]] = Factory(dict)
+    seen: dict[str, datetime] = Factory(dict)
+    """When a process last said that it has the handler."""
+    positions: dict[tuple[str, str], tuple[int, datetime]] = Factory(dict)
+    """Handler and key → how new the newest state is, and since when."""
     inbox: dict[str, Slot] = Factory(dict)
     outbox: dict[str, Slot] = Factory(dict)
     jobs: dict[str, Slot] = Factory(dict)

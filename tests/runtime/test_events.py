@@ -172,13 +172,13 @@ async def test_handler_that_never_succeeds_is_set_aside_and_can_be_requeued(eith
         for _ in range(12):
             await runtime.drain()
             make_due(either)
-        assert len(tries) == 8
+        assert len(tries) == 10
         queues = runtime._core.store.queues
         (item,) = (await queues.list("outbox", status="dead")).items
         assert item.error == "This event cannot be handled."
         assert await queues.requeue("outbox", item.id)
         await runtime.drain()
-        assert len(tries) == 9
+        assert len(tries) == 11
 
 
 async def test_cancelled_handler_is_tried_again(live):

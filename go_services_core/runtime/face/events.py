@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, cast
 
 from ...http import InboundRequest
 from ...model import Accepted, Drained
-from .. import delivery as _delivery
 from .. import due as _due
 from .. import inbound as _inbound
 from .. import verification as _verification
 from ..core import Core
+from ..handlers import Registration, register
 from ..spans import Span
 
 if TYPE_CHECKING:
+    from ...delivery_specs import Schedule
     from ...protocols import EventHandler, Observer, Verdict
     from ...secret import SecretStr
     from ..runtime import Runtime
@@ -69,15 +70,33 @@ class Events:
         """
         return await _verification.verify_webhook(self._core, provider_id, request, secrets=secrets, at=at)
 
-    async def on(self, events: str, handler: EventHandler, *, name: str) -> None:
+    async def on(
+        self,
+        events: str,
+        handler: EventHandler,
+        *,
+        name: str,
+        timeout: float | None = None,
+        schedule: Schedule | None = None,
+        concurrency: int | None = None,
+    ) -> None:
         """Have ``handler`` called, by ``drain``, for every event that is committed from now on and matches.
 
         Args:
             events: an event's name or a pattern: ``connection.*``.
-            handler: ``async (event, context) -> Work | None``.
+            handler: ``async (event, context) -> Handled | Work | None``.
             name: stable; what has been handled is remembered under it, also over restarts.
+            timeout: seconds that it has for one event; None for what the provider's inbox says of webhooks, else for
+                ``[worker] handler_timeout``.
+            schedule: when it is called again after it failed; None for what the provider's inbox says, else for ten
+                attempts in three days.
+            concurrency: how many of its events this process handles at once; None sets no limit of its own.
+
+        Raises:
+            BadInput: the name is blank, or a limit is not above 0.
         """
-        await _delivery.register(self._core, {name: (events, handler)})
+        one = Registration(events=events, handler=handler, timeout=timeout, schedule=schedule, concurrency=concurrency)
+        await register(self._core, {name: one})
 
     def observe(self, observer: Observer, *, name: str, inline: bool = False) -> None:
         """Have ``observer`` called for what happens in this process; it can neither delay nor break a call.

@@ -16,6 +16,7 @@ from . import (  # noqa: F401
     store_leases,
     store_leasing,
     store_order,
+    store_outbox,
     store_queues,
     store_refresh,
     store_resources,

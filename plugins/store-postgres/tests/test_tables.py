@@ -58,7 +58,7 @@ async def test_replay_ledger_drops_keys_that_are_over(url: str, store: PostgresS
 
 
 async def test_claims_find_what_is_due_by_an_index(url: str) -> None:
-    from go_services_store_sql import inbox, outbox
+    from go_services_store_sql import fan_out, inbox, outbox
     from go_services_store_sql.dialect import POSTGRES, Json
 
     values = {"owner": "w", "seconds": 1.0, "rows": 10, "handlers": Json(["h"])}
@@ -67,7 +67,7 @@ async def test_claims_find_what_is_due_by_an_index(url: str) -> None:
         for statement, index in (
             (inbox.CLAIM, "ix_service_webhook_deliveries_due"),
             (outbox.CLAIM, "ix_service_event_deliveries_due"),
-            (outbox.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
+            (fan_out.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
         ):
             compiled = statement.compiled(POSTGRES)
             plan = connection.execute(f"EXPLAIN {compiled.text}".encode(), compiled.bind(values)).fetchall()

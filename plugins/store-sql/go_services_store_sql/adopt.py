@@ -14,7 +14,7 @@ from typing import Final
 from go_services_core.admin import AdoptedTable, AdoptOptions, Progress
 from go_services_core.errors import Conflict, StoreError
 
-from . import catalog, migrations, outbox
+from . import catalog, fan_out, migrations
 from .adopt_rules import ASSUMED_KIND, DEAD_LETTER, OLD, RULES, Rule, default_of
 from .adopt_values import Reading, reading
 from .dialect import Dialect, Json
@@ -246,7 +246,7 @@ def _finish(report: Sequence[AdoptedTable], options: AdoptOptions) -> Steps[list
     if assumed:
         notes["service_connections"] = f"{assumed} are taken for {ASSUMED_KIND}; --auth says otherwise"
     yield from GIVE_UP(handler=DEAD_LETTER)
-    yield from outbox.register(options.handlers, now=EARLIEST)
+    yield from fan_out.register(options.handlers, now=EARLIEST)
     ((pending,),) = yield from UNHEARD()
     if pending and not options.handlers:
         notes["service_lifecycle_outbox"] = f"{pending} pending ones reach only handlers named with --handler"

@@ -21,6 +21,7 @@ COLUMNS = (
     OutboxRow.payload,
     OutboxRow.occurred_at,
     OutboxRow.order_key,
+    OutboxRow.version,
 )
 
 
@@ -36,6 +37,7 @@ def event_of(row: Row) -> Event:
         payload=read_json(row[7]),
         occurred_at=read_time(row[8]),
         order_key=row[9],
+        version=row[10],
     )
 
 
@@ -60,6 +62,7 @@ def enqueue(event: Event) -> Steps[None]:
         "next_attempt_at": None,
         "last_error": "",
         "order_key": event.order_key,
+        "version": event.version,
         "occurred_at": event.occurred_at,
         "created_at": event.occurred_at,
         "updated_at": event.occurred_at,

@@ -17,7 +17,7 @@ class Listing:
 
     Args:
         query: from the place where a page begins, in order.
-        status, provider_id, name, created_at: the columns that the filters are about.
+        status, provider_id, name, created_at, handler: the columns that the filters are about.
         row: makes an item of one row.
     """
 
@@ -29,6 +29,7 @@ class Listing:
         provider_id: pw.ColumnBase,
         name: pw.ColumnBase,
         created_at: pw.ColumnBase,
+        handler: pw.ColumnBase | None = None,
         row: Callable[[Row], QueueItem],
     ) -> None:
         self._query = query
@@ -38,6 +39,7 @@ class Listing:
             "name": name == Param("name"),
             "since": created_at >= Param("since"),
             "until": created_at < Param("until"),
+            **({} if handler is None else {"handler": handler == Param("handler")}),
         }
         self._row = row
         self._statements: dict[frozenset[str], Statement[QueueItem]] = {}

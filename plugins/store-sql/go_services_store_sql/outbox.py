@@ -6,18 +6,18 @@ An item's id is ``EVENT:HANDLER``, or the event's id alone while no handler has 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 import peewee as pw
 from peewee import SQL
 
-from go_services_core.model import Claim, Page, QueueItem
+from go_services_core.errors import ServicesError
+from go_services_core.model import Claim, Event, Page, QueueItem
 
 from . import events
 from .dialect import Json, read_time
 from .events import event_of
+from .fan_out import Wanted, fan_out
 from .listing import Listing
 from .models import EventDeliveryRow, OutboxRow
 from .statement import Param, Row, Statement, Steps
@@ -41,56 +41,16 @@ def _item_of(row: Row) -> QueueItem:
         name=row[5],
         error=row[6],
         created_at=read_time(row[7]),
+        fence=row[8],
     )
 
 
-REGISTER: Statement[Row] = Statement(
-    """INSERT INTO service_event_handlers (name, pattern, created_at) VALUES (:name, :pattern, :now)
-    ON CONFLICT (name) DO UPDATE SET pattern = excluded.pattern"""
-)
-HANDLERS: Statement[Row] = Statement("SELECT name, pattern, created_at FROM service_event_handlers")
-TAKE_PENDING: Statement[Row] = Statement(
-    {
-        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
-        WHERE event_id IN (
-          SELECT event_id FROM service_lifecycle_outbox WHERE status = 'pending' ORDER BY event_id LIMIT :rows)
-        RETURNING event_id, event_name, occurred_at, order_key""",
-        "postgres": """WITH pending AS MATERIALIZED (
-          SELECT event_id AS pending_id FROM service_lifecycle_outbox
-          WHERE status = 'pending' ORDER BY event_id LIMIT :rows FOR NO KEY UPDATE SKIP LOCKED)
-        UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
-        FROM pending WHERE event_id = pending_id
-        RETURNING event_id, event_name, occurred_at, order_key""",
-    }
-)
-DELIVER: Statement[Row] = Statement(
-    {
-        "sqlite": """INSERT INTO service_event_deliveries
-          (event_id, handler, order_key, status, next_attempt_at, updated_at)
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), 'pending',
-          @now, @now
-        FROM json_each(:pairs) WHERE true
-        ON CONFLICT (event_id, handler) DO NOTHING""",
-        "postgres": """INSERT INTO service_event_deliveries
-          (event_id, handler, order_key, status, next_attempt_at, updated_at)
-        SELECT value ->> 0, value ->> 1, value ->> 2, 'pending', @now, @now
-        FROM jsonb_array_elements(:pairs) AS pairs (value)
-        ON CONFLICT (event_id, handler) DO NOTHING""",
-    }
-)
-UNHEARD: Statement[Row] = Statement(
-    {
-        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-        WHERE event_id IN (SELECT value FROM json_each(:ids))""",
-        "postgres": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids))""",
-    }
-)
 # An earlier event that no handler has yet counts as well: another worker may be handing it out at this moment.
 CLAIM: Statement[Row] = Statement(
     {
         "sqlite": """UPDATE service_event_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
-          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
+          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now,
+          crashes = crashes + CASE WHEN status = 'processing' THEN 1 ELSE 0 END
         WHERE (event_id, handler) IN (
           SELECT event_id, handler FROM service_event_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
@@ -104,7 +64,7 @@ CLAIM: Statement[Row] = Statement(
                 WHERE early.order_key = item.order_key AND early.event_id < item.event_id
                   AND early.status = 'pending'))
           ORDER BY next_attempt_at, event_id LIMIT :rows)
-        RETURNING event_id, handler, fence, attempts""",
+        RETURNING event_id, handler, fence, attempts, crashes""",
         "postgres": """WITH due AS MATERIALIZED (
           SELECT event_id AS due_id, handler AS due_handler FROM service_event_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
@@ -119,9 +79,10 @@ CLAIM: Statement[Row] = Statement(
                   AND early.status = 'pending'))
           ORDER BY next_attempt_at, event_id LIMIT :rows FOR UPDATE SKIP LOCKED)
         UPDATE service_event_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
-          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
+          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now,
+          crashes = crashes + CASE WHEN status = 'processing' THEN 1 ELSE 0 END
         FROM due WHERE event_id = due_id AND handler = due_handler
-        RETURNING event_id, handler, fence, attempts""",
+        RETURNING event_id, handler, fence, attempts, crashes""",
     }
 )
 EVENTS: Statement[Row] = Statement(
@@ -158,7 +119,7 @@ LOCK: Statement[Row] = Statement(
 SETTLE: Statement[Row] = Statement(
     """UPDATE service_event_deliveries SET status = :status, owner = NULL,
       next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
-      last_error = :error, updated_at = @now
+      last_error = :error, updated_at = @now, crashes = 0
     WHERE event_id = :event_id AND handler = :handler AND owner = :owner AND fence = :fence
       AND status = 'processing'
     RETURNING event_id"""
@@ -174,7 +135,7 @@ SETTLE_MANY: Statement[Row] = Statement(
     {
         "sqlite": """UPDATE service_event_deliveries SET status = :status, owner = NULL,
           next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
-          last_error = :error, updated_at = @now
+          last_error = :error, updated_at = @now, crashes = 0
         FROM json_each(:held) AS held
         WHERE event_id = json_extract(held.value, '$[0]') AND handler = json_extract(held.value, '$[1]')
           AND owner = json_extract(held.value, '$[2]') AND fence = json_extract(held.value, '$[3]')
@@ -182,7 +143,7 @@ SETTLE_MANY: Statement[Row] = Statement(
         RETURNING event_id, handler, fence""",
         "postgres": """UPDATE service_event_deliveries SET status = :status, owner = NULL,
           next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
-          last_error = :error, updated_at = @now
+          last_error = :error, updated_at = @now, crashes = 0
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE event_id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
@@ -208,12 +169,42 @@ DELIVERED: Statement[Row] = Statement(
       SELECT 1 FROM service_event_deliveries WHERE event_id = :event_id AND status <> 'delivered')"""
 )
 REQUEUE: Statement[Row] = Statement(
-    """UPDATE service_event_deliveries SET status = 'pending', attempts = 0, next_attempt_at = @now, updated_at = @now
+    """UPDATE service_event_deliveries SET status = 'pending', attempts = 0, crashes = 0, next_attempt_at = @now,
+      updated_at = @now
     WHERE event_id = :event_id AND (:handler = '' OR handler = :handler) AND status = 'dead' RETURNING event_id"""
+)
+REARM: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_event_deliveries SET status = 'pending', attempts = 0, crashes = 0,
+          next_attempt_at = @now, updated_at = @now
+        FROM json_each(:seen) AS seen
+        WHERE event_id = json_extract(seen.value, '$[0]') AND handler = json_extract(seen.value, '$[1]')
+          AND status = json_extract(seen.value, '$[2]') AND fence = json_extract(seen.value, '$[3]')
+          AND status IN ('dead', 'delivered')
+        RETURNING event_id, handler""",
+        "postgres": """UPDATE service_event_deliveries SET status = 'pending', attempts = 0, crashes = 0,
+          next_attempt_at = @now, updated_at = @now
+        FROM jsonb_array_elements(:seen) AS seen (value)
+        WHERE event_id = ANY (ARRAY(SELECT one ->> 0 FROM jsonb_array_elements(:seen) AS one))
+          AND event_id = value ->> 0 AND handler = value ->> 1 AND status = value ->> 2
+          AND fence = (value ->> 3)::integer AND status IN ('dead', 'delivered')
+        RETURNING event_id, handler""",
+    }
+)
+REOPEN: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
+        WHERE event_id IN (SELECT value FROM json_each(:ids)) AND status = 'delivered'""",
+        "postgres": """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
+        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids)) AND status = 'delivered'""",
+    }
+)
+EVENT: Statement[Event] = Statement(
+    OutboxRow.select(*events.COLUMNS).where(OutboxRow.event_id == Param("id")), event_of
 )
 _HANDLER = pw.fn.coalesce(EventDeliveryRow.handler, SQL("''"))
 _STATUS = pw.fn.coalesce(EventDeliveryRow.status, OutboxRow.status)
-LIST = Listing(
+_ITEMS = (
     OutboxRow.select(
         OutboxRow.event_id,
         EventDeliveryRow.handler,
@@ -223,36 +214,52 @@ LIST = Listing(
         OutboxRow.event_name,
         pw.fn.coalesce(EventDeliveryRow.last_error, SQL("''")),
         OutboxRow.created_at,
+        pw.fn.coalesce(EventDeliveryRow.fence, SQL("0")),
     )
     .join(EventDeliveryRow, pw.JOIN.LEFT_OUTER, on=EventDeliveryRow.event_id == OutboxRow.event_id)
     .where(OutboxRow.event_id >= Param("event_id"))
-    .where(pw.Tuple(OutboxRow.event_id, _HANDLER) > pw.Tuple(Param("event_id"), Param("handler")))
-    .order_by(OutboxRow.event_id, _HANDLER),
-    status=_STATUS,
-    provider_id=OutboxRow.provider_id,
-    name=OutboxRow.event_name,
-    created_at=OutboxRow.created_at,
-    row=_item_of,
+    .where(pw.Tuple(OutboxRow.event_id, _HANDLER) > pw.Tuple(Param("event_id"), Param("after")))
+    .order_by(OutboxRow.event_id, _HANDLER)
+)
+_FILTERS: Mapping[str, Any] = {
+    "provider_id": OutboxRow.provider_id,
+    "name": OutboxRow.event_name,
+    "created_at": OutboxRow.created_at,
+    "handler": EventDeliveryRow.handler,
+    "row": _item_of,
+}
+LIST = Listing(_ITEMS, status=_STATUS, **_FILTERS)
+# As text, so that the planner finds the index of the few that are dead among all that are done.
+DEAD = Listing(_ITEMS.where(EventDeliveryRow.status == SQL("'dead'")), status=EventDeliveryRow.status, **_FILTERS)
+DELIVERIES: Statement[QueueItem] = Statement(
+    _ITEMS.where(OutboxRow.event_id == Param("event_id"), EventDeliveryRow.handler.is_null(False)), _item_of
 )
 
 
-def register(handlers: Mapping[str, str], *, now: datetime) -> Steps[None]:
-    """Make handlers known; a known one keeps its time and takes the new pattern."""
-    for name, pattern in sorted(handlers.items()):
-        yield from REGISTER(name=name, pattern=pattern, now=now)
-
-
 def claim(*, owner: str, seconds: float, limit: int, handlers: Sequence[str]) -> Steps[list[Claim]]:
-    """Hand new events to their handlers, then take what is due for ``handlers``.
+    """Take what is due for ``handlers``, then new events, which are handed to their handlers.
 
-    Two statements where nothing is due, one more with claims, two or three more with new events.
+    Two statements where nothing is due; one more with claims, two or three more with new events, two more where some of
+    those have to keep an order.
     """
-    yield from _fan_out(limit)
-    taken = yield from CLAIM(owner=owner, seconds=seconds, rows=limit, handlers=Json(list(handlers)))
+    wanted = Wanted(owner=owner, seconds=seconds, handlers=frozenset(handlers))
+    names = Json(list(handlers))
+    taken = yield from CLAIM(owner=owner, seconds=seconds, rows=limit, handlers=names)
+    known: dict[str, Event] = {}
+    if (left := limit - len(taken)) > 0:
+        handed, known, more = yield from fan_out(wanted, left)
+        taken += handed
+        if more and len(taken) < limit:
+            taken += yield from CLAIM(owner=owner, seconds=seconds, rows=limit - len(taken), handlers=names)
     if not taken:
         return []
-    rows = yield from EVENTS(ids=Json(sorted({row[0] for row in taken})))
-    found = {row[0]: event_of(row) for row in rows}
+    broken: dict[str, str] = {}
+    missing = sorted({row[0] for row in taken} - known.keys())
+    for row in (yield from EVENTS(ids=Json(missing))) if missing else ():
+        try:
+            known[row[0]] = event_of(row)
+        except (ValueError, TypeError, ServicesError) as error:
+            broken[row[0]] = type(error).__name__
     claims = [
         Claim(
             queue="outbox",
@@ -260,30 +267,17 @@ def claim(*, owner: str, seconds: float, limit: int, handlers: Sequence[str]) ->
             owner=owner,
             fence=fence,
             attempt=attempts,
-            event=found[event_id],
+            crashes=crashes,
+            event=known.get(event_id),
             handler=handler,
         )
-        for event_id, handler, fence, attempts in taken
+        for event_id, handler, fence, attempts, crashes in taken
     ]
-    return sorted(claims, key=lambda claim: claim.id)  # RETURNING has no order
-
-
-def _fan_out(limit: int) -> Steps[None]:
-    pending = yield from TAKE_PENDING(rows=max(limit, 100))
-    if not pending:
-        return
-    known = [(name, pattern, read_time(since)) for name, pattern, since in (yield from HANDLERS())]
-    pairs = [
-        [event_id, name, order_key]
-        for event_id, event_name, occurred_at, order_key in pending
-        for name, pattern, since in known
-        if since <= read_time(occurred_at) and fnmatchcase(event_name, pattern)
-    ]
-    if pairs:
-        yield from DELIVER(pairs=Json(pairs))
-    unheard = sorted({row[0] for row in pending} - {pair[0] for pair in pairs})
-    if unheard:
-        yield from UNHEARD(ids=Json(unheard))
+    for kind in sorted(set(broken.values())):  # a row that a person or a disk has changed
+        bad = [claim for claim in claims if broken.get(claim.id.partition(":")[0]) == kind]
+        yield from settle_many(bad, "dead", error=f"The event cannot be read: {kind}.", delay=0)
+    # RETURNING has no order
+    return sorted((claim for claim in claims if claim.event is not None), key=lambda claim: claim.id)
 
 
 def _key(claim: Claim) -> dict[str, Any]:
@@ -332,7 +326,31 @@ def requeue(id: str, *, handler: str | None) -> Steps[bool]:
     return (yield from REQUEUE.first(event_id=event_id, handler=handler or named)) is not None
 
 
+def rearm(items: Sequence[QueueItem]) -> Steps[list[str]]:
+    """Make deliveries due again that are still as ``items`` shows them: three statements. Gives their ids."""
+    seen = [[item.id.partition(":")[0], item.handler, item.status, item.fence] for item in items]
+    ids = Json(sorted({row[0] for row in seen}))
+    yield from LOCK_MANY(ids=ids)
+    done = yield from REARM(seen=Json(seen))
+    if done:
+        yield from REOPEN(ids=Json(sorted({row[0] for row in done})))
+    return [item_id(event_id, handler) for event_id, handler in done]
+
+
+def event(event_id: str) -> Steps[Event | None]:
+    """The event."""
+    return (yield from EVENT.first(id=event_id))
+
+
+def deliveries(event_id: str) -> Steps[list[QueueItem]]:
+    """The event's deliveries by handler."""
+    return (yield from DELIVERIES(event_id=event_id, after=""))
+
+
 def page(filters: Mapping[str, Any], *, after: str | None, limit: int) -> Steps[Page[QueueItem]]:
     """Deliveries by event and handler; an event that no handler has is one item."""
     event_id, _, handler = (after or "").partition(":")
-    return (yield from LIST.page(filters, {"event_id": event_id, "handler": handler}, limit=limit))
+    place = {"event_id": event_id, "after": handler}
+    if filters.get("status") == "dead":
+        return (yield from DEAD.page({**filters, "status": None}, place, limit=limit))
+    return (yield from LIST.page(filters, place, limit=limit))

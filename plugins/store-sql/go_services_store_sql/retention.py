@@ -39,6 +39,7 @@ CONDITIONS = {
     "service_installations": "status = 'uninstalled' AND updated_at < @later(age)",
     "service_rate_limit_state": """reset_at < @later(age)
         AND (paused_until IS NULL OR paused_until < @later(age))""",
+    "service_event_positions": "updated_at < @later(age)",
 }
 KEYS = {"service_replay_ledger": "key", "service_idempotency": "key"}
 # The row of a credential stays, so that no version number is ever used for another ciphertext.

@@ -38,7 +38,7 @@ def test_released_migration_is_unchanged() -> None:
 
 
 def test_claims_find_what_is_due_by_an_index() -> None:
-    from go_services_store_sql import inbox, jobs, outbox
+    from go_services_store_sql import fan_out, inbox, jobs, outbox
 
     connection = sqlite3.connect(":memory:")
     for text in ddl(SQLITE):
@@ -46,7 +46,7 @@ def test_claims_find_what_is_due_by_an_index() -> None:
     for statement, index in (
         (inbox.CLAIM, "ix_service_webhook_deliveries_due"),
         (outbox.CLAIM, "ix_service_event_deliveries_due"),
-        (outbox.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
+        (fan_out.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
         (jobs.CLAIM, "ix_service_sync_jobs_due"),
     ):
         compiled = statement.compiled(SQLITE)

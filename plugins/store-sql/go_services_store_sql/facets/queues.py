@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from go_services_core.errors import BadInput, LeaseLost
+from go_services_core.handled import Handled, Position, check_effect
 from go_services_core.model import (
     Accepted,
     Claim,
@@ -20,11 +21,15 @@ from go_services_core.model import (
     QueueItem,
     QueueName,
 )
+from go_services_core.outbox import OutboxStatus
 from go_services_core.protocols import Work
 
-from .. import inbox, jobs, outbox
+from .. import fan_out, handlers, inbox, jobs, outbox
 from ..driver import Driver
 from ..events import enqueue
+from ..give_back import give_back
+from ..jobs import enqueue as put
+from ..positions import advance
 from ..statement import Steps
 from .limits import at_least_one
 
@@ -47,7 +52,7 @@ class SqlQueues:
         return await self._driver.run(lambda: jobs.enqueue(job), alone=job.idempotency_key is None)
 
     async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
-        await self._driver.run(lambda: outbox.register(handlers, now=now))
+        await self._driver.run(lambda: fan_out.register(handlers, now=now))
 
     async def claim(
         self,
@@ -87,21 +92,27 @@ class SqlQueues:
         error: str = "",
         delay: float = 0.0,
         events: Sequence[Event] = (),
+        jobs: Sequence[NewJob] = (),
+        position: Position | None = None,
         work: Work[Any] | None = None,
-    ) -> None:
-        if outcome != "done" and (work is not None or events):
-            raise BadInput("Only the outcome 'done' commits work and events.", field="outcome")
+    ) -> bool:
+        check_effect(claim, outcome, Handled(work=work, events=events, jobs=jobs, position=position))
 
-        def unit() -> Steps[None]:
+        def unit() -> Steps[bool]:
             if not (yield from SETTLE[claim.queue](claim, outcome, error=error, delay=delay)):
                 raise LeaseLost(metadata={"queue": claim.queue, "id": claim.id})
+            if position is not None and not (yield from advance(str(claim.handler), position)):
+                return False
             for event in events:
                 yield from enqueue(event)
+            for job in jobs:
+                yield from put(job)
             if work is not None:
                 yield from work()
+            return True
 
         last = claim.queue == "outbox" and outcome == "done"  # may end the event as well
-        await self._driver.run(unit, alone=not (events or work or last))
+        return await self._driver.run(unit, alone=not (events or jobs or position or work or last))
 
     async def settle_many(
         self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
@@ -117,6 +128,15 @@ class SqlQueues:
         queues = {claim.queue for claim in claims}
         last = "outbox" in queues and outcome == "done"  # may end events as well
         return await self._driver.run(work, alone=len(queues) < 2 and not last)
+
+    async def give_back(self, claims: Sequence[Claim]) -> builtins.list[str]:
+        def work() -> Steps[builtins.list[str]]:
+            lost: builtins.list[str] = []
+            for queue in sorted({claim.queue for claim in claims}):
+                lost += yield from give_back(queue, [claim for claim in claims if claim.queue == queue])
+            return lost
+
+        return await self._driver.run(work, alone=len({claim.queue for claim in claims}) < 2)
 
     async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:
         if claim.queue != "jobs":
@@ -135,6 +155,32 @@ class SqlQueues:
             return await self._driver.run(lambda: jobs.requeue(item_id), alone=True)
         return await self._driver.run(lambda: outbox.requeue(item_id, handler=handler), alone=True)
 
+    async def event(self, event_id: str) -> Event | None:
+        return await self._driver.read(lambda: outbox.event(event_id))
+
+    async def event_deliveries(self, event_id: str) -> builtins.list[QueueItem]:
+        return await self._driver.read(lambda: outbox.deliveries(event_id))
+
+    async def rearm(self, items: Sequence[QueueItem]) -> builtins.list[str]:
+        if any(item.queue != "outbox" or item.handler is None for item in items):
+            raise BadInput("Only deliveries of events to handlers can be made due again so.", field="items")
+        return await self._driver.run(lambda: outbox.rearm(items))
+
+    async def backfill(
+        self, handler: str, *, since: datetime, until: datetime, after: str | None = None, limit: int = 1000
+    ) -> tuple[int, str | None]:
+        at_least_one(limit)
+        return await self._driver.run(
+            lambda: handlers.backfill(handler, since=since, until=until, after=after, limit=limit)
+        )
+
+    async def forget_handler(self, handler: str, *, unseen: float, limit: int = 1000) -> int:
+        at_least_one(limit)
+        return await self._driver.run(lambda: handlers.forget(handler, unseen=unseen, limit=limit))
+
+    async def outbox_status(self) -> OutboxStatus:
+        return await self._driver.read(handlers.status, scan=True)
+
     async def delivery(self, delivery_row_id: str) -> InboxDelivery | None:
         return await self._driver.read(lambda: inbox.delivery(delivery_row_id))
 
@@ -148,6 +194,7 @@ class SqlQueues:
         status: str | None = None,
         provider_id: str | None = None,
         name: str | None = None,
+        handler: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         after: str | None = None,
@@ -155,4 +202,8 @@ class SqlQueues:
     ) -> Page[QueueItem]:
         at_least_one(limit)
         filters = {"status": status, "provider_id": provider_id, "name": name, "since": since, "until": until}
+        if queue == "outbox":
+            filters["handler"] = handler
+        elif handler is not None:
+            raise BadInput(f"Only the outbox has handlers, not the {queue}.", field="handler")
         return await self._driver.read(lambda: PAGE[queue](filters, after=after, limit=limit))

@@ -12,7 +12,7 @@ from .connections import (
     RefreshIntentRow,
 )
 from .ledgers import ActivityRow, DispatchRow, IdempotencyRow, LeaseRow, MetaRow, MigrationRow, ReplayRow
-from .queues import EventDeliveryRow, HandlerRow, InboxRow, JobKeyRow, JobRow, OutboxRow
+from .queues import EventDeliveryRow, HandlerRow, InboxRow, JobKeyRow, JobRow, OutboxRow, PositionRow
 from .resources import BudgetRow, CursorRow, InstallationRow, SubscriptionRow
 from .sync import (
     IdentityBindingRow,
@@ -45,6 +45,7 @@ __all__ = [
     "MetaRow",
     "MigrationRow",
     "OutboxRow",
+    "PositionRow",
     "RefreshIntentRow",
     "ReplayRow",
     "SubscriptionRow",
@@ -82,5 +83,7 @@ MODELS: tuple[type[Table], ...] = (
     IdentityBindingRow,
     SyncConflictRow,
     SyncChangeRow,
+    # with migration 0008
+    PositionRow,
 )
 """All tables, each after those that it refers to."""

@@ -29,6 +29,7 @@ class OutboxRow(Table):
     updated_at = Time()
     order_key = text(null=True)
     """Passed on to service_event_deliveries."""
+    version = pw.IntegerField(constraints=[SQL("DEFAULT 1")])
 
     class Meta:
         table_name = "service_lifecycle_outbox"
@@ -112,6 +113,8 @@ class HandlerRow(Table):
     name = pw.TextField(primary_key=True)
     pattern = text()
     created_at = Time()
+    seen_at = Time(null=True)
+    """When a process last said that it has the handler."""
 
     class Meta:
         table_name = "service_event_handlers"
@@ -131,6 +134,8 @@ class EventDeliveryRow(Table):
     updated_at = Time()
     order_key = text(null=True)
     """As in service_webhook_deliveries, for one handler."""
+    crashes = count()
+    """How often its lease ended since it was last settled: it may be what ends the process that runs it."""
 
     class Meta:
         table_name = "service_event_deliveries"
@@ -151,6 +156,28 @@ EventDeliveryRow.add_index(
     where=SQL("status IN ('pending', 'retry_ready', 'processing') AND order_key IS NOT NULL"),
     name="ix_service_event_deliveries_order",
 )
+EventDeliveryRow.add_index(
+    EventDeliveryRow.event_id,
+    EventDeliveryRow.handler,
+    where=SQL("status = 'dead'"),
+    name="ix_service_event_deliveries_dead",
+)
+
+
+class PositionRow(Table):
+    id = pw.TextField(primary_key=True)
+    """Handler and key as a JSON array."""
+    handler = text()
+    key = text()
+    at = pw.BigIntegerField()
+    """How new the newest state is that the handler committed under the key."""
+    updated_at = Time()
+
+    class Meta:
+        table_name = "service_event_positions"
+
+
+PositionRow.add_index(PositionRow.handler, name="ix_service_event_positions_handler")
 
 
 class JobRow(Table):

@@ -1,0 +1,123 @@
+"""Handing new events to their handlers: a row for each, most of them claimed in the same moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from attrs import frozen
+
+from go_services_core.errors import ServicesError
+from go_services_core.model import Event
+
+from . import events
+from .dialect import Json, read_time
+from .events import event_of
+from .statement import Row, Statement, Steps
+
+REGISTER: Statement[Row] = Statement(
+    """INSERT INTO service_event_handlers (name, pattern, created_at, seen_at) VALUES (:name, :pattern, :now, @now)
+    ON CONFLICT (name) DO UPDATE SET pattern = excluded.pattern, seen_at = excluded.seen_at"""
+)
+HANDLERS: Statement[Row] = Statement("SELECT name, pattern, created_at FROM service_event_handlers")
+TAKE_PENDING: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
+        WHERE event_id IN (
+          SELECT event_id FROM service_lifecycle_outbox WHERE status = 'pending' ORDER BY event_id LIMIT :rows)
+        RETURNING @columns""",
+        "postgres": """WITH pending AS MATERIALIZED (
+          SELECT event_id AS pending_id FROM service_lifecycle_outbox
+          WHERE status = 'pending' ORDER BY event_id LIMIT :rows FOR NO KEY UPDATE SKIP LOCKED)
+        UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
+        FROM pending WHERE event_id = pending_id
+        RETURNING @columns""",
+    },
+    columns=events.COLUMNS,
+)
+# Event, handler, order key, and 1 for what is claimed at once. One that is there already came by a backfill.
+DELIVER: Statement[Row] = Statement(
+    {
+        "sqlite": """INSERT INTO service_event_deliveries
+          (event_id, handler, order_key, status, owner, fence, attempts, next_attempt_at, updated_at)
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+          iif(json_extract(value, '$[3]'), 'processing', 'pending'), iif(json_extract(value, '$[3]'), :owner, NULL),
+          json_extract(value, '$[3]'), json_extract(value, '$[3]'),
+          iif(json_extract(value, '$[3]'), @later(seconds), @now), @now
+        FROM json_each(:pairs) WHERE true
+        ON CONFLICT (event_id, handler) DO NOTHING
+        RETURNING event_id, handler, fence, attempts, crashes""",
+        "postgres": """INSERT INTO service_event_deliveries
+          (event_id, handler, order_key, status, owner, fence, attempts, next_attempt_at, updated_at)
+        SELECT value ->> 0, value ->> 1, value ->> 2,
+          CASE WHEN now = 1 THEN 'processing' ELSE 'pending' END, CASE WHEN now = 1 THEN :owner END, now, now,
+          CASE WHEN now = 1 THEN @later(seconds) ELSE @now END, @now
+        FROM jsonb_array_elements(:pairs) AS pairs (value), LATERAL (SELECT (value ->> 3)::integer) AS taken (now)
+        ON CONFLICT (event_id, handler) DO NOTHING
+        RETURNING event_id, handler, fence, attempts, crashes""",
+    }
+)
+UNHEARD: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
+        WHERE event_id IN (SELECT value FROM json_each(:ids)) AND NOT EXISTS (
+          SELECT 1 FROM service_event_deliveries AS d WHERE d.event_id = service_lifecycle_outbox.event_id)""",
+        "postgres": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
+        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids)) AND NOT EXISTS (
+          SELECT 1 FROM service_event_deliveries AS d WHERE d.event_id = service_lifecycle_outbox.event_id)""",
+    }
+)
+
+
+@frozen(kw_only=True)
+class Wanted:
+    """For whom new events are claimed as they are handed out."""
+
+    owner: str
+    seconds: float
+    handlers: frozenset[str]
+
+
+def register(handlers: Mapping[str, str], *, now: datetime) -> Steps[None]:
+    """Make handlers known; a known one keeps its time and takes the new pattern."""
+    for name, pattern in sorted(handlers.items()):
+        yield from REGISTER(name=name, pattern=pattern, now=now)
+
+
+def fan_out(wanted: Wanted, limit: int) -> Steps[tuple[list[Row], dict[str, Event], bool]]:
+    """Hand up to ``limit`` new events to their handlers.
+
+    Gives what was claimed with it, the events by id, and whether there is more for these handlers: what has to keep an
+    order is claimed by a statement of its own, and so is what is beyond ``limit``.
+    """
+    pending = yield from TAKE_PENDING(rows=limit)
+    if not pending:
+        return [], {}, False
+    known = [(name, pattern, read_time(since)) for name, pattern, since in (yield from HANDLERS())]
+    read: dict[str, Event] = {}
+    pairs: list[list[str | int | None]] = []
+    heard: set[str] = set()
+    more, left = False, limit
+    for row in sorted(pending):
+        id, name, order_key = row[0], row[1], row[9]
+        try:
+            read[id] = event_of(row)
+        except (ValueError, TypeError, ServicesError):
+            read.pop(id, None)  # the claim sets it aside
+        for handler, pattern, since in known:
+            if not fnmatchcase(name, pattern) or (id in read and read[id].occurred_at < since):
+                continue
+            heard.add(id)
+            ours = handler in wanted.handlers
+            at_once = ours and order_key is None and id in read and left > 0
+            left -= at_once
+            more |= ours and not at_once
+            pairs.append([id, handler, order_key, int(at_once)])
+    handed: list[Row] = []
+    if pairs:
+        given = yield from DELIVER(pairs=Json(pairs), owner=wanted.owner, seconds=wanted.seconds)
+        handed = [row for row in given if row[2]]
+    if len(heard) < len(pending):
+        yield from UNHEARD(ids=Json(sorted({row[0] for row in pending} - heard)))
+    return handed, read, more

@@ -10,6 +10,7 @@ from . import (
     claim_depth,
     envelope,
     execute,
+    ingest,
     key_services,
     outbox,
     refresh,
@@ -29,10 +30,11 @@ BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     **refresh.BENCHMARKS,
     **rewrap.BENCHMARKS,
     **key_services.BENCHMARKS,
-    **outbox.BENCHMARKS,
     **store_sqlite.BENCHMARKS,
     **store_postgres.BENCHMARKS,
     **claim_depth.BENCHMARKS,
+    **ingest.BENCHMARKS,
+    **outbox.BENCHMARKS,
 }
 
 

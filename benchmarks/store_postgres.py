@@ -174,7 +174,7 @@ async def claim_100(server: PostgresServer) -> list[Result]:
             values = compiled.bind({"owner": "bench", "seconds": 60, "rows": BATCH})
             rows = await (await raw.execute(compiled.text, values)).fetchall()
             if rows:
-                cursor = await raw.execute(SETTLE, ([row[2] for row in rows], [row[0] for row in rows], "bench"))
+                cursor = await raw.execute(SETTLE, ([row[3] for row in rows], [row[1] for row in rows], "bench"))
                 assert len(await cursor.fetchall()) == len(rows)
             return len(rows)
 

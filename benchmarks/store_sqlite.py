@@ -63,7 +63,7 @@ def delivery() -> InboxDelivery:
 
 def row_of(given: InboxDelivery) -> Mapping[str, Any]:
     """The columns of a new delivery, as our own insert has them, all but ``next_attempt_at``."""
-    return next(inbox.accept(given)).values
+    return next(inbox.accept(given, None)).values
 
 
 async def rate(accept: Accept, calls: int, concurrency: int) -> float:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from .auth.fields import concealed
 from .blocking_calls import BlockingCalls
+from .blocking_deliveries import BlockingDeliveries
 from .blocking_outbox import BlockingOutbox
 from .grants import GrantEvent, GrantReport
 from .http import InboundRequest
@@ -111,7 +112,7 @@ class _Loop:
             self._loop.close()
 
 
-class BlockingRuntime(BlockingCalls, BlockingOutbox):
+class BlockingRuntime(BlockingCalls, BlockingDeliveries, BlockingOutbox):
     """``Runtime`` for Django, Flask and scripts. Each method is documented at its namesake."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:

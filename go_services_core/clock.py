@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 
@@ -46,11 +46,15 @@ class SystemClock:
         return os.urandom(size)
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
 def uuid7(clock: Clock) -> str:
-    """A UUID version 7 (RFC 9562 §5.7): ids that sort by the time of their making."""
-    milliseconds = int(clock.now().timestamp() * 1000)
+    """A UUID version 7 (RFC 9562 §5.7): ids that sort by the time of their making, to the microsecond (§6.2)."""
+    milliseconds, microseconds = divmod((clock.now() - _EPOCH) // _MICROSECOND, 1000)
     value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(clock.random(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0xFFFC << 64) | 0x7 << 76 | microseconds << 66
     value = value & ~(0x3 << 62) | 0x2 << 62
     return _text(value)
 

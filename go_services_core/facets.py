@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from .inbox_facet import InboxFacet
 from .model import (
-    Accepted,
     Claim,
     Event,
     InboxDelivery,
@@ -53,16 +53,8 @@ if TYPE_CHECKING:
     from .protocols import Work
 
 
-class QueueFacet(OutboxFacet, Protocol):
+class QueueFacet(InboxFacet, OutboxFacet, Protocol):
     """Inbox, outbox and jobs: one shape of claim, heartbeat, settle, requeue and list."""
-
-    async def accept(self, delivery: InboxDelivery) -> Accepted:
-        """Keep a verified delivery, durably, with one statement where it is new.
-
-        The same provider, connection and delivery id with the same digest is a duplicate and has no effect; with
-        another digest it is kept as quarantined.
-        """
-        ...
 
     async def enqueue(self, job: NewJob) -> tuple[str, bool]:
         """Keep a job; gives its id and True.

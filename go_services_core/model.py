@@ -315,6 +315,10 @@ class InboxDelivery:
     received_at: datetime
     order_key: str | None = field(default=None, validator=_order_key)
     """Deliveries of one provider and key are handled one after another, by id."""
+    channel: str = ""
+    resource: str = ""
+    burst_key: str | None = None
+    """Of the deliveries of one provider and key that wait, only the newest is handled."""
 
 
 @frozen(kw_only=True)
@@ -325,6 +329,8 @@ class Accepted:
     duplicate: bool = False
     quarantined: bool = False
     """True when the id was seen before with another body: kept and visible, not handled."""
+    supersedes: bool = False
+    """True when an older delivery of its burst was still waiting, which is not handled any more."""
     challenge: bytes | None = None
     """Set when the request was a handshake: answer with it as ``content_type``. Nothing was stored, ``id`` is empty."""
     content_type: str = "text/plain"

@@ -21,6 +21,7 @@ from .catalog import Catalog, provider_fault
 from .config.layers import Config
 from .config.roots import DeclaredProvider, ProviderCommon
 from .config.structure import Reader, fields_of
+from .delivery_specs import InboxPolicy
 from .errors import BadInput, CapabilityUnsupported, ConfigError, OperationNotFound, ProviderNotFound, nearest
 from .hosts import DEFAULT_PORTS, PLAIN_URL, host_of, is_on_hosts
 from .refs import Ref
@@ -296,7 +297,7 @@ class _Builder:
             self._reader.problem((*self._path, "auth"), text)
             return None
         provider = spec.id
-        spec = evolve(spec, id=self._id)
+        spec = evolve(spec, id=self._id, inbox=_inbox(spec.inbox, common))
         if not unset:
             filled = self._filled(spec, common, settings)
             if filled is None:
@@ -401,6 +402,17 @@ def _limited(budget: RateBudget, common: ProviderCommon) -> RateBudget:
     """The budget with the operator's windows."""
     windows = budget.windows if common.rate_limit is None else common.rate_limit
     return evolve(budget, windows=windows, per=common.rate_limit_per or budget.per)
+
+
+def _inbox(policy: InboxPolicy, common: ProviderCommon) -> InboxPolicy:
+    """The policy with what the operator set."""
+    return InboxPolicy(
+        schedule=common.webhook_schedule or policy.schedule,
+        concurrency=common.webhook_concurrency or policy.concurrency,
+        timeout=common.webhook_timeout or policy.timeout,
+        order=common.webhook_order or policy.order,
+        burst=common.webhook_burst or policy.burst,
+    )
 
 
 def _is_base_url(url: str) -> bool:

@@ -35,7 +35,7 @@ INSTALLATION_MOVES: Final[Mapping[str, frozenset[str]]] = {
 
 HISTORY: Final[Mapping[str, str]] = {
     "service_lifecycle_outbox": "events that every handler has, with their deliveries",
-    "service_webhook_deliveries": "deliveries that were processed or quarantined",
+    "service_webhook_deliveries": "deliveries that were processed, superseded, quarantined or dropped",
     "service_sync_jobs": "jobs that succeeded",
     "service_oauth_attempts": "consents whose time is over",
     "service_refresh_intents": "refreshes that ended",
@@ -54,9 +54,14 @@ HISTORY: Final[Mapping[str, str]] = {
 """What ``Store.prune`` may remove, by table; the rest of each table is never touched."""
 
 
-KEPT_AT_LEAST: Final[Mapping[str, float]] = {"service_idempotency": 86_400.0}
-"""Seconds for which ``go-services store prune`` keeps history in any case: a key that is forgotten here while the
-provider knows it still would be another call here and the same one there."""
+KEPT_AT_LEAST: Final[Mapping[str, float]] = {
+    "service_idempotency": 86_400.0,
+    "service_webhook_deliveries": 7 * 86_400.0,
+}
+"""Seconds for which ``go-services store prune`` keeps history in any case. A key that is forgotten here while the
+provider knows it still would be another call here and the same one there. A delivery that is forgotten while the
+provider repeats it would be handled twice: providers repeat for three days (Standard Webhooks, Stripe) and people who
+press "redeliver" for a few more."""
 
 
 def check_policy(policy: Mapping[str, float], batch: int) -> None:

@@ -36,9 +36,9 @@ COMMANDS: Final = {
         f"{_HERE}.connections:connections",
         "List, show, end, import and export connections.",
     ),
-    "webhooks": (f"{_HERE}.webhooks:webhooks", "Verify deliveries."),
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),
     "outbox": (f"{_HERE}.outbox:outbox", "Show how far handlers are, and replay what they did not handle."),
+    "webhooks": (f"{_HERE}.webhooks:webhooks", "Verify, list, show and replay deliveries."),
     "sandbox": (f"{_HERE}.sandbox:sandbox", "Serve a provider on this machine to try things on."),
 }
 

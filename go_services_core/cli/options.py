@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ..model import Scope
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -36,6 +38,25 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
     if length > _LONGEST:
         raise click.BadParameter("36500d is the longest time.", ctx, param)
     return float(length)
+
+
+def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """A callback: a time such as ``2026-07-01T12:00Z``, or ``2h`` for as long ago."""
+    from datetime import UTC, datetime, timedelta
+
+    if value is None:
+        return None
+    if re.fullmatch(r"\d+[smhd]", value):
+        return datetime.now(UTC) - timedelta(seconds=seconds(ctx, param, value))
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is neither a time such as 2026-07-01T12:00Z nor an age such as 2h."
+        ) from None
+    if found.tzinfo is None:
+        raise click.BadParameter(f"{value!r} needs a time zone, such as Z for UTC.", ctx, param)
+    return found
 
 
 def _scope(ctx: click.Context, param: click.Parameter, value: str | None) -> Scope | None:

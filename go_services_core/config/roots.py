@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from ..call_specs import BreakerPolicy, RetryPolicy, Window
+from ..delivery_specs import Burst, Schedule
 from ..return_to import allowed_places
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
@@ -33,6 +34,16 @@ def _lease(record: RuntimeRoot, attribute: Any, value: float) -> None:
 def _concurrency(record: object, attribute: Any, value: int) -> None:
     if value < 1:
         raise ValueError(f"{attribute.name} must be at least 1, not {value}")
+
+
+def _at_least_one(record: object, attribute: Any, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1, not {value}; leave it out for no limit of its own")
+
+
+def _seconds(record: object, attribute: Any, value: float | None) -> None:
+    if value is not None:
+        _deadline(record, attribute, value)
 
 
 def _rate(record: object, attribute: Any, value: float | None) -> None:
@@ -195,6 +206,29 @@ class ProviderCommon:
     )
     webhook_secrets: tuple[SecretStr, ...] = setting(
         default=(), help="Secrets that inbound webhooks are signed with; the first is the newest", secret=True
+    )
+    webhook_schedule: Schedule | None = setting(
+        default=None, help="When a delivery that failed is tried again, instead of the provider's own", rare=True
+    )
+    webhook_concurrency: int | None = setting(
+        default=None,
+        help="Handlers of its deliveries that one process runs at once, instead of the provider's own",
+        rare=True,
+        validator=_at_least_one,
+    )
+    webhook_timeout: float | None = setting(
+        default=None,
+        help="Seconds that a handler has for one of its deliveries, instead of the provider's own",
+        rare=True,
+        validator=_seconds,
+    )
+    webhook_order: Literal["none", "channel", "resource"] | None = setting(
+        default=None,
+        help="What of the deliveries are handled one after another, instead of the provider's own",
+        rare=True,
+    )
+    webhook_burst: Burst | None = setting(
+        default=None, help="What becomes of deliveries in quick succession, instead of the provider's own", rare=True
     )
 
 

@@ -36,7 +36,7 @@
     ├── SecretError           (BackendUnavailable, CannotOpen, KeyNotFound, KeyInvalid, KeyDisabled, KeyDenied)
     ├── StoreError            (StoreUnavailable, SchemaOutOfDate, SchemaTooNew, CommitUnknown, FacetMissing)
     ├── HandlerFailed         (Unrecoverable, RetryLater, HandlerTimeout, HandlerCrashed)
-    └── WebhookRejected
+    └── WebhookRejected       (WebhookTooLarge)
 
 A class carries its ``category``, its HTTP ``status`` and its stable text ``code``. The class docstring is the
 message when none is given. ``hint`` is the remedy; ``plugin`` and ``field`` say whose it is. No error holds a secret.
@@ -145,6 +145,7 @@ from .storage import (
     StoreError,
     StoreUnavailable,
     WebhookRejected,
+    WebhookTooLarge,
 )
 
 __all__ = [
@@ -251,6 +252,7 @@ __all__ = [
     "Unrecoverable",
     "VersionConflict",
     "WebhookRejected",
+    "WebhookTooLarge",
     "failure_code",
     "nearest",
 ]

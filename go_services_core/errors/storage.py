@@ -79,3 +79,11 @@ class WebhookRejected(ServicesError):
     category = "authentication"
     status = 401
     code = "SERVICE_UNAUTHORIZED"
+
+
+class WebhookTooLarge(WebhookRejected):
+    """The delivery's body is larger than a provider ever sends; nothing of it was verified."""
+
+    category = "validation"
+    status = 413
+    code = "SERVICE_BAD_INPUT"

@@ -1,4 +1,4 @@
-"""What follows later: accepted deliveries become events, events reach their handlers, each once in effect."""
+"""Events reach their handlers, each once in effect."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from ..clock import uuid7
-from ..delivery_specs import Schedule
 from ..errors import (
     HandlerCrashed,
     HandlerTimeout,
@@ -22,9 +20,9 @@ from ..errors import (
 )
 from ..handled import Handled
 from ..http import InboundRequest
-from ..model import Claim, Event, InboxDelivery, Outcome, QueueName, Scope
+from ..model import Claim, Event, Outcome
 from . import bindings
-from .claims import GRACE, Batch, work_off
+from .claims import GRACE, Batch
 from .core import Core, logger
 from .handlers import keep_seen, limits_of, schedule_of, seconds_of
 from .payload import decode_request
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
 
 TEXT: Final = 500
 """Letters of an error that a row keeps."""
-NOBODY = Scope("org", "-")
-"""The scope of an event from a webhook that is not tied to a connection."""
 
 
 @frozen
@@ -61,15 +57,12 @@ class Context:
         return decode_request(await self._core.sealer.open(row.sealed, binding))
 
 
-async def run_due(core: Core, runtime: Runtime, kind: QueueName, limit: int) -> tuple[int, int]:
-    """Claim and handle up to ``limit`` items of one queue; gives how many were handled and how many failed."""
+async def run_due(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
+    """Claim up to ``limit`` events and run their handlers; gives how many were handled and how many failed."""
     queues = core.store.queues
-    if kind == "inbox":
-        claims = await queues.claim(kind, owner=core.owner, lease=core.worker.lease, limit=limit)
-        return await work_off(core, claims, lambda claim: _pass_on(core, claim))
     await keep_seen(core)
     names = sorted(core.handlers)
-    claims = await queues.claim(kind, owner=core.owner, lease=core.worker.lease, limit=limit, handlers=names)
+    claims = await queues.claim("outbox", owner=core.owner, lease=core.worker.lease, limit=limit, handlers=names)
     calm, suspects = _apart(claims)
     if len(suspects) > 1:
         await queues.give_back(suspects[1:])
@@ -84,31 +77,6 @@ def _apart(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:
     """Apart from the others, what may be what ended the process that had it: each is run alone, or the attempts of all
     would count that one of them costs."""
     return [claim for claim in claims if not claim.crashes], [claim for claim in claims if claim.crashes]
-
-
-async def _pass_on(core: Core, claim: Claim) -> bool:
-    delivery = claim.delivery
-    assert delivery is not None
-    with Span(
-        core,
-        "webhook.handle",
-        provider_id=delivery.provider_id,
-        connection_id=delivery.connection_id,
-        scope=delivery.scope,
-        item=claim.id,
-        attempt=claim.attempt,
-    ) as span:
-        try:
-            await core.store.queues.settle(claim, "done", events=[_webhook_event(core, delivery)])
-            return True
-        except LeaseLost as error:
-            span.failed(error)  # its new holder goes on
-        except Exception as error:
-            span.failed(error)
-            delay = Schedule().delay(1, lambda: 0.0) or 0.0
-            await core.store.queues.settle(claim, "retry", error=type(error).__name__, delay=delay)
-            span.again(error, delay)
-        return False
 
 
 class Deliveries:
@@ -246,16 +214,3 @@ class Deliveries:
             logger.warning("%d events were handled, and are again when their leases end: %s", len(done), error)
             self._lost += len(done)
         self._batch.settled(done)
-
-
-def _webhook_event(core: Core, delivery: InboxDelivery) -> Event:
-    return Event(
-        id=uuid7(core.clock),
-        name=f"webhook.{delivery.event}",
-        provider_id=delivery.provider_id,
-        scope=delivery.scope or NOBODY,
-        connection_id=delivery.connection_id,
-        occurred_at=delivery.received_at,
-        source="webhook",
-        payload={"delivery": delivery.id, "delivery_id": delivery.delivery_id, "event": delivery.event},
-    )

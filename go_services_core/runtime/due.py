@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BadInput
-from ..model import Drained, QueueName
-from . import delivery, jobs, refresh_ahead
+from ..model import Drained
+from . import delivery, inbox, jobs, refresh_ahead
 from .core import Core
 
 if TYPE_CHECKING:
     from .runtime import Runtime
 
-_QUEUES: Final[Mapping[str, QueueName]] = {"inbox": "inbox", "outbox": "outbox"}
+_QUEUES: Final = ("inbox", "outbox")
 
 
 async def run_due(core: Core, runtime: Runtime, kind: str, limit: int) -> tuple[int, int]:
@@ -22,9 +21,10 @@ async def run_due(core: Core, runtime: Runtime, kind: str, limit: int) -> tuple[
     Raises:
         BadInput: there is no such kind.
     """
-    queue = _QUEUES.get(kind)
-    if queue is not None:
-        return await delivery.run_due(core, runtime, queue, limit)
+    if kind == "inbox":
+        return await inbox.run_due(core, limit)
+    if kind == "outbox":
+        return await delivery.run_due(core, runtime, limit)
     if kind in jobs.JOBS:
         return await jobs.run_due(core, kind, limit)
     if kind == refresh_ahead.AHEAD:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from attrs import evolve
 
 from ..clock import uuid7
-from ..errors import BadInput, WebhookRejected
+from ..errors import BadInput, WebhookRejected, WebhookTooLarge
 from ..http import InboundRequest
-from ..model import Accepted, InboxDelivery, Observation, Scope
-from ..protocols import Challenge, Rejected, Verdict, WebhookVerifier
+from ..model import Accepted, InboxDelivery, Observation
+from ..protocols import Challenge, Rejected, Verdict, Verified, WebhookVerifier
 from . import bindings
 from .core import Core
 from .payload import encode_request
 from .settings_secrets import prepared, read_again
+from .webhook_secrets import Door, find_door
 
 if TYPE_CHECKING:
+    from ..delivery_specs import InboxPolicy
     from ..providers import ProviderInstance
 
-MAX_BODY = 25 * 1024 * 1024
+MAX_BODY: Final = 25 * 1024 * 1024
 """Bytes of a delivery's body; the largest that a built-in provider sends (GitHub)."""
+MAX_KEY: Final = 200
+"""Characters of what makes an order or burst key; the hash of what is longer takes its place."""
 
 
 async def accept_webhook(
@@ -27,64 +33,91 @@ async def accept_webhook(
 ) -> Accepted:
     """Take in one delivery; see ``Runtime.accept_webhook``."""
     instance = core.instance(provider_id)
-    scheme = instance.spec.webhook
-    if scheme is None:
+    if instance.spec.webhook is None:
         raise BadInput(f"Provider {provider_id} sends no webhooks.", plugin=provider_id, field="webhook")
     if len(request.body) > MAX_BODY:
-        raise WebhookRejected(f"The delivery is larger than {MAX_BODY} bytes.", plugin=provider_id)
-    scope: Scope | None = None
-    if connection_id is not None:
-        connection = await core.store.connections.get(connection_id)
-        if connection.provider_id != provider_id:
-            raise BadInput("The connection belongs to another provider.", field="connection_id")
-        scope = connection.scope
-    verifier = _verifier(core, provider_id)
+        raise WebhookTooLarge(f"The delivery is larger than {MAX_BODY} bytes.", plugin=provider_id)
     await prepared(core, instance)
-    verdict = await _verify(core, instance, verifier, request)
+    door, verdict = await _verdict(core, instance, request, connection_id)
     if isinstance(verdict, Rejected) and await read_again(core, instance):
-        verdict = await _verify(core, instance, verifier, request)
-    if isinstance(verdict, Rejected):
-        core.observe(Observation(name="webhook.rejected", at=core.clock.now(), ok=False, provider_id=provider_id))
-        raise WebhookRejected(f"The delivery was rejected: {verdict.reason}.", plugin=provider_id)
+        door, verdict = await _verdict(core, instance, request, connection_id)
+    if door is None or isinstance(verdict, Rejected):
+        _tell(core, "webhook.rejected", provider_id, connection_id, ok=False)
+        reason = verdict.reason if isinstance(verdict, Rejected) else ""
+        raise WebhookRejected(f"The delivery was rejected: {reason}.", plugin=provider_id)
     if isinstance(verdict, Challenge):
         return Accepted(id="", challenge=verdict.body, content_type=verdict.content_type)
+    connection = door.connection
+    scope = None if connection is None else connection.scope
+    policy = instance.spec.inbox
     row_id = uuid7(core.clock)
+    kept = request if verdict.body is None else evolve(request, body=verdict.body)
     delivery = InboxDelivery(
         id=row_id,
         provider_id=provider_id,
-        connection_id=connection_id,
+        connection_id=None if connection is None else connection.id,
         scope=scope,
         delivery_id=verdict.delivery_id,
         event=verdict.event,
         digest=hashlib.sha256(request.body).digest(),
-        sealed=await core.sealer.seal(encode_request(request), bindings.inbox(row_id, provider_id, scope)),
+        sealed=await core.sealer.seal(encode_request(kept), bindings.inbox(row_id, provider_id, scope)),
         received_at=core.clock.now(),
+        order_key=_order_key(policy, door, instance, verdict),
+        channel=verdict.channel,
+        resource=verdict.resource,
+        burst_key=_burst_key(policy, door, verdict),
     )
-    accepted = await core.store.queues.accept(delivery)
-    core.observe(
-        Observation(
-            name="webhook.duplicate" if accepted.duplicate else "webhook.accepted",
-            at=core.clock.now(),
-            provider_id=provider_id,
-            connection_id=connection_id,
-        )
-    )
+    accepted = await core.store.queues.accept(delivery, burst=policy.burst)
+    name = "accepted"
+    if accepted.duplicate or accepted.quarantined:
+        name = "duplicate" if accepted.duplicate else "quarantined"
+    _tell(core, f"webhook.{name}", provider_id, delivery.connection_id)
+    if accepted.supersedes:
+        _tell(core, "webhook.superseded", provider_id, delivery.connection_id)
     return accepted
 
 
-async def _verify(
-    core: Core, instance: ProviderInstance, verifier: WebhookVerifier, request: InboundRequest
-) -> Verdict:
-    flow = verifier.verify(request, secrets=instance.webhook_secrets, now=core.clock.now())
-    verdict: Verdict = await core.drive(flow, provider_id=instance.id)
-    return verdict
+def _tell(core: Core, name: str, provider_id: str, connection_id: str | None, *, ok: bool = True) -> None:
+    core.observe(
+        Observation(name=name, at=core.clock.now(), ok=ok, provider_id=provider_id, connection_id=connection_id)
+    )
 
 
-def _verifier(core: Core, provider_id: str) -> WebhookVerifier:
-    found = core.verifiers.get(provider_id)
+async def _verdict(
+    core: Core, instance: ProviderInstance, request: InboundRequest, connection_id: str | None
+) -> tuple[Door | None, Verdict]:
+    verifier = _verifier(core, instance)
+    door = await find_door(core, instance, verifier, request, connection_id)
+    if isinstance(door, Rejected):
+        return None, door
+    flow = verifier.verify(request, secrets=door.secrets, now=core.clock.now())
+    return door, await core.drive(flow, provider_id=instance.id)
+
+
+def _verifier(core: Core, instance: ProviderInstance) -> WebhookVerifier:
+    found = core.verifiers.get(instance.id)
     if found is None:
-        record = core.instance(provider_id).spec.webhook
+        record = instance.spec.webhook
         assert record is not None
         found = core.catalog.webhook_scheme(record.scheme).verifier.resolve()(record)
-        core.verifiers[provider_id] = found
+        core.verifiers[instance.id] = found
     return found
+
+
+def _order_key(policy: InboxPolicy, door: Door, instance: ProviderInstance, verdict: Verified) -> str | None:
+    """It names the provider as well: the event, which has it too, is ordered among those of all providers."""
+    key = None if policy.order == "none" else _key(door, policy.order, getattr(verdict, policy.order))
+    return None if key is None else f"{instance.id}:{key}"
+
+
+def _burst_key(policy: InboxPolicy, door: Door, verdict: Verified) -> str | None:
+    return None if policy.burst is None else _key(door, policy.burst.key, getattr(verdict, policy.burst.key))
+
+
+def _key(door: Door, kind: str, value: str) -> str | None:
+    """A key of one connection; None where the delivery does not say what it is about."""
+    if not value.strip():
+        return None
+    if len(value) > MAX_KEY:
+        value = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{'-' if door.connection is None else door.connection.id}:{kind}:{value}"

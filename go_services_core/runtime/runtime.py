@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .core import Core
 from .face.connecting import Connecting
+from .face.deliveries import Deliveries
 from .face.events import Events
 from .face.keys import Keys
 from .face.looking import Looking
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..protocols import Store, Transport
 
 
-class Runtime(Connecting, Using, Looking, Keys, Events, Outbox):
+class Runtime(Connecting, Using, Looking, Keys, Events, Deliveries, Outbox):
     """Connections, operations, webhooks and events of one application.
 
     Made by :meth:`open`. Every method may be called from any task of the loop that opened it; ``BlockingRuntime`` has

@@ -49,7 +49,10 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
     uninstalled = {key: row for key, row in tables.installations.items() if row.status == "uninstalled"}
     return {
         "service_lifecycle_outbox": (tables.events, _delivered(tables)),
-        "service_webhook_deliveries": (tables.inbox, changed(tables.inbox, "processed", "quarantined")),
+        "service_webhook_deliveries": (
+            tables.inbox,
+            changed(tables.inbox, "processed", "superseded", "quarantined", "dropped"),
+        ),
         "service_sync_jobs": (tables.jobs, changed(tables.jobs, "succeeded")),
         "service_oauth_attempts": (tables.attempts, since(tables.attempts, lambda row: row.attempt.expires_at)),
         "service_refresh_intents": (tables.intents, since(over, lambda row: row.settled_at or row.sent_at)),

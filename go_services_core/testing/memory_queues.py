@@ -12,7 +12,6 @@ from attrs import evolve
 from ..errors import BadInput, Conflict, IdempotencyMismatch, LeaseLost
 from ..handled import Handled, Position, check_effect
 from ..model import (
-    Accepted,
     Claim,
     Event,
     InboxDelivery,
@@ -25,6 +24,7 @@ from ..model import (
 )
 from ..protocols import Work
 from .memory_handlers import Handlers, item_of
+from .memory_inbox import Inbox
 from .memory_tables import LIVE, Slot, Tables, page
 
 CLAIMED = {"inbox": "processing", "outbox": "processing", "jobs": "running"}
@@ -37,26 +37,10 @@ SETTLED = {
 }
 
 
-class Queues(Handlers):
+class Queues(Inbox, Handlers):
     def __init__(self, tables: Tables) -> None:
         super().__init__(tables)
         self._slots = {"inbox": tables.inbox, "outbox": tables.outbox, "jobs": tables.jobs}
-
-    async def accept(self, delivery: InboxDelivery) -> Accepted:
-        inbox = self._tables.inbox
-        key = (delivery.provider_id, delivery.connection_id, delivery.delivery_id)
-        seen = [
-            slot
-            for slot in inbox.values()
-            if (known := slot.delivery) and (known.provider_id, known.connection_id, known.delivery_id) == key
-        ]
-        for slot in seen:
-            if slot.delivery is not None and slot.delivery.digest == delivery.digest:
-                return Accepted(id=slot.id, duplicate=True, quarantined=slot.status == "quarantined")
-        status = "quarantined" if seen else "pending"
-        now = self._tables.clock.now()
-        inbox[delivery.id] = Slot(delivery.id, now, now, delivery=delivery, status=status)
-        return Accepted(id=delivery.id, quarantined=bool(seen))
 
     async def enqueue(self, job: NewJob) -> tuple[str, bool]:
         tables = self._tables
@@ -129,6 +113,8 @@ class Queues(Handlers):
             and (slot.event is None or slot.handler in handlers)
             and (slot.job is None or slot.job.kind in kinds)
         ]
+        if queue == "inbox":
+            due = self._newest(due)
         taken = sorted(due, key=lambda slot: (slot.due, slot.id))[:limit]
         for slot in taken:
             slot.crashes += slot.status == CLAIMED["outbox"]

@@ -87,6 +87,9 @@ class Slot:
     fence: int = 0
     crashes: int = 0
     error: str = ""
+    variant: bytes = b""
+    """Of a delivery whose id came with another body before: the digest."""
+    burst_until: datetime | None = None
 
 
 @define

@@ -45,7 +45,14 @@ async def test_delivery_reaches_its_handler_with_the_original_request(either):
         ((event, request),) = got
         assert request == sent
         assert (event.name, event.source, event.provider_id) == ("webhook.item.created", "webhook", "sandbox")
-        assert event.payload == {"delivery": accepted.id, "delivery_id": "msg_1", "event": "item.created"}
+        assert event.id == accepted.id
+        assert event.payload == {
+            "delivery": accepted.id,
+            "delivery_id": "msg_1",
+            "event": "item.created",
+            "channel": "",
+            "resource": "",
+        }
         assert await runtime.drain() == Drained()
 
 

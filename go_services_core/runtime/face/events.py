@@ -32,16 +32,19 @@ class Events:
     ) -> Accepted:
         """Verify a delivery's raw bytes and keep it durably; what follows is done by ``drain``.
 
-        Answer 2xx when this returns, 401 when it raises ``WebhookRejected``, 503 when it raises ``StoreError`` or
-        ``BackendUnavailable``.
+        Answer 2xx when this returns. Of what it raises, ``WebhookRejected`` has the status to answer with, 401 or 413;
+        on ``StoreError`` and ``BackendUnavailable`` answer 503 with ``Retry-After``.
 
         Args:
             provider_id: from the URL that was called, never from the body.
             request: as it was received.
-            connection_id: from the URL as well, where each connection has its own.
+            connection_id: from the URL as well, where each connection has its own. Where the scheme reads a channel
+                from the headers, its subscription tells the connection.
 
         Raises:
-            WebhookRejected: the delivery is not authentic; it was not kept.
+            WebhookRejected: the delivery is not authentic, or comes on a channel that nobody has; it was not kept.
+            WebhookTooLarge: its body is larger than 25 MiB.
+            ConnectionNotFound: there is no such connection.
             StoreError, BackendUnavailable: it could not be kept; the provider should try again.
         """
         with Span(self._core, "webhook.accept", provider_id=provider_id, connection_id=connection_id) as span:

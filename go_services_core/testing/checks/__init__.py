@@ -12,6 +12,7 @@ from . import (  # noqa: F401
     store_budgets,
     store_disconnect,
     store_grants,
+    store_inbox,
     store_jobs,
     store_leases,
     store_leasing,

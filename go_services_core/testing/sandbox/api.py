@@ -177,7 +177,7 @@ async def create_item(sandbox: Sandbox, request: web.Request, access: AccessToke
     item, replayed = sandbox.items.create(name, body=body, owner=access.grant.account.id, key=key)
     headers = {"Location": f"{sandbox.url}/items/{item['id']}"}
     if replayed:
-        headers["Idempotent-Replayed"] = "true"
+        headers["Idempotent-Redelivered"] = "true"
     return web.json_response(item, status=201, headers=headers)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from go_services_core.model import Event, Scope
 
-from .dialect import Json, read_json, read_time
+from .dialect import Json, read_json, read_time, time_text
 from .models import OutboxRow
+from .models.columns import Time
 from .statement import Row, Statement, Steps, insert
 
 COLUMNS = (
@@ -41,12 +44,43 @@ def event_of(row: Row) -> Event:
     )
 
 
+def _read(field: Any) -> str:
+    value = f"json_extract(value, '$.{field.column_name}')"
+    return f"substr({value}, 1, 26)" if isinstance(field, Time) else value  # without the zone, as SQLite has it
+
+
+_FIELDS = OutboxRow._meta.sorted_fields
 INSERT_EVENT: Statement[Row] = Statement(insert(OutboxRow))
+INSERT_NEW: Statement[Row] = Statement(
+    {
+        "sqlite": f"""INSERT INTO service_lifecycle_outbox ({", ".join(field.column_name for field in _FIELDS)})
+        SELECT {", ".join(map(_read, _FIELDS))} FROM json_each(:events) WHERE true ON CONFLICT DO NOTHING""",  # noqa: S608
+        "postgres": """INSERT INTO service_lifecycle_outbox
+        SELECT * FROM jsonb_populate_recordset(NULL::service_lifecycle_outbox, :events) ON CONFLICT DO NOTHING""",
+    }
+)
 
 
 def enqueue(event: Event) -> Steps[None]:
     """Write ``event`` into the outbox: one statement."""
-    values: dict[str, Any] = {
+    yield from INSERT_EVENT(**_values(event))
+
+
+def enqueue_new(events: Sequence[Event]) -> Steps[None]:
+    """Write those of ``events`` into the outbox whose ids are new: one statement."""
+    yield from INSERT_NEW(
+        events=Json([{name: _plain(value) for name, value in _values(event).items()} for event in events])
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Json):
+        return value.value
+    return f"{time_text(value)}+00:00" if isinstance(value, datetime) else value
+
+
+def _values(event: Event) -> dict[str, Any]:
+    return {
         "id": event.id,
         "event_id": event.id,
         "event_name": event.name,
@@ -67,4 +101,3 @@ def enqueue(event: Event) -> Steps[None]:
         "created_at": event.occurred_at,
         "updated_at": event.occurred_at,
     }
-    yield from INSERT_EVENT(**values)

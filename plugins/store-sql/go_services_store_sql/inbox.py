@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from go_services_core.model import Accepted, Claim, InboxDelivery, KeyRef, Page, QueueItem, Scope, Sealed
+from go_services_core.delivery_specs import Burst
+from go_services_core.model import Accepted, Claim, Event, InboxDelivery, KeyRef, Page, QueueItem, Scope, Sealed
 
+from . import inbox_bursts
 from .dialect import Json, read_time
+from .events import enqueue_new
+from .inbox_bursts import STALE
 from .listing import Listing
 from .models import InboxRow
 from .statement import NOW, Param, Row, Statement, Steps, insert
@@ -27,6 +31,9 @@ COLUMNS = (
     InboxRow.encryption_version,
     InboxRow.received_at,
     InboxRow.order_key,
+    InboxRow.channel,
+    InboxRow.resource,
+    InboxRow.burst_key,
 )
 SETTLED = {"done": "processed", "retry": "retry_ready", "dead": "dead"}
 
@@ -44,6 +51,9 @@ def delivery_of(row: Row) -> InboxDelivery:
         sealed=Sealed(bytes(row[8]), KeyRef(row[9], row[10], row[11])),
         received_at=read_time(row[12]),
         order_key=row[13],
+        channel=row[14],
+        resource=row[15],
+        burst_key=row[16],
     )
 
 
@@ -61,22 +71,26 @@ def _item_of(row: Row) -> QueueItem:
 
 
 INSERT_DELIVERY: Statement[Row] = Statement(
-    insert(InboxRow, next_attempt_at=NOW), tail="ON CONFLICT DO NOTHING RETURNING id"
+    insert(InboxRow, next_attempt_at=NOW), tail="ON CONFLICT DO NOTHING RETURNING id, false"
 )
 SEEN: Statement[Row] = Statement(
     """SELECT id, digest FROM service_webhook_deliveries
     WHERE provider_id = :provider_id AND coalesce(connection_id, '') = :channel AND delivery_id = :delivery_id
-      AND status <> 'quarantined'"""
+      AND variant = ''"""
 )
-QUARANTINED: Statement[Row] = Statement(
-    """SELECT id FROM service_webhook_deliveries
+VARIANT: Statement[Row] = Statement(
+    """SELECT id, status = 'quarantined' FROM service_webhook_deliveries
     WHERE provider_id = :provider_id AND coalesce(connection_id, '') = :channel AND delivery_id = :delivery_id
-      AND digest = :digest AND status = 'quarantined'"""
+      AND variant = :variant"""
 )
+_TAKE = f"""UPDATE service_webhook_deliveries SET
+          status = CASE WHEN {STALE} THEN 'superseded' ELSE 'processing' END,
+          owner = CASE WHEN {STALE} THEN NULL ELSE :owner END, fence = fence + 1,
+          attempts = attempts + CASE WHEN {STALE} THEN 0 ELSE 1 END,
+          next_attempt_at = CASE WHEN {STALE} THEN NULL ELSE @later(seconds) END, updated_at = @now"""  # noqa: S608
 CLAIM: Statement[Row] = Statement(
     {
-        "sqlite": """UPDATE service_webhook_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
-          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
+        "sqlite": f"""{_TAKE}
         WHERE id IN (
           SELECT id FROM service_webhook_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
@@ -85,9 +99,9 @@ CLAIM: Statement[Row] = Statement(
               WHERE head.provider_id = item.provider_id AND head.order_key = item.order_key AND head.id < item.id
                 AND head.status IN ('pending', 'retry_ready', 'processing')))
           ORDER BY next_attempt_at, id LIMIT :rows)
-        RETURNING fence, attempts, @columns""",
+        RETURNING status = 'processing', fence, attempts, @columns""",  # noqa: S608
         # MATERIALIZED: a plan that ran the inner query twice would lock more rows than it gives.
-        "postgres": """WITH due AS MATERIALIZED (
+        "postgres": f"""WITH due AS MATERIALIZED (
           SELECT id AS due_id FROM service_webhook_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
             AND (order_key IS NULL OR NOT EXISTS (
@@ -95,10 +109,9 @@ CLAIM: Statement[Row] = Statement(
               WHERE head.provider_id = item.provider_id AND head.order_key = item.order_key AND head.id < item.id
                 AND head.status IN ('pending', 'retry_ready', 'processing')))
           ORDER BY next_attempt_at, id LIMIT :rows FOR UPDATE SKIP LOCKED)
-        UPDATE service_webhook_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
-          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now
+        {_TAKE}
         FROM due WHERE id = due_id
-        RETURNING fence, attempts, @columns""",
+        RETURNING status = 'processing', fence, attempts, @columns""",  # noqa: S608
     },
     columns=COLUMNS,
 )
@@ -168,10 +181,11 @@ LIST = Listing(
 )
 
 
-def accept(delivery: InboxDelivery) -> Steps[Accepted]:
+def accept(delivery: InboxDelivery, burst: Burst | None) -> Steps[Accepted]:
     """Keep a delivery: one statement where it is new, up to four where its id was seen."""
-    if (yield from _insert(delivery, "pending")):
-        return Accepted(id=delivery.id)
+    inserted = yield from _insert(delivery, burst)
+    if inserted is not None:
+        return Accepted(id=delivery.id, supersedes=burst is not None and bool(inserted[1]))
     channel = {
         "provider_id": delivery.provider_id,
         "channel": delivery.connection_id or "",
@@ -180,47 +194,71 @@ def accept(delivery: InboxDelivery) -> Steps[Accepted]:
     seen = yield from SEEN.first(**channel)
     if seen is not None and bytes(seen[1]) == delivery.digest:
         return Accepted(id=seen[0], duplicate=True)
-    if (yield from _insert(delivery, "quarantined")):
+    variant = delivery.digest.hex()
+    if (yield from _insert(delivery, None, status="quarantined", variant=variant)) is not None:
         return Accepted(id=delivery.id, quarantined=True)
-    before = yield from QUARANTINED.first(**channel, digest=delivery.digest)
-    return Accepted(id=before[0] if before is not None else delivery.id, duplicate=True, quarantined=True)
+    before = yield from VARIANT.first(**channel, variant=variant)
+    if before is None:
+        return Accepted(id=delivery.id, duplicate=True, quarantined=True)
+    return Accepted(id=before[0], duplicate=True, quarantined=bool(before[1]))
 
 
-def _insert(delivery: InboxDelivery, status: str) -> Steps[bool]:
-    inserted = yield from INSERT_DELIVERY.first(
-        id=delivery.id,
-        provider_id=delivery.provider_id,
-        connection_id=delivery.connection_id,
-        scope_type=None if delivery.scope is None else delivery.scope.type,
-        scope_id=None if delivery.scope is None else delivery.scope.id,
-        delivery_id=delivery.delivery_id,
-        event=delivery.event,
-        digest=delivery.digest,
-        payload=delivery.sealed.ciphertext,
-        encryption_backend=delivery.sealed.key.backend,
-        encryption_key_id=delivery.sealed.key.key_id,
-        encryption_version=delivery.sealed.key.key_version,
-        status=status,
-        attempts=0,
-        owner=None,
-        fence=0,
-        last_error="",
-        order_key=delivery.order_key,
-        received_at=delivery.received_at,
-        created_at=delivery.received_at,
-        updated_at=delivery.received_at,
-    )
-    return inserted is not None
+def _insert(
+    delivery: InboxDelivery, burst: Burst | None, *, status: str = "pending", variant: str = ""
+) -> Steps[Row | None]:
+    values: dict[str, Any] = {
+        "id": delivery.id,
+        "provider_id": delivery.provider_id,
+        "connection_id": delivery.connection_id,
+        "scope_type": None if delivery.scope is None else delivery.scope.type,
+        "scope_id": None if delivery.scope is None else delivery.scope.id,
+        "delivery_id": delivery.delivery_id,
+        "event": delivery.event,
+        "digest": delivery.digest,
+        "payload": delivery.sealed.ciphertext,
+        "encryption_backend": delivery.sealed.key.backend,
+        "encryption_key_id": delivery.sealed.key.key_id,
+        "encryption_version": delivery.sealed.key.key_version,
+        "status": status,
+        "attempts": 0,
+        "owner": None,
+        "fence": 0,
+        "last_error": "",
+        "order_key": delivery.order_key,
+        "channel": delivery.channel,
+        "resource": delivery.resource,
+        "variant": variant,
+        "burst_key": None,
+        "received_at": delivery.received_at,
+        "created_at": delivery.received_at,
+        "updated_at": delivery.received_at,
+    }
+    if burst is None or delivery.burst_key is None:
+        return (yield from INSERT_DELIVERY.first(**values, burst_until=None))
+    values["burst_key"] = delivery.burst_key
+    return (yield from inbox_bursts.INSERT[burst.mode].first(**values, **inbox_bursts.timing(burst)))
 
 
 def claim(*, owner: str, seconds: float, limit: int) -> Steps[list[Claim]]:
-    """Take what is due: one statement."""
-    taken = yield from CLAIM(owner=owner, seconds=seconds, rows=limit)
-    claims = [
-        Claim(queue="inbox", id=row[2], owner=owner, fence=row[0], attempt=row[1], delivery=delivery_of(row[2:]))
-        for row in taken
-    ]
-    return sorted(claims, key=lambda claim: claim.id)  # RETURNING has no order
+    """Take what is due: one statement, and another one where newer deliveries superseded all that it took."""
+    while taken := (yield from CLAIM(owner=owner, seconds=seconds, rows=limit)):
+        claims = [
+            Claim(queue="inbox", id=row[3], owner=owner, fence=row[1], attempt=row[2], delivery=delivery_of(row[3:]))
+            for row in taken
+            if row[0]
+        ]
+        if claims:
+            return sorted(claims, key=lambda claim: claim.id)  # RETURNING has no order
+    return []
+
+
+def pass_on(pairs: Sequence[tuple[Claim, Event]]) -> Steps[list[str]]:
+    """End the claims and commit their events: two statements. Gives the ids that are lost."""
+    lost = yield from settle_many([claim for claim, _ in pairs], "done", error="", delay=0.0)
+    held = [event for claim, event in pairs if claim.id not in lost]
+    if held:
+        yield from enqueue_new(held)
+    return lost
 
 
 def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:

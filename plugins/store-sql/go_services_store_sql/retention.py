@@ -15,7 +15,8 @@ from .statement import Row, Statement, Steps
 
 CONDITIONS = {
     "service_lifecycle_outbox": "status = 'delivered' AND updated_at < @later(age)",
-    "service_webhook_deliveries": "status IN ('processed', 'quarantined') AND updated_at < @later(age)",
+    "service_webhook_deliveries": """status IN ('processed', 'superseded', 'quarantined', 'dropped')
+        AND updated_at < @later(age)""",
     "service_sync_jobs": "status = 'succeeded' AND updated_at < @later(age)",
     "service_oauth_attempts": "expires_at < @later(age)",
     "service_refresh_intents": """coalesce(settled_at, sent_at) < @later(age) AND NOT EXISTS (

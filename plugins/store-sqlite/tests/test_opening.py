@@ -74,7 +74,7 @@ async def test_store_is_built_from_its_record(tmp_path: Path) -> None:
 
 async def test_migrate_makes_a_private_file_once(path: Path) -> None:
     store = SqliteStore(path)
-    assert [step.applied_at for step in await store.migrate(dry_run=True)] == [None] * 6
+    assert [step.applied_at for step in await store.migrate(dry_run=True)] == [None] * 7
     assert list(path.parent.iterdir()) == []
     old = os.umask(0)
     try:
@@ -88,6 +88,7 @@ async def test_migrate_makes_a_private_file_once(path: Path) -> None:
         (4, "refresh"),
         (5, "renewal"),
         (6, "budgets"),
+        (7, "inbox"),
     ]
     assert all(step.applied_at is not None for step in steps)
     assert await store.migrate() == []
@@ -111,7 +112,7 @@ async def test_migrate_makes_a_private_file_once(path: Path) -> None:
 async def test_status_tells_schema_rows_and_problems(path: Path) -> None:
     store = SqliteStore(path)
     before = await store.status()
-    assert (before.schema_version, before.latest_version, len(before.pending)) == (0, 6, 6)
+    assert (before.schema_version, before.latest_version, len(before.pending)) == (0, 7, 7)
     assert before.problems
     assert list(path.parent.iterdir()) == []
     await store.migrate()
@@ -182,7 +183,7 @@ async def test_newer_schema_is_refused(path: Path) -> None:
         await store.migrate()
     assert read(path) == before
     status = await store.status()
-    assert (status.schema_version, status.latest_version) == (7, 6)
+    assert (status.schema_version, status.latest_version) == (8, 7)
     assert status.problems
 
 

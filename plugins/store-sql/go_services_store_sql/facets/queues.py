@@ -10,7 +10,6 @@ from typing import Any
 from go_services_core.errors import BadInput, LeaseLost
 from go_services_core.handled import Handled, Position, check_effect
 from go_services_core.model import (
-    Accepted,
     Claim,
     Event,
     InboxDelivery,
@@ -25,12 +24,12 @@ from go_services_core.outbox import OutboxStatus
 from go_services_core.protocols import Work
 
 from .. import fan_out, handlers, inbox, jobs, outbox
-from ..driver import Driver
 from ..events import enqueue
 from ..give_back import give_back
 from ..jobs import enqueue as put
 from ..positions import advance
 from ..statement import Steps
+from .inbox import SqlInbox
 from .limits import at_least_one
 
 HEARTBEAT = {"inbox": inbox.heartbeat, "outbox": outbox.heartbeat, "jobs": jobs.heartbeat}
@@ -39,14 +38,8 @@ SETTLE_MANY = {"inbox": inbox.settle_many, "outbox": outbox.settle_many, "jobs":
 PAGE = {"inbox": inbox.page, "outbox": outbox.page, "jobs": jobs.page}
 
 
-class SqlQueues:
+class SqlQueues(SqlInbox):
     """The ``queues`` facet."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    async def accept(self, delivery: InboxDelivery) -> Accepted:
-        return await self._driver.run(lambda: inbox.accept(delivery), alone=True)
 
     async def enqueue(self, job: NewJob) -> tuple[str, bool]:
         return await self._driver.run(lambda: jobs.enqueue(job), alone=job.idempotency_key is None)

@@ -60,18 +60,26 @@ class InboxRow(Table):
     encryption_key_id = text("")
     encryption_version = pw.IntegerField(constraints=[SQL("DEFAULT 1")])
     status = text()
-    """pending, processing, retry_ready, processed, dead, quarantined."""
+    """pending, processing, retry_ready, processed, superseded, dead, quarantined, dropped."""
     attempts = count()
     owner = text(null=True)
     fence = count()
     next_attempt_at = Time(null=True)
-    """When it is due: at once, after a retry's delay, or, while processing, when the lease ends."""
+    """When it is due: at once, after its burst or a retry's delay, or, while processing, when the lease ends."""
     last_error = text("")
     received_at = Time()
     created_at = Time()
     updated_at = Time()
     order_key = text(null=True)
     """Of the open rows of one provider and key only that with the lowest id is claimed."""
+    channel = text("")
+    resource = text("")
+    variant = text("")
+    """Empty for the first body of a delivery id; the digest of each other one, in hex."""
+    burst_key = text(null=True)
+    """Of the rows of one provider and key that wait only that with the highest id is handled."""
+    burst_until = Time(null=True)
+    """Debounced: when it is due at the latest. Coalesced: until when it keeps the next one waiting."""
 
     class Meta:
         table_name = "service_webhook_deliveries"
@@ -81,18 +89,16 @@ InboxRow.add_index(
     InboxRow.provider_id,
     SQL("coalesce(connection_id, '')"),
     InboxRow.delivery_id,
+    InboxRow.variant,
     unique=True,
-    where=SQL("status <> 'quarantined'"),
     name="uq_service_webhook_deliveries_delivery",
 )
 InboxRow.add_index(
     InboxRow.provider_id,
-    SQL("coalesce(connection_id, '')"),
-    InboxRow.delivery_id,
-    InboxRow.digest,
-    unique=True,
-    where=SQL("status = 'quarantined'"),
-    name="uq_service_webhook_deliveries_quarantined",
+    InboxRow.burst_key,
+    InboxRow.id,
+    where=SQL("burst_key IS NOT NULL AND status <> 'superseded'"),
+    name="ix_service_webhook_deliveries_burst",
 )
 InboxRow.add_index(
     InboxRow.next_attempt_at,

@@ -1,0 +1,597 @@
+"""The inbox: whose a delivery is, in which order and how often it is handled, and having it handled once more."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import sys
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+import pytest
+from aiohttp import ClientSession, web
+from attrs import evolve, frozen
+
+from go_services_core import InboundRequest, Ref, hookimpl
+from go_services_core.clock import SystemClock, uuid7
+from go_services_core.delivery_specs import Burst, InboxPolicy, Schedule
+from go_services_core.errors import BadInput, ConfigError, Conflict, NotFound, WebhookRejected, WebhookTooLarge
+from go_services_core.model import Drained
+from go_services_core.protocols import Rejected, Verified
+from go_services_core.resources import HISTORY, KEPT_AT_LEAST, Subscription
+from go_services_core.runtime import bindings
+from go_services_core.runtime.inbox import event_of
+from go_services_core.specs import WebhookSchemeSpec
+from go_services_core.testing.sandbox.webhooks import send
+
+from .conftest import App
+
+
+@pytest.fixture(autouse=True)
+def long_lived(sandbox):
+    """Tokens that outlive every test: a renewal ahead of time would be one more event."""
+    sandbox.access_token_lifetime = 365 * 86400.0
+
+
+@frozen
+class Token:
+    """A delivery that carries a token; channel, resource and event stand in headers."""
+
+    scheme: ClassVar[str] = "token-kit"
+
+
+class TokenVerifier:
+    def __init__(self, record):
+        pass
+
+    def channel(self, request):
+        return request.header("x-channel")
+
+    def verify(self, request, *, secrets, now):
+        yield from ()
+        given = (request.header("x-token") or "").encode()
+        if not any(hmac.compare_digest(given, secret.reveal().encode()) for secret in secrets):
+            return Rejected(reason="the token is wrong")
+        channel = request.header("x-channel") or ""
+        return Verified(
+            delivery_id=f"{channel}:{request.header('x-id')}",
+            event=request.header("x-event") or "changed",
+            channel=channel,
+            resource=request.header("x-resource") or "",
+            body=b"opened " + request.body if request.header("x-sealed") else None,
+        )
+
+
+class Scheme:
+    GS_CONTRACT = 1
+
+    @hookimpl
+    def gs_webhook_schemes(self):
+        sys.modules["made_token_scheme"] = sys.modules[__name__]
+        return [WebhookSchemeSpec(id="token-kit", verifier=Ref("made_token_scheme:TokenVerifier"), record=Token)]
+
+
+def with_tokens(app: App, **policy) -> App:
+    """The sandbox's provider with that scheme, and with this policy of its record."""
+    app.plugins["scheme"] = Scheme()
+    app.set(webhook=Token(), inbox=InboxPolicy(**policy))
+    app.settings["providers.sandbox"]["webhook_secrets"] = ["of-the-provider"]
+    return app
+
+
+def sent(token, id="1", body=b"{}", **headers):
+    pairs = {"X-Token": token, "X-Id": id, **{f"X-{name}": value for name, value in headers.items()}}
+    return InboundRequest("POST", "/hooks?k=v", tuple(pairs.items()), body)
+
+
+async def subscribed(runtime, connection, channel, token=None, status="active"):
+    core = runtime._core
+    id = uuid7(core.clock)
+    sealed = None
+    if token is not None:
+        binding = bindings.subscription(id, connection.provider_id, connection.scope)
+        sealed = await core.sealer.seal(token.encode(), binding)
+    now = core.clock.now()
+    made = await core.store.resources.save_subscription(
+        Subscription(
+            id=id,
+            connection_id=connection.id,
+            provider_id=connection.provider_id,
+            resource_type="calendar",
+            resource_id=channel,
+            channel_id=channel,
+            callback_url="https://app.example/hooks",
+            verification=sealed,
+            created_at=now,
+            updated_at=now,
+        ),
+        expected_version=None,
+    )
+    if status != "active":
+        await core.store.resources.set_subscription_status(made.id, expected=["active"], status=status)
+    return made
+
+
+def collector(runtime):
+    got = []
+
+    async def handler(event, context):
+        got.append((event, (await context.request()).body))
+
+    return got, handler
+
+
+# --- whose it is ---------------------------------------------------------------------------------------------------
+
+
+async def test_channel_brings_connection_and_token_before_anything_is_verified(either):
+    """Protocols, Inbox 1; behaviour §27.11: equal numbers on two channels are two deliveries."""
+    async with with_tokens(either).open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        first, second = await either.connect(runtime), await either.connect(runtime, "u2")
+        await subscribed(runtime, first, "chan-1", "token-1")
+        await subscribed(runtime, second, "chan-2", "token-2")
+        for channel, token in (("chan-1", "token-1"), ("chan-2", "token-2")):
+            accepted = await runtime.accept_webhook("sandbox", sent(token, Channel=channel))
+            assert not accepted.duplicate
+        await runtime.drain()
+        assert sorted((event.connection_id, event.payload["channel"]) for event, _ in got) == sorted(
+            [(first.id, "chan-1"), (second.id, "chan-2")]
+        )
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ({"token": "of-the-provider", "Channel": "nobody's"}, "no subscription"),
+        ({"token": "token-3", "Channel": "cancelled"}, "no subscription"),
+        ({"token": "token-2", "Channel": "chan-1"}, "token is wrong"),
+        ({"token": "of-the-provider", "Channel": "chan-1"}, "token is wrong"),
+    ],
+    ids=["unknown", "cancelled", "another's token", "the provider's token"],
+)
+async def test_channel_that_nobody_has_or_with_another_token_is_rejected(app, headers, why):
+    async with with_tokens(app).open() as runtime:
+        connection, other = await app.connect(runtime), await app.connect(runtime, "u2")
+        await subscribed(runtime, connection, "chan-1", "token-1")
+        await subscribed(runtime, other, "chan-2", "token-2")
+        await subscribed(runtime, connection, "cancelled", "token-3", status="cancelled")
+        with pytest.raises(WebhookRejected, match=why) as rejected:
+            await runtime.accept_webhook("sandbox", sent(**headers))
+        assert "token-" not in str(rejected.value)
+        assert (await runtime.deliveries()).items == ()
+
+
+async def test_channel_of_another_connection_than_the_urls_is_rejected(app):
+    async with with_tokens(app).open() as runtime:
+        connection, other = await app.connect(runtime), await app.connect(runtime, "u2")
+        await subscribed(runtime, connection, "chan-1", "token-1")
+        request = sent("token-1", Channel="chan-1")
+        with pytest.raises(WebhookRejected, match="another connection"):
+            await runtime.accept_webhook("sandbox", request, connection_id=other.id)
+        accepted = await runtime.accept_webhook("sandbox", request, connection_id=connection.id)
+        assert (await runtime.delivery(accepted.id)).connection_id == connection.id
+
+
+async def test_url_of_a_connection_takes_its_own_tokens_and_the_providers(app):
+    async with with_tokens(app).open() as runtime:
+        connection, other = await app.connect(runtime), await app.connect(runtime, "u2")
+        await subscribed(runtime, connection, "one", "token-1")
+        await subscribed(runtime, connection, "old", "token-0", status="expired")
+        await subscribed(runtime, other, "two", "token-2")
+        for token in ("token-1", "of-the-provider"):
+            await runtime.accept_webhook("sandbox", sent(token, id=token), connection_id=connection.id)
+        for token in ("token-0", "token-2", ""):
+            with pytest.raises(WebhookRejected):
+                await runtime.accept_webhook("sandbox", sent(token, id="x"), connection_id=connection.id)
+
+
+async def test_channel_without_a_token_is_signed_with_a_secret_of_the_provider(app):
+    async with with_tokens(app).open() as runtime:
+        connection = await app.connect(runtime)
+        await subscribed(runtime, connection, "chan-1")
+        accepted = await runtime.accept_webhook("sandbox", sent("of-the-provider", Channel="chan-1"))
+        assert (await runtime.delivery(accepted.id)).connection_id == connection.id
+
+
+async def test_handlers_get_the_body_that_the_scheme_opened_and_the_raw_one_dedupes(either):
+    async with with_tokens(either).open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"sealed", Sealed="1"))
+        again = await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"sealed", Sealed="1"))
+        other = await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"opened sealed"))
+        assert (again.duplicate, other.quarantined) == (True, True)
+        await runtime.drain()
+        assert [body for _, body in got] == [b"opened sealed"]
+
+
+async def test_too_large_a_body_has_its_own_status(app, runtime, monkeypatch):
+    monkeypatch.setattr("go_services_core.runtime.inbound.MAX_BODY", 10)
+    with pytest.raises(WebhookTooLarge) as refused:
+        await runtime.accept_webhook("sandbox", app.webhook(b"x" * 11))
+    assert refused.value.status == 413
+
+
+# --- how often and in which order -----------------------------------------------------------------------------------
+
+
+async def test_duplicate_of_a_dead_delivery_rearms_nothing(either):
+    """Protocols, Inbox 3; P66, P68."""
+    async with with_tokens(either, schedule=Schedule(delays=())).open() as runtime:
+        calls = []
+
+        async def handler(event, context):
+            calls.append(event.id)
+            raise KeyError("broken")
+
+        await runtime.on("webhook.*", handler, name="h")
+        accepted = await runtime.accept_webhook("sandbox", sent("of-the-provider"))
+        (claim,) = await runtime._core.store.queues.claim("inbox", owner="x", lease=60, limit=5)
+        await runtime._core.store.queues.settle(claim, "dead", error="broken")
+        again = await runtime.accept_webhook("sandbox", sent("of-the-provider"))
+        assert (again.id, again.duplicate) == (accepted.id, True)
+        await runtime.drain()
+        assert (calls, (await runtime.delivery(accepted.id)).status) == ([], "dead")
+
+
+async def test_only_the_newest_of_a_burst_is_handled_and_the_others_are_seen(app):
+    seen = []
+    async with with_tokens(app, burst=Burst(mode="debounce", window=0.3)).open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        runtime.observe(lambda event: seen.append(event.name), name="watch", inline=True)
+        ids = []
+        for number in range(3):
+            app.clock.advance(0.001)
+            request = sent("of-the-provider", str(number), f"{number}".encode(), Resource="order/1")
+            ids.append((await runtime.accept_webhook("sandbox", request)).id)
+        await runtime.accept_webhook("sandbox", sent("of-the-provider", "free", b"free"))
+        assert (await runtime.drain()).deliveries == 1
+        await asyncio.sleep(0.35)
+        await runtime.drain()
+        assert [body for _, body in got] == [b"free", b"2"]
+        assert [(await runtime.delivery(id)).status for id in ids] == ["superseded", "superseded", "processed"]
+        assert seen.count("webhook.superseded") == 2
+        again = await runtime.accept_webhook("sandbox", sent("of-the-provider", "0", b"0", Resource="order/1"))
+        assert (again.id, again.duplicate) == (ids[0], True)
+
+
+async def test_burst_survives_a_restart(app):
+    """Its state is in the rows: a process that ends in the middle of it loses nothing."""
+    with_tokens(app, burst=Burst(mode="debounce", window=0.3))
+    async with app.open() as runtime:
+        await runtime.accept_webhook("sandbox", sent("of-the-provider", "1", b"1", Resource="r"))
+    app.clock.advance(0.001)
+    async with app.open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        await runtime.accept_webhook("sandbox", sent("of-the-provider", "2", b"2", Resource="r"))
+        assert (await runtime.drain()).deliveries == 0
+    await asyncio.sleep(0.35)
+    async with app.open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        await runtime.drain()
+        assert [body for _, body in got] == [b"2"]
+
+
+async def test_deliveries_of_one_channel_are_handled_in_order_and_others_beside_them(app):
+    async with with_tokens(app, order="resource").open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        for number, resource in enumerate(("a", "b", "a", "")):
+            app.clock.advance(0.001)
+            await runtime.accept_webhook("sandbox", sent("of-the-provider", str(number), Resource=resource))
+        queues = runtime._core.store.queues
+        held = await queues.claim("inbox", owner="other", lease=60, limit=10)
+        keys = [claim.delivery.order_key for claim in held]
+        assert keys == ["sandbox:-:resource:a", "sandbox:-:resource:b", None]
+        await queues.settle_many(held, "retry")
+        while (await runtime.drain()).deliveries:
+            pass
+        ordered = [event for event, _ in got if event.payload["resource"] == "a"]
+        assert [event.payload["delivery_id"] for event in ordered] == [":0", ":2"]
+        assert {event.order_key for event in ordered} == {"sandbox:-:resource:a"}
+        assert len(got) == 4
+
+
+async def test_batch_is_passed_on_in_one_unit_of_constant_statements(app, runtime):
+    """Speed: claim and pass on are as many statements for twenty as for one."""
+
+    async def counted(number):
+        for one in range(number):
+            await runtime.accept_webhook("sandbox", app.webhook(b"{}", id=f"{number}-{one}"))
+        seen = []
+        runtime._core.store.trace(seen.append)
+        assert await runtime.run_due("inbox") == number
+        runtime._core.store.trace(None)
+        return [text.split(maxsplit=1)[0] for text in seen]
+
+    once = await counted(1)
+    assert await counted(20) == once
+    assert once == ["BEGIN", "UPDATE", "COMMIT", "BEGIN", "UPDATE", "INSERT", "COMMIT"]
+
+
+async def test_delivery_that_the_store_refuses_does_not_hold_up_its_batch(either, monkeypatch):
+    """P96: the one is tried again on its provider's schedule, and is dead after its last attempt."""
+    app = with_tokens(either, schedule=Schedule(delays=(0.0,)))
+    async with app.open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        ids = [(await runtime.accept_webhook("sandbox", sent("of-the-provider", str(n)))).id for n in range(3)]
+        queues = runtime._core.store.queues
+        real = queues.pass_on
+
+        async def refusing(pairs):
+            if any(claim.id == ids[1] for claim, _ in pairs):
+                raise Conflict("a constraint refused")
+            return await real(pairs)
+
+        monkeypatch.setattr(queues, "pass_on", refusing)
+        await runtime.run_due("inbox")
+        states = {id: (await runtime.delivery(id)).status for id in ids}
+        assert states == {ids[0]: "processed", ids[1]: "retry_ready", ids[2]: "processed"}
+        await runtime.run_due("inbox")
+        broken = await runtime.delivery(ids[1])
+        assert (broken.status, broken.attempts, broken.error) == ("dead", 2, "a constraint refused")
+        await runtime.drain()
+        assert len(got) == 2
+
+
+async def test_settings_win_over_the_providers_policy(app):
+    with_tokens(app, order="channel")
+    own = app.settings["providers.sandbox"]
+    own |= {
+        "webhook_schedule": {"delays": [1.0, 2.0], "jitter": 0.0},
+        "webhook_concurrency": 3,
+        "webhook_timeout": 7.5,
+        "webhook_burst": {"mode": "coalesce", "window": 1.5, "key": "event"},
+    }
+    async with app.open() as runtime:
+        policy = runtime._core.instance("sandbox").spec.inbox
+        assert policy == InboxPolicy(
+            schedule=Schedule(delays=(1.0, 2.0), jitter=0.0),
+            concurrency=3,
+            timeout=7.5,
+            order="channel",
+            burst=Burst(mode="coalesce", window=1.5, key="event"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("webhook_schedule", {"delays": [-1.0]}),
+        ("webhook_schedule", {"delais": [1.0]}),
+        ("webhook_concurrency", 0),
+        ("webhook_timeout", 0),
+        ("webhook_order", "random"),
+        ("webhook_burst", {"mode": "throttle"}),
+        ("webhook_burst", {"mode": "debounce", "window": 0.0}),
+    ],
+)
+async def test_setting_that_cannot_be_followed_is_refused(app, name, value):
+    app.settings["providers.sandbox"][name] = value
+    with pytest.raises(ConfigError, match=name):
+        async with app.open():
+            pass
+
+
+async def test_what_dedupes_outlives_the_time_for_which_providers_repeat(app):
+    """P68."""
+    assert KEPT_AT_LEAST["service_webhook_deliveries"] >= sum(Schedule().delays)
+    assert set(KEPT_AT_LEAST) <= set(HISTORY)
+
+
+# --- replay ---------------------------------------------------------------------------------------------------------
+
+
+async def broken_deliveries(app, runtime, number=2, handlers=("a", "b")):
+    """Deliveries that ``a`` handled and that are dead at ``b``; the calls."""
+    calls = []
+
+    def make(name):
+        async def handler(event, context):
+            calls.append((name, event.id))
+
+        return handler
+
+    for name in handlers:
+        await runtime.on("webhook.*", make(name), name=name)
+    ids = [
+        (await runtime.accept_webhook("sandbox", sent("of-the-provider", str(n), Event=f"e{n}"))).id
+        for n in range(number)
+    ]
+    await runtime.run_due("inbox")
+    queues = runtime._core.store.queues
+    for claim in await queues.claim("outbox", owner="x", lease=60, limit=100, handlers=handlers):
+        await queues.settle(claim, "dead" if claim.handler == "b" else "done")
+    return ids, calls
+
+
+async def test_replay_is_of_dead_handlers_alone_and_each_gets_it_once(either):
+    async with with_tokens(either).open() as runtime:
+        ids, calls = await broken_deliveries(either, runtime)
+        assert [one.id for one in (await runtime.deliveries(dead=True)).items] == sorted(ids)
+        seen = await runtime.replay(dry_run=True)
+        assert (seen.seen, seen.handlers, seen.deliveries) == (2, 2, 0)
+        await runtime.drain()
+        assert calls == []
+        one = await runtime.replay(ids[0])
+        assert (one.seen, one.handlers) == (1, 1)
+        told = []
+        rest = await runtime.replay(provider_id="sandbox", progress=told.append)
+        assert (rest.seen, rest.handlers, told) == (1, 1, [rest])
+        await runtime.drain()
+        assert sorted(calls) == sorted(("b", id) for id in ids)
+        assert (await runtime.replay()).seen == 0
+
+
+async def test_two_operators_cause_one_replay(either):
+    """P73."""
+    async with with_tokens(either).open() as runtime:
+        ids, calls = await broken_deliveries(either, runtime)
+        both = await asyncio.gather(*(runtime.replay(ids[0]) for _ in range(5)))
+        assert sum(done.handlers for done in both) == 1
+        await runtime.drain()
+        assert calls == [("b", ids[0])]
+        assert (await runtime.replay(ids[0])).handlers == 0
+
+
+async def test_what_was_handled_is_replayed_on_demand_only(either):
+    async with with_tokens(either).open() as runtime:
+        ids, calls = await broken_deliveries(either, runtime)
+        again = await runtime.replay(ids[0], again=True, handler="a")
+        assert (again.handlers, again.deliveries) == (1, 0)
+        await runtime.drain()
+        assert calls == [("a", ids[0])]
+        everything = await runtime.replay(event="e0", again=True)
+        assert everything.handlers == 2
+        await runtime.drain()
+        assert sorted(calls) == [("a", ids[0]), ("a", ids[0]), ("b", ids[0])]
+
+
+async def test_superseded_and_dead_deliveries_are_passed_on_by_a_replay(app):
+    async with with_tokens(app, burst=Burst(mode="debounce", window=0.05)).open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        ids = []
+        for number in range(2):
+            app.clock.advance(0.001)
+            request = sent("of-the-provider", str(number), f"{number}".encode(), Resource="r")
+            ids.append((await runtime.accept_webhook("sandbox", request)).id)
+        await asyncio.sleep(0.1)
+        await runtime.drain()
+        assert (await runtime.replay(ids[0])).deliveries == 0
+        assert (await runtime.replay(ids[0], again=True)).deliveries == 1
+        await runtime.drain()
+        assert [body for _, body in got] == [b"1", b"0"]
+
+
+async def test_replay_of_a_time_range_and_of_wrong_input(either):
+    async with with_tokens(either).open() as runtime:
+        ids, _ = await broken_deliveries(either, runtime)
+        now = either.clock.now()
+        assert (await runtime.replay(since=now + timedelta(seconds=1))).seen == 0
+        assert (await runtime.replay(since=now, until=now + timedelta(seconds=1), dry_run=True)).seen == 2
+        with pytest.raises(BadInput, match="time zone"):
+            await runtime.replay(since=datetime(2026, 1, 1))
+        with pytest.raises(BadInput, match="one delivery or"):
+            await runtime.replay(ids[0], provider_id="sandbox")
+        for call in (runtime.delivery, runtime.replay, runtime.delivery_request, runtime.release_delivery):
+            with pytest.raises(NotFound):
+                await call("nobody")
+
+
+async def test_quarantined_delivery_is_released_or_dropped_once(either):
+    """Protocols, Inbox 2."""
+    async with with_tokens(either).open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"first"))
+        await runtime.drain()
+        other = await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"other"))
+        third = await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"third"))
+        assert (await runtime.delivery_request(other.id)).body == b"other"
+        assert await runtime.release_delivery(other.id, dry_run=True)
+        assert await runtime.release_delivery(other.id)
+        assert not await runtime.release_delivery(other.id)
+        assert await runtime.drop_delivery(third.id)
+        assert not await runtime.release_delivery(third.id)
+        await runtime.drain()
+        assert [body for _, body in got] == [b"first", b"other"]
+        statuses = {one.status for one in (await runtime.deliveries()).items}
+        assert statuses == {"processed", "dropped"}
+
+
+# --- through a real server ------------------------------------------------------------------------------------------
+
+
+async def serve(runtime):
+    async def receive(request):
+        inbound = InboundRequest(request.method, request.raw_path, tuple(request.headers.items()), await request.read())
+        await runtime.accept_webhook("sandbox", inbound)
+        return web.Response(status=204)
+
+    application = web.Application()
+    application.router.add_post("/hooks", receive)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    return runner, f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/hooks"
+
+
+async def test_all_answers_arrive_while_every_handler_blocks_for_ever(live):
+    async with live.open() as runtime:
+        begun = asyncio.Event()
+
+        async def stuck(event, context):
+            begun.set()
+            await asyncio.Event().wait()
+
+        await runtime.on("webhook.*", stuck, name="stuck")
+        runner, url = await serve(runtime)
+        stamp = int(SystemClock().now().timestamp())
+        secret = live.sandbox.webhook_secret
+        working = None
+        for number in range(30):
+            status = await send(
+                url, b'{"type": "a"}', delivery_id=f"d{number}", timestamp=stamp, secret=secret, headers={}
+            )
+            assert status == 204
+            if working is None:
+                working = asyncio.create_task(runtime.drain())
+                await asyncio.wait_for(begun.wait(), 20)
+        assert len((await runtime.deliveries()).items) == 30
+        assert not working.done()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await runner.cleanup()
+
+
+async def test_storm_of_one_delivery_over_fifty_connections_has_one_effect(live):
+    """Faults: the same delivery 1,000 times, 50 at once, each on a connection of its own."""
+    async with live.open() as runtime:
+        got, handler = collector(runtime)
+        await runtime.on("webhook.*", handler, name="h")
+        runner, url = await serve(runtime)
+        body = b'{"type": "item.created"}'
+        request = live.webhook(body)
+        statuses = []
+
+        async def client():
+            async with ClientSession() as session:
+                for _ in range(20):
+                    async with session.post(url, data=body, headers=dict(request.headers)) as answer:
+                        statuses.append(answer.status)
+
+        working = asyncio.create_task(drained(runtime))
+        await asyncio.gather(*(client() for _ in range(50)))
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await runtime.drain()
+        assert statuses == [204] * 1000
+        assert len(got) == 1
+        assert [one.status for one in (await runtime.deliveries()).items] == ["processed"]
+        await runner.cleanup()
+
+
+async def drained(runtime):
+    while True:
+        await runtime.drain()
+        await asyncio.sleep(0.01)
+
+
+async def test_lost_claim_emits_nothing(app, runtime):
+    """P66: of a worker whose lease another one took, the late end has no effect."""
+    accepted = await runtime.accept_webhook("sandbox", app.webhook(b"{}"))
+    queues = runtime._core.store.queues
+    (late,) = await queues.claim("inbox", owner="late", lease=0.05, limit=1)
+    await asyncio.sleep(0.1)
+    assert await runtime.run_due("inbox") == 1
+    assert await queues.pass_on([(late, evolve(event_of(late.delivery), id=uuid7(app.clock)))]) == [accepted.id]
+    assert [item.id for item in (await queues.list("outbox")).items] == [accepted.id]
+    assert await runtime.drain() == Drained()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,7 +88,7 @@ def verify(
         raise click.UsageError("Give --provider or --scheme, one of them.")
     if options and scheme is None:
         raise click.UsageError("--option belongs to --scheme; a provider's record is what it is.")
-    data = click.get_binary_stream("stdin").read() if file == _STDIN else Path(file).read_bytes()
+    data = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
     request = read_request(data, peer_certificate=_der(certificate) if certificate is not None else None)
     secrets = [_read_secret(path) for path in secret_files]
     if provider is not None:

@@ -7,22 +7,31 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from attrs import frozen
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from go_services_core import ProviderSpec, Ref, WebhookSchemeSpec, hookimpl
+import go_services_secrets_appkey.plugin as appkey
+import go_services_store_sqlite.plugin as sqlite
+import go_services_transport_http.plugin as http
+from go_services_core import ProviderSpec, Ref, Runtime, WebhookSchemeSpec, hookimpl
 from go_services_core.auth_specs import ApiKey
+from go_services_core.config import Config
+from go_services_core.errors import WebhookRejected
 from go_services_core.http import InboundRequest
+from go_services_core.plugins import PluginManager
 from go_services_core.protocols import FlowStep, Rejected, Verdict, Verified
 from go_services_core.secret import SecretStr
 from go_services_core.testing.checks.webhook import WebhookSubject
 from go_services_core.testing.pytest_kit import WebhookKit
 from go_services_core.webhook_specs import DeliveryFields
 from go_services_core.webhooks import reading
+from go_services_secrets_appkey.key import generate_key
 
 from .driving import NOW, verified
 
@@ -81,6 +90,8 @@ class TestSealed(WebhookKit):
 
 
 class AcmePlugin:
+    """A vendor's plugin: one provider, and the scheme that only it needs."""
+
     @hookimpl
     def gs_webhook_schemes(self) -> Iterable[WebhookSchemeSpec]:
         return (WebhookSchemeSpec(id="acme-sealed", verifier=Ref(f"{__name__}:SealedVerifier"), record=SealedWebhook),)
@@ -88,6 +99,31 @@ class AcmePlugin:
     @hookimpl
     def gs_providers(self) -> Iterable[ProviderSpec]:
         return (ProviderSpec(id="acme", name="Acme", auth=(ApiKey(),), webhook=SealedWebhook()),)
+
+
+async def test_a_plugins_scheme_is_chosen_by_its_record(tmp_path: Path) -> None:
+    (tmp_path / "hook.secret").write_text("acme-sealed-secret")
+    config = Config.load(
+        None,
+        environ={},
+        arguments={
+            "store.url": f"sqlite:///{tmp_path}/a.db",
+            "secrets.appkey.key": generate_key(),
+            "providers.acme.webhook_secrets": [f"file:{tmp_path}/hook.secret"],
+        },
+    )
+    manager = PluginManager.of({"appkey": appkey, "sqlite": sqlite, "http": http, "acme": AcmePlugin()})
+    async with Runtime.open(config, plugins=manager, migrate=True) as runtime:
+        good = send(b'{"id": "lead-1", "type": "lead.created"}', datetime.now(UTC), SecretStr("acme-sealed-secret"))
+        accepted = await runtime.accept_webhook("acme", good)
+        assert accepted.id
+        assert (await runtime.accept_webhook("acme", good)).duplicate
+        found = await runtime.verify_webhook("acme", good)
+        assert isinstance(found, Verified)
+        assert found.event == "lead.created"
+        other = send(b"{}", datetime.now(UTC), SecretStr("another-secret"))
+        with pytest.raises(WebhookRejected, match="no live secret opens the body"):
+            await runtime.accept_webhook("acme", other)
 
 
 def test_handlers_get_the_body_that_the_scheme_opened() -> None:

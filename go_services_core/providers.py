@@ -27,13 +27,14 @@ from .hosts import DEFAULT_PORTS, PLAIN_URL, host_of, is_on_hosts
 from .refs import Ref
 from .secret import SecretStr
 from .specs import ApiSpec, Capability, Operation, ProviderSpec
+from .webhook_specs import WebhookSpec
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FILLED: Final = ("_url", "issuer", "region", "assertion_audience")
 """Endings of the fields of auth records that may have placeholders."""
-_WEBHOOK_FILLED: Final = ("public_url", "audience", "email", "topics")
-"""Fields of webhook records that may have them."""
-_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+WEBHOOK_FILLED: Final = ("public_url", "audience", "email", "topics")
+"""Fields of webhook records that may have them; one that is not set is missed when a delivery comes."""
+PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @frozen(kw_only=True)
@@ -342,14 +343,14 @@ class _Builder:
             def value(found: re.Match[str]) -> str:
                 name = found[1]
                 filler = getattr(settings, name, None)
-                if filler is None and name in ("base_url", "webhook_url"):
-                    filler = (getattr(common, name) or "").rstrip("/")
+                if filler is None and name == "base_url":
+                    filler = (common.base_url or "").rstrip("/")
                 if filler is None or filler == "":
                     lacking[name] = None
                     return ""
                 return str(filler)
 
-            return _PLACEHOLDER.sub(value, text)
+            return PLACEHOLDER.sub(value, text)
 
         auths = []
         for auth in spec.auth:
@@ -379,15 +380,6 @@ class _Builder:
         if identity is not None:
             issuer = fill(identity.issuer) if identity.issuer is not None else None
             identity = evolve(identity, url=fill(identity.url), issuer=issuer)
-        webhook = spec.webhook
-        if webhook is not None:
-            found = {name: getattr(webhook, name, None) for name in _WEBHOOK_FILLED}
-            filled = {
-                name: fill(value) if isinstance(value, str) else tuple(map(fill, value))
-                for name, value in found.items()
-                if isinstance(value, (str, tuple)) and value
-            }
-            webhook = evolve(webhook, **filled) if filled else webhook  # type: ignore[misc]
         for name in lacking:
             text = f"must be set: the URLs of {spec.name} are made of it."
             self._reader.problem((*self._path, name), text)
@@ -395,7 +387,34 @@ class _Builder:
             text = "the base URL must read https://host or https://host/path, without user, query or fragment."
             self._reader.problem((*self._path, "base_url"), text)
             return None
-        return None if lacking else evolve(spec, auth=tuple(auths), api=api, identity=identity, webhook=webhook)
+        return (
+            None
+            if lacking
+            else evolve(
+                spec, auth=tuple(auths), api=api, identity=identity, webhook=_filled_webhook(spec, common, settings)
+            )
+        )
+
+
+def _filled_webhook(spec: ProviderSpec, common: ProviderCommon, settings: Any) -> WebhookSpec | None:
+    """The webhook's record with the settings in it that are set."""
+
+    def fill(text: str) -> str:
+        def value(found: re.Match[str]) -> str:
+            filler = getattr(settings, found[1], None)
+            if not filler and found[1] == "webhook_url":
+                filler = (common.webhook_url or "").rstrip("/")
+            return str(filler) if filler else found[0]
+
+        return PLACEHOLDER.sub(value, text)
+
+    changes: dict[str, Any] = {}
+    for name in WEBHOOK_FILLED:
+        given = getattr(spec.webhook, name, None)
+        if isinstance(given, (str, tuple)):
+            changes[name] = fill(given) if isinstance(given, str) else tuple(map(fill, given))
+    record: Any = spec.webhook
+    return evolve(record, **changes) if changes else spec.webhook
 
 
 def _limited(budget: RateBudget, common: ProviderCommon) -> RateBudget:
@@ -432,7 +451,7 @@ def _hosts(api: ApiSpec) -> tuple[str, ...]:
 def _unfit(operation: Operation, api: ApiSpec | None) -> str | None:
     """Why no call of ``operation`` could be made, or None."""
     in_path = {param.name for param in operation.params if param.where == "path"}
-    for name in _PLACEHOLDER.findall(operation.path):
+    for name in PLACEHOLDER.findall(operation.path):
         if name not in in_path:
             return (
                 f"the path of {operation.id!r} has {{{name}}}, and there is no parameter {name!r} with where = 'path'"

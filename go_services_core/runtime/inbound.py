@@ -16,6 +16,7 @@ from . import bindings
 from .core import Core
 from .payload import encode_request
 from .settings_secrets import prepared, read_again
+from .verification import make_verifier
 from .webhook_secrets import Door, find_door
 
 if TYPE_CHECKING:
@@ -99,8 +100,10 @@ def _verifier(core: Core, instance: ProviderInstance) -> WebhookVerifier:
     if found is None:
         record = instance.spec.webhook
         assert record is not None
-        found = core.catalog.webhook_scheme(record.scheme).verifier.resolve()(record)
+        found = make_verifier(core, provider_id, record)
         core.verifiers[instance.id] = found
+        found = make_verifier(core, provider_id, record)
+        core.verifiers[provider_id] = found
     return found
 
 

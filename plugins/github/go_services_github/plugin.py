@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from go_services_core import (
     ApiSpec,
     Capability,
-    HmacWebhook,
     Identity,
     OAuth2Code,
     PersonalToken,
@@ -15,6 +14,7 @@ from go_services_core import (
     Ref,
     hookimpl,
 )
+from go_services_core.webhooks import vendors
 
 from .operations import OPERATIONS, REST
 
@@ -71,12 +71,7 @@ GITHUB = ProviderSpec(
         Capability("user.emails", grants=("user:email",)),
     ),
     operations=OPERATIONS,
-    webhook=HmacWebhook(
-        signature_header="X-Hub-Signature-256",
-        prefix="sha256=",
-        id_header="X-GitHub-Delivery",
-        event_header="X-GitHub-Event",
-    ),
+    webhook=vendors.GITHUB,
 )
 
 

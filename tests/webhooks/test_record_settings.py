@@ -23,6 +23,7 @@ from .driving import NOW
 from .senders import twilio
 
 KEY = SecretStr("twilio-auth-token")
+MASTER = generate_key()
 
 
 class Twilio:
@@ -32,7 +33,7 @@ class Twilio:
 
 
 def opened(folder: Path, **settings: Any) -> Any:
-    arguments = {"store.url": f"sqlite:///{folder}/a.db", "secrets.appkey.key": generate_key(), **settings}
+    arguments = {"store.url": f"sqlite:///{folder}/a.db", "secrets.appkey.key": MASTER, **settings}
     manager = PluginManager.of({"appkey": appkey, "sqlite": sqlite, "http": http, "twilio": Twilio()})
     return Runtime.open(Config.load(None, environ={}, arguments=arguments), plugins=manager, migrate=True)
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,7 +95,7 @@ async def _rate(take: Callable[[], Awaitable[int]], rows: int) -> float:
 async def _fill(here: Database, rows: int, *, by_hand: bool = False, size: int = 1024) -> None:
     await here.store.queues.register_handlers({"bench": "*"}, now=SystemClock().now() - timedelta(days=1))
     await here.raw.execute("TRUNCATE service_event_deliveries, service_lifecycle_outbox")
-    await here.raw.execute(FILL, {"rows": rows, "text": "x" * size})
+    await here.raw.execute(FILL, {"rows": rows, "text": os.urandom(size // 2).hex()})
     if by_hand:
         await here.raw.execute(FILL_BY_HAND)
     await here.raw.execute("VACUUM ANALYZE service_lifecycle_outbox")
@@ -107,14 +108,15 @@ async def _pgqueuer(url: str) -> AsyncIterator[Callable[[], Awaitable[float]]]:
     import uuid
 
     from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
-    from pgqueuer.adapters.persistence.queries import EntrypointExecutionParameter, Queries
+    from pgqueuer.adapters.persistence.queries import Queries
+    from pgqueuer.ports.repository import EntrypointExecutionParameter
 
     async with await AsyncConnection.connect(url, autocommit=True) as connection, PsycopgDriver(connection) as driver:
         queries = Queries(driver)
         await queries.install()
         number: Any = uuid.uuid4()
         entrypoints: Any = {"bench": EntrypointExecutionParameter(concurrency_limit=0)}
-        payload = b"x" * 1024
+        payload = os.urandom(1024)
 
         async def take() -> int:
             jobs = await queries.dequeue(BATCH, entrypoints, number, None, timedelta(seconds=60))
@@ -207,7 +209,7 @@ async def _sqlite(rows: int) -> AsyncIterator[tuple[Path, SqliteStore]]:
         await store.migrate()
         now = "2026-01-01 00:00:00.000000"
         with closing(sqlite3.connect(path, isolation_level=None)) as raw:
-            raw.execute(FILL_SQLITE, {"rows": rows, "text": "x" * 64, "now": now})
+            raw.execute(FILL_SQLITE, {"rows": rows, "text": os.urandom(32).hex(), "now": now})
         await store.open()
         try:
             await store.queues.register_handlers({"bench": "*"}, now=SystemClock().now() - timedelta(days=3650))
@@ -223,7 +225,7 @@ def sqlite_drain() -> list[Result]:
         rates = []
         for _ in range(PAIRS):
             async with _sqlite(END) as (_, store):
-                rates.append(await _rate(lambda store=store: _take(store), END))
+                rates.append(await _rate(partial(_take, store), END))
         return rates
 
     rates = asyncio.run(measure())

@@ -40,7 +40,7 @@ class RetryLater(HandlerFailed):
     code = "SERVICE_RETRY_LATER"
     retryable = True
 
-    def __init__(self, message: str | None = None, *, after: float, **details: Any) -> None:
+    def __init__(self, message: str | None = None, *, after: float = 60.0, **details: Any) -> None:
         if not 0 <= after < math.inf:
             raise BadInput(f"A handler is called again after 0 seconds or more, not {after!r}.", field="after")
         super().__init__(message, **details)

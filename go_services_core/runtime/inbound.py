@@ -100,10 +100,7 @@ def _verifier(core: Core, instance: ProviderInstance) -> WebhookVerifier:
     if found is None:
         record = instance.spec.webhook
         assert record is not None
-        found = make_verifier(core, provider_id, record)
-        core.verifiers[instance.id] = found
-        found = make_verifier(core, provider_id, record)
-        core.verifiers[provider_id] = found
+        found = core.verifiers[instance.id] = make_verifier(core, instance.id, record)
     return found
 
 

@@ -17,10 +17,11 @@ from attrs import evolve, fields
 from go_services_core import Scope, errors
 from go_services_core.cli.main import main
 from go_services_core.config import describe
+from go_services_core.delivery_specs import Schedule
 from go_services_core.hookspecs import HookSpecs
 from go_services_core.model import Observation
 from go_services_core.plugins import PluginManager
-from go_services_core.runtime import delivery, inbound, log_lines, observers
+from go_services_core.runtime import handlers, inbound, log_lines, observers
 from go_services_core.runtime.runtime import Runtime
 from go_services_core.runtime.spans import failure
 from go_services_core.testing.kit import CHECKS, checks_of
@@ -188,13 +189,9 @@ def test_every_conformance_check_is_in_the_reference() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("reference/events.md", f"after {delivery.RETRY_DELAY:g} seconds"),
-        ("reference/events.md", f"after {delivery.MAX_ATTEMPTS} attempts"),
-        (
-            "how-to/write-a-handler.md",
-            f"after {delivery.RETRY_DELAY:g} seconds, then after {2 * delivery.RETRY_DELAY:g}",
-        ),
-        ("how-to/write-a-handler.md", f"after {delivery.MAX_ATTEMPTS} attempts"),
+        ("reference/events.md", f"after {Schedule().attempts} attempts"),
+        ("how-to/write-a-handler.md", f"after {Schedule().attempts} attempts"),
+        ("explanation/outbox.md", f"every {handlers.SEEN_EVERY:g} seconds"),
         ("reference/events.md", f"up to {observers.LIMIT} observations wait"),
         ("reference/events.md", f"observers have {observers.CLOSING:g} seconds"),
         ("reference/events.md", f"longer than {observers.SLOW:g} seconds for {observers.PATIENCE} times"),

@@ -21,20 +21,6 @@ async def rows(url: str, text: str) -> list[tuple[Any, ...]]:
         return await cursor.fetchall()
 
 
-async def test_event_is_delivered_when_its_handlers_are_done_at_once(url: str, store: PostgresStore) -> None:
-    await store.queues.register_handlers({"a": "*", "b": "*"}, now=now())
-    await emit(store, event())
-    first, second = await take(store, "a", "b")
-    async with closed_gate(url) as gate:
-        held = asyncio.ensure_future(store.queues.settle(first, "done", work=wait_at_gate))
-        await gate.waiting(1)
-        other = asyncio.ensure_future(store.queues.settle(second, "done"))
-        await gate.waiting(2)
-        await gate.open()
-        await asyncio.gather(held, other)
-    assert await rows(url, "SELECT status FROM service_lifecycle_outbox") == [("delivered",)]
-
-
 async def test_lower_id_that_commits_later_is_delivered(url: str, store: PostgresStore) -> None:
     await store.queues.register_handlers({"h": "*"}, now=now())
     for name in ("d1", "d2"):

@@ -23,14 +23,14 @@ REGISTER: Statement[Row] = Statement(
 HANDLERS: Statement[Row] = Statement("SELECT name, pattern, created_at FROM service_event_handlers")
 TAKE_PENDING: Statement[Row] = Statement(
     {
-        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
+        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
         WHERE event_id IN (
           SELECT event_id FROM service_lifecycle_outbox WHERE status = 'pending' ORDER BY event_id LIMIT :rows)
         RETURNING @columns""",
         "postgres": """WITH pending AS MATERIALIZED (
           SELECT event_id AS pending_id FROM service_lifecycle_outbox
           WHERE status = 'pending' ORDER BY event_id LIMIT :rows FOR NO KEY UPDATE SKIP LOCKED)
-        UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
+        UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
         FROM pending WHERE event_id = pending_id
         RETURNING @columns""",
     },
@@ -56,16 +56,6 @@ DELIVER: Statement[Row] = Statement(
         FROM jsonb_array_elements(:pairs) AS pairs (value), LATERAL (SELECT (value ->> 3)::integer) AS taken (now)
         ON CONFLICT (event_id, handler) DO NOTHING
         RETURNING event_id, handler, fence, attempts, crashes""",
-    }
-)
-UNHEARD: Statement[Row] = Statement(
-    {
-        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-        WHERE event_id IN (SELECT value FROM json_each(:ids)) AND NOT EXISTS (
-          SELECT 1 FROM service_event_deliveries AS d WHERE d.event_id = service_lifecycle_outbox.event_id)""",
-        "postgres": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids)) AND NOT EXISTS (
-          SELECT 1 FROM service_event_deliveries AS d WHERE d.event_id = service_lifecycle_outbox.event_id)""",
     }
 )
 
@@ -97,7 +87,6 @@ def fan_out(wanted: Wanted, limit: int) -> Steps[tuple[list[Row], dict[str, Even
     known = [(name, pattern, read_time(since)) for name, pattern, since in (yield from HANDLERS())]
     read: dict[str, Event] = {}
     pairs: list[list[str | int | None]] = []
-    heard: set[str] = set()
     more, left = False, limit
     for row in sorted(pending):
         id, name, order_key = row[0], row[1], row[9]
@@ -108,7 +97,6 @@ def fan_out(wanted: Wanted, limit: int) -> Steps[tuple[list[Row], dict[str, Even
         for handler, pattern, since in known:
             if not fnmatchcase(name, pattern) or (id in read and read[id].occurred_at < since):
                 continue
-            heard.add(id)
             ours = handler in wanted.handlers
             at_once = ours and order_key is None and id in read and left > 0
             left -= at_once
@@ -118,6 +106,4 @@ def fan_out(wanted: Wanted, limit: int) -> Steps[tuple[list[Row], dict[str, Even
     if pairs:
         given = yield from DELIVER(pairs=Json(pairs), owner=wanted.owner, seconds=wanted.seconds)
         handed = [row for row in given if row[2]]
-    if len(heard) < len(pending):
-        yield from UNHEARD(ids=Json(sorted({row[0] for row in pending} - heard)))
     return handed, read, more

@@ -10,7 +10,6 @@ from go_services_core.outbox import HandlerStatus, OutboxStatus
 
 from .dialect import Json, read_time, read_time_or_none
 from .models import HandlerRow
-from .outbox import DELIVERED_MANY, LOCK_MANY, REOPEN
 from .statement import Param, Row, Statement, Steps
 
 GET: Statement[Row] = Statement(HandlerRow.select(HandlerRow.pattern).where(HandlerRow.name == Param("name")))
@@ -75,7 +74,7 @@ CLOCK: Statement[Row] = Statement("SELECT @now")
 def backfill(
     handler: str, *, since: datetime, until: datetime, after: str | None, limit: int
 ) -> Steps[tuple[int, str | None]]:
-    """Deliver older events to a handler, a step at a time: up to five statements."""
+    """Deliver older events to a handler, a step at a time: three statements."""
     known = yield from GET.first(name=handler)
     if known is None:
         raise NotFound(
@@ -85,17 +84,12 @@ def backfill(
     wanted = [row for row in rows if fnmatchcase(row[1], known[0]) and since <= read_time(row[3]) < until]
     count = 0
     if wanted:
-        # Locked as a settlement does it: the last one of the event may be under way.
-        yield from LOCK_MANY(ids=Json([row[0] for row in wanted]))
-        made = yield from DELIVER(handler=handler, pairs=Json([[row[0], row[2]] for row in wanted]))
-        count = len(made)
-        if made:
-            yield from REOPEN(ids=Json(sorted(row[0] for row in made)))
+        count = len((yield from DELIVER(handler=handler, pairs=Json([[row[0], row[2]] for row in wanted]))))
     return count, rows[-1][0] if len(rows) == limit else None
 
 
 def forget(handler: str, *, unseen: float, limit: int) -> Steps[int]:
-    """Forget a handler and some of its deliveries that did not end: up to six statements."""
+    """Forget a handler and some of its deliveries that did not end: four statements."""
     if (yield from SEEN.first(name=handler, before=-unseen)) is not None:
         raise Conflict(
             f"A process has said within the last {unseen:g} seconds that it has the handler {handler!r}.",
@@ -106,10 +100,7 @@ def forget(handler: str, *, unseen: float, limit: int) -> Steps[int]:
     if not ids.value:
         yield from FORGET_POSITIONS(handler=handler)
         return 0
-    yield from LOCK_MANY(ids=ids)
-    removed = yield from REMOVE(handler=handler, ids=ids)
-    yield from DELIVERED_MANY(ids=ids)
-    return len(removed)
+    return len((yield from REMOVE(handler=handler, ids=ids)))
 
 
 def status() -> Steps[OutboxStatus]:

@@ -80,16 +80,6 @@ RULES: Final = (
         WHERE NOT EXISTS (SELECT 1 FROM service_lifecycle_outbox WHERE event_id = d.event_id)""",
     ),
     (
-        "events that count as delivered while a handler still has them",
-        """SELECT count(*) FROM service_lifecycle_outbox AS e WHERE e.status = 'delivered' AND EXISTS (
-          SELECT 1 FROM service_event_deliveries AS d WHERE d.event_id = e.event_id AND d.status <> 'delivered')""",
-    ),
-    (
-        "events that no handler has and nobody will hand out",
-        """SELECT count(*) FROM service_lifecycle_outbox AS e WHERE e.status = 'processing'
-          AND NOT EXISTS (SELECT 1 FROM service_event_deliveries AS d WHERE d.event_id = e.event_id)""",
-    ),
-    (
         "idempotency keys without their job",
         """SELECT count(*) FROM service_sync_job_idempotency AS k
         WHERE NOT EXISTS (SELECT 1 FROM service_sync_jobs WHERE id = k.sync_job_id)""",

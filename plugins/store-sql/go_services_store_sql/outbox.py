@@ -110,12 +110,6 @@ HEARTBEAT: Statement[Row] = Statement(
         RETURNING event_id, handler, fence""",
     }
 )
-LOCK: Statement[Row] = Statement(
-    {
-        "sqlite": "",
-        "postgres": "SELECT 1 FROM service_lifecycle_outbox WHERE event_id = :event_id FOR NO KEY UPDATE",
-    }
-)
 SETTLE: Statement[Row] = Statement(
     """UPDATE service_event_deliveries SET status = :status, owner = NULL,
       next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
@@ -123,13 +117,6 @@ SETTLE: Statement[Row] = Statement(
     WHERE event_id = :event_id AND handler = :handler AND owner = :owner AND fence = :fence
       AND status = 'processing'
     RETURNING event_id"""
-)
-LOCK_MANY: Statement[Row] = Statement(
-    {
-        "sqlite": "",
-        "postgres": """SELECT 1 FROM service_lifecycle_outbox
-        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids)) ORDER BY event_id FOR NO KEY UPDATE""",
-    }
 )
 SETTLE_MANY: Statement[Row] = Statement(
     {
@@ -150,23 +137,6 @@ SETTLE_MANY: Statement[Row] = Statement(
           AND fence = (value ->> 3)::integer AND status = 'processing'
         RETURNING event_id, handler, fence""",
     }
-)
-DELIVERED_MANY: Statement[Row] = Statement(
-    {
-        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-        WHERE event_id IN (SELECT value FROM json_each(:ids)) AND NOT EXISTS (
-          SELECT 1 FROM service_event_deliveries AS d
-          WHERE d.event_id = service_lifecycle_outbox.event_id AND d.status <> 'delivered')""",
-        "postgres": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids)) AND NOT EXISTS (
-          SELECT 1 FROM service_event_deliveries AS d
-          WHERE d.event_id = service_lifecycle_outbox.event_id AND d.status <> 'delivered')""",
-    }
-)
-DELIVERED: Statement[Row] = Statement(
-    """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-    WHERE event_id = :event_id AND NOT EXISTS (
-      SELECT 1 FROM service_event_deliveries WHERE event_id = :event_id AND status <> 'delivered')"""
 )
 REQUEUE: Statement[Row] = Statement(
     """UPDATE service_event_deliveries SET status = 'pending', attempts = 0, crashes = 0, next_attempt_at = @now,
@@ -189,14 +159,6 @@ REARM: Statement[Row] = Statement(
           AND event_id = value ->> 0 AND handler = value ->> 1 AND status = value ->> 2
           AND fence = (value ->> 3)::integer AND status IN ('dead', 'delivered')
         RETURNING event_id, handler""",
-    }
-)
-REOPEN: Statement[Row] = Statement(
-    {
-        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
-        WHERE event_id IN (SELECT value FROM json_each(:ids)) AND status = 'delivered'""",
-        "postgres": """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
-        WHERE event_id IN (SELECT jsonb_array_elements_text(:ids)) AND status = 'delivered'""",
     }
 )
 EVENT: Statement[Event] = Statement(
@@ -293,29 +255,15 @@ def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:
 
 
 def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[bool]:
-    """End the claim, and with the last one the event; False when it is not held any more.
-
-    The event is locked first: of two handlers that are done at once, the second one sees what the first one did.
-    """
-    key = _key(claim)
-    if outcome == "done":
-        yield from LOCK(event_id=key["event_id"])
-    if (yield from SETTLE.first(**key, status=SETTLED[outcome], error=error, delay=delay)) is None:
-        return False
-    if outcome == "done":
-        yield from DELIVERED(event_id=key["event_id"])
-    return True
+    """End the claim: one statement. False when it is not held any more."""
+    values: dict[str, Any] = {"status": SETTLED[outcome], "error": error, "delay": delay}
+    return (yield from SETTLE.first(**_key(claim), **values)) is not None
 
 
 def settle_many(claims: Sequence[Claim], outcome: str, *, error: str, delay: float) -> Steps[list[str]]:
-    """End the claims, and the events whose last ones they are; three statements. Gives the ids that are lost."""
-    ids = Json(sorted({str(_key(claim)["event_id"]) for claim in claims}))
-    if outcome == "done":
-        yield from LOCK_MANY(ids=ids)
+    """End the claims: one statement. Gives the ids that are lost."""
     held = Json([list(_key(claim).values()) for claim in claims])
     ended = yield from SETTLE_MANY(held=held, status=SETTLED[outcome], error=error, delay=delay)
-    if outcome == "done":
-        yield from DELIVERED_MANY(ids=ids)
     kept = {(item_id(row[0], row[1]), row[2]) for row in ended}
     return [claim.id for claim in claims if (claim.id, claim.fence) not in kept]
 
@@ -327,14 +275,9 @@ def requeue(id: str, *, handler: str | None) -> Steps[bool]:
 
 
 def rearm(items: Sequence[QueueItem]) -> Steps[list[str]]:
-    """Make deliveries due again that are still as ``items`` shows them: three statements. Gives their ids."""
+    """Make deliveries due again that are still as ``items`` shows them: one statement. Gives their ids."""
     seen = [[item.id.partition(":")[0], item.handler, item.status, item.fence] for item in items]
-    ids = Json(sorted({row[0] for row in seen}))
-    yield from LOCK_MANY(ids=ids)
-    done = yield from REARM(seen=Json(seen))
-    if done:
-        yield from REOPEN(ids=Json(sorted({row[0] for row in done})))
-    return [item_id(event_id, handler) for event_id, handler in done]
+    return [item_id(event_id, handler) for event_id, handler in (yield from REARM(seen=Json(seen)))]
 
 
 def event(event_id: str) -> Steps[Event | None]:

@@ -14,9 +14,11 @@ from .driver import Driver
 from .statement import Row, Statement, Steps
 
 CONDITIONS = {
-    "service_lifecycle_outbox": "status = 'delivered' AND updated_at < @later(age)",
     "service_webhook_deliveries": """status IN ('processed', 'superseded', 'quarantined', 'dropped')
         AND updated_at < @later(age)""",
+    "service_lifecycle_outbox": """status <> 'pending' AND updated_at < @later(age) AND NOT EXISTS (
+        SELECT 1 FROM service_event_deliveries AS open WHERE open.event_id = service_lifecycle_outbox.event_id
+          AND (open.status <> 'delivered' OR open.updated_at >= @later(age)))""",
     "service_sync_jobs": "status = 'succeeded' AND updated_at < @later(age)",
     "service_oauth_attempts": "expires_at < @later(age)",
     "service_refresh_intents": """coalesce(settled_at, sent_at) < @later(age) AND NOT EXISTS (

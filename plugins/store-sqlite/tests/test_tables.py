@@ -149,14 +149,19 @@ async def test_refresh_leaves_a_settled_intent(path: Path, store: SqliteStore) -
         assert at is not None
 
 
-async def test_event_is_delivered_when_its_last_handler_is_done(path: Path, store: SqliteStore) -> None:
+async def test_event_is_history_when_its_last_handler_is_done(path: Path, store: SqliteStore) -> None:
     await store.queues.register_handlers({"a": "*", "b": "*"}, now=now())
     await emit(store, event())
-    select = "SELECT status FROM service_lifecycle_outbox"
+    assert rows(path, "SELECT status FROM service_lifecycle_outbox") == [("pending",)]
     claims = await take(store, "a", "b")
-    for claim, status in zip(claims, ("processing", "delivered"), strict=True):
+    assert rows(path, "SELECT status FROM service_lifecycle_outbox") == [("delivered",)]
+    for claim, history in zip(claims, (0, 1), strict=True):
         await store.queues.settle(claim, "done")
-        assert rows(path, select) == [(status,)]
+        with sqlite3.connect(path) as connection:
+            for table in ("service_lifecycle_outbox", "service_event_deliveries"):
+                connection.execute(f"UPDATE {table} SET updated_at = '2020-01-01 00:00:00.000000'")
+        counts = await store.prune({"service_lifecycle_outbox": 3600}, dry_run=True)
+        assert counts == {"service_lifecycle_outbox": history}
 
 
 async def test_state_and_binding_are_stored_hashed_and_old_attempts_are_dropped(path: Path, store: SqliteStore) -> None:

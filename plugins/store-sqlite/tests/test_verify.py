@@ -135,11 +135,6 @@ async def test_further_index_and_table_do_no_harm(made: SqliteStore, path: Path)
             [DELIVERY],
             "1 deliveries to handlers without their event",
         ),
-        (
-            [EVENT, DELIVERY],
-            "1 events that count as delivered",
-        ),
-        ([EVENT, "UPDATE service_lifecycle_outbox SET status = 'processing'"], "1 events that no handler has"),
         ([CONNECTION, "UPDATE service_connections SET status = 'odd'"], "service_connections with an unknown status"),
         ([CONNECTION, "UPDATE service_connections SET scope_type = 'team'"], "service_connections with a scope"),
         ([CONNECTION, "UPDATE service_connections SET created_at = '2026-01-01T00:00:00Z'"], "with a time that is not"),

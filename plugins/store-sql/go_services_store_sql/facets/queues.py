@@ -104,8 +104,7 @@ class SqlQueues(SqlInbox):
                 yield from work()
             return True
 
-        last = claim.queue == "outbox" and outcome == "done"  # may end the event as well
-        return await self._driver.run(unit, alone=not (events or jobs or position or work or last))
+        return await self._driver.run(unit, alone=not (events or jobs or position or work))
 
     async def settle_many(
         self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
@@ -118,9 +117,7 @@ class SqlQueues(SqlInbox):
                     lost += yield from unit(held, outcome, error=error, delay=delay)
             return lost
 
-        queues = {claim.queue for claim in claims}
-        last = "outbox" in queues and outcome == "done"  # may end events as well
-        return await self._driver.run(work, alone=len(queues) < 2 and not last)
+        return await self._driver.run(work, alone=len({claim.queue for claim in claims}) < 2)
 
     async def give_back(self, claims: Sequence[Claim]) -> builtins.list[str]:
         def work() -> Steps[builtins.list[str]]:
@@ -157,7 +154,7 @@ class SqlQueues(SqlInbox):
     async def rearm(self, items: Sequence[QueueItem]) -> builtins.list[str]:
         if any(item.queue != "outbox" or item.handler is None for item in items):
             raise BadInput("Only deliveries of events to handlers can be made due again so.", field="items")
-        return await self._driver.run(lambda: outbox.rearm(items))
+        return await self._driver.run(lambda: outbox.rearm(items), alone=True)
 
     async def backfill(
         self, handler: str, *, since: datetime, until: datetime, after: str | None = None, limit: int = 1000

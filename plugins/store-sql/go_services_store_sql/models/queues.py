@@ -20,7 +20,8 @@ class OutboxRow(Table):
     payload = json()
     metadata = json()
     status = text()
-    """pending: no handler knows it yet; processing: in service_event_deliveries; delivered."""
+    """pending: no handler knows it yet; delivered: it was handed to each that wants it, and how far those are is in
+    service_event_deliveries. Events of before migration 0008, and the Go system's, may be processing: as delivered."""
     attempts = count()
     next_attempt_at = Time(null=True)
     last_error = text("")

@@ -232,7 +232,8 @@ def prune(
 ) -> None:
     """Remove history: what has ended and is older than AGE. What waits, runs or is dead stays.
 
-    Keyed calls are kept for a day in any case, as long as providers remember keys.
+    Keyed calls are kept for a day in any case, as long as providers remember keys, and deliveries for a week, in which
+    providers may repeat them.
     """
     from ..resources import HISTORY, KEPT_AT_LEAST, check_policy
 

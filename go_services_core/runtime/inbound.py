@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
@@ -43,7 +43,7 @@ async def accept_webhook(
     if isinstance(verdict, Rejected) and await read_again(core, instance):
         door, verdict = await _verdict(core, instance, request, connection_id)
     if door is None or isinstance(verdict, Rejected):
-        _tell(core, "webhook.rejected", provider_id, connection_id, ok=False)
+        core.observe(Observation(name="webhook.rejected", at=core.clock.now(), ok=False, provider_id=provider_id))
         reason = verdict.reason if isinstance(verdict, Rejected) else ""
         raise WebhookRejected(f"The delivery was rejected: {reason}.", plugin=provider_id)
     if isinstance(verdict, Challenge):
@@ -69,19 +69,18 @@ async def accept_webhook(
         burst_key=_burst_key(policy, door, verdict),
     )
     accepted = await core.store.queues.accept(delivery, burst=policy.burst)
-    name = "accepted"
+    about: dict[str, Any] = {
+        "at": core.clock.now(),
+        "provider_id": provider_id,
+        "connection_id": delivery.connection_id,
+    }
     if accepted.duplicate or accepted.quarantined:
-        name = "duplicate" if accepted.duplicate else "quarantined"
-    _tell(core, f"webhook.{name}", provider_id, delivery.connection_id)
+        core.observe(Observation(name="webhook.duplicate" if accepted.duplicate else "webhook.quarantined", **about))
+        return accepted
+    core.observe(Observation(name="webhook.accepted", **about))
     if accepted.supersedes:
-        _tell(core, "webhook.superseded", provider_id, delivery.connection_id)
+        core.observe(Observation(name="webhook.superseded", **about))
     return accepted
-
-
-def _tell(core: Core, name: str, provider_id: str, connection_id: str | None, *, ok: bool = True) -> None:
-    core.observe(
-        Observation(name=name, at=core.clock.now(), ok=ok, provider_id=provider_id, connection_id=connection_id)
-    )
 
 
 async def _verdict(

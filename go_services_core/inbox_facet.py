@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -61,13 +61,6 @@ class InboxFacet(Protocol):
         """Have a delivery passed on anew that is dead or superseded, or whose event is gone; outside its burst.
 
         False, and nothing changed, where it is none of these, or has another fence than was seen.
-        """
-        ...
-
-    async def rearm_handlers(self, event_id: str, seen: Mapping[str, int]) -> list[str]:
-        """Have handlers get an event once more that are done with it or gave it up; ``seen`` is handler → fence.
-
-        Gives the names of those whose row had that fence; of the others nothing is changed.
         """
         ...
 

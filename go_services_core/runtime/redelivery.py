@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from attrs import evolve, frozen
 
-from ..deliveries import Delivery, DeliveryStatus, Redelivered
+from ..deliveries import Delivery, DeliveryStatus, HandlerState, Redelivered
 from ..errors import BadInput, NotFound
 from ..http import InboundRequest
-from ..model import Page
+from ..model import Page, QueueItem
 from . import bindings
 from .core import Core
 from .payload import decode_request
@@ -105,16 +105,31 @@ async def _replay_one(
     """Re-arm what of ``one`` is to be replayed, if it is still as it was seen."""
     whole = handler is None and _passes_on_anew(one, again)
     wanted = ("dead", "delivered") if again else ("dead",)
-    seen = {row.handler: row.fence for row in one.handlers if row.status in wanted and handler in (None, row.handler)}
+    seen = [_item(one, row) for row in one.handlers if row.status in wanted and handler in (None, row.handler)]
     deliveries, handlers = int(whole), len(seen)
     if not dry_run:
         deliveries = int(whole and await core.store.queues.rearm_delivery(one.id, fence=one.fence))
-        handlers = len(await core.store.queues.rearm_handlers(one.id, seen)) if seen else 0
+        handlers = len(await core.store.queues.rearm(seen)) if seen else 0
     return Redelivered(
         seen=done.seen + 1,
         deliveries=done.deliveries + deliveries,
         handlers=done.handlers + handlers,
         changed_meanwhile=done.changed_meanwhile + int(whole) + len(seen) - deliveries - handlers,
+    )
+
+
+def _item(one: Delivery, row: HandlerState) -> QueueItem:
+    """The row of one of its handlers, as the outbox lists it."""
+    return QueueItem(
+        id=f"{one.id}:{row.handler}",
+        queue="outbox",
+        status=row.status,
+        attempts=row.attempts,
+        provider_id=one.provider_id,
+        name=one.event,
+        handler=row.handler,
+        fence=row.fence,
+        created_at=one.received_at,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -161,20 +161,6 @@ class Inbox:
         slot.delivery, slot.burst_until = evolve(slot.delivery, burst_key=None), None
         self._wait(slot)
         return True
-
-    async def rearm_handlers(self, event_id: str, seen: Mapping[str, int]) -> builtins.list[str]:
-        rearmed = [
-            (slot.handler, slot)
-            for slot in self._tables.outbox.values()
-            if slot.event is not None
-            and slot.event.id == event_id
-            and slot.handler is not None
-            and seen.get(slot.handler) == slot.fence
-            and slot.status in ("dead", "delivered")
-        ]
-        for _, slot in rearmed:
-            self._wait(slot)
-        return sorted(name for name, _ in rearmed)
 
     async def end_quarantine(self, delivery_row_id: str, *, release: bool) -> bool:
         slot = self._tables.inbox.get(delivery_row_id)

@@ -8,6 +8,8 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
+from attrs import evolve
+
 from ...deliveries import Delivery
 from ...delivery_specs import Burst
 from ...errors import BadInput
@@ -177,14 +179,14 @@ async def what_was_given_up_is_replayed_once(store: Store) -> None:
         ("a", "dead", "broken"),
         ("b", "delivered", ""),
     ]
-    fences = {row.handler: row.fence for row in seen.handlers}
-    assert await queues.rearm_handlers(one.id, {"a": fences["a"] + 1}) == []
-    both = await asyncio.gather(*(queues.rearm_handlers(one.id, {"a": fences["a"]}) for _ in range(5)))
-    assert sorted(both) == [[], [], [], [], ["a"]]
+    a, b = await queues.event_deliveries(one.id)
+    assert await queues.rearm([evolve(a, fence=a.fence + 1)]) == []
+    both = await asyncio.gather(*(queues.rearm([a]) for _ in range(5)))
+    assert sorted(map(list, both)) == [[], [], [], [], [a.id]]
     (claim,) = await take(store, "a", "b")
     assert (claim.handler, claim.attempt) == ("a", 1)
     await queues.settle(claim, "done")
-    assert await queues.rearm_handlers(one.id, fences) == ["b"]
+    assert await queues.rearm([a, b]) == [b.id]
     (claim,) = await take(store, "a", "b")
     assert claim.handler == "b"
     await asyncio.sleep(0.01)

@@ -8,7 +8,6 @@ from typing import Any, Final
 from go_services_core.deliveries import Delivery, HandlerState
 from go_services_core.model import Page, Scope
 
-from . import outbox
 from .dialect import Json, read_time, read_time_or_none
 from .statement import Row, Statement, Steps
 
@@ -79,26 +78,6 @@ REARM: Statement[Row] = Statement(
       AND NOT EXISTS (SELECT 1 FROM service_lifecycle_outbox WHERE event_id = :id)))
     RETURNING id"""
 )
-REARM_HANDLERS: Statement[Row] = Statement(
-    {
-        "sqlite": """UPDATE service_event_deliveries SET status = 'pending', attempts = 0, next_attempt_at = @now,
-          updated_at = @now
-        FROM json_each(:seen) AS seen
-        WHERE event_id = :event_id AND handler = json_extract(seen.value, '$[0]')
-          AND fence = json_extract(seen.value, '$[1]') AND status IN ('dead', 'delivered')
-        RETURNING handler""",
-        "postgres": """UPDATE service_event_deliveries SET status = 'pending', attempts = 0, next_attempt_at = @now,
-          updated_at = @now
-        FROM jsonb_array_elements(:seen) AS seen (value)
-        WHERE event_id = :event_id AND handler = value ->> 0 AND fence = (value ->> 1)::integer
-          AND status IN ('dead', 'delivered')
-        RETURNING handler""",
-    }
-)
-REOPEN: Statement[Row] = Statement(
-    """UPDATE service_lifecycle_outbox SET status = 'processing', updated_at = @now
-    WHERE event_id = :event_id AND status = 'delivered'"""
-)
 DECIDE: Statement[Row] = Statement(
     """UPDATE service_webhook_deliveries SET status = :status,
       next_attempt_at = CASE WHEN :status = 'pending' THEN @now END, updated_at = @now
@@ -139,18 +118,6 @@ def _with_handlers(found: Sequence[Delivery]) -> Steps[list[Delivery]]:
 def rearm(row_id: str, *, fence: int) -> Steps[bool]:
     """Have the delivery passed on anew; False where it is not as it was seen."""
     return (yield from REARM.first(id=row_id, fence=fence)) is not None
-
-
-def rearm_handlers(event_id: str, seen: Mapping[str, int]) -> Steps[list[str]]:
-    """Have these handlers get the event once more, where their rows are as they were seen; their names.
-
-    The event is locked first, as where a handler settles: what is to be handled is not history.
-    """
-    yield from outbox.LOCK(event_id=event_id)
-    rearmed = yield from REARM_HANDLERS(event_id=event_id, seen=Json([[name, fence] for name, fence in seen.items()]))
-    if rearmed:
-        yield from REOPEN(event_id=event_id)
-    return sorted(row[0] for row in rearmed)
 
 
 def decide(row_id: str, status: str) -> Steps[bool]:

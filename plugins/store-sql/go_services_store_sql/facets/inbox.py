@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from go_services_core.deliveries import Delivery, DeliveryStatus
@@ -58,9 +58,6 @@ class SqlInbox:
 
     async def rearm_delivery(self, delivery_row_id: str, *, fence: int) -> bool:
         return await self._driver.run(lambda: inbox_replay.rearm(delivery_row_id, fence=fence), alone=True)
-
-    async def rearm_handlers(self, event_id: str, seen: Mapping[str, int]) -> builtins.list[str]:
-        return await self._driver.run(lambda: inbox_replay.rearm_handlers(event_id, seen))
 
     async def end_quarantine(self, delivery_row_id: str, *, release: bool) -> bool:
         status = "pending" if release else "dropped"

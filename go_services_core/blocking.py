@@ -23,6 +23,7 @@ from .auth.fields import concealed
 from .blocking_calls import BlockingCalls
 from .blocking_deliveries import BlockingDeliveries
 from .blocking_outbox import BlockingOutbox
+from .blocking_work import BlockingWork
 from .grants import GrantEvent, GrantReport
 from .http import InboundRequest
 from .model import (
@@ -112,7 +113,7 @@ class _Loop:
             self._loop.close()
 
 
-class BlockingRuntime(BlockingCalls, BlockingDeliveries, BlockingOutbox):
+class BlockingRuntime(BlockingCalls, BlockingDeliveries, BlockingOutbox, BlockingWork):
     """``Runtime`` for Django, Flask and scripts. Each method is documented at its namesake."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -121,6 +122,7 @@ class BlockingRuntime(BlockingCalls, BlockingDeliveries, BlockingOutbox):
         self._calls = 0
         self._forks = 0
         self._handlers: dict[str, tuple[str, EventHandler, Mapping[str, Any]]] = {}
+        self._surfaces = {}
         self._observers: dict[str, tuple[Observer, bool]] = {}
         self._current: _Loop | None = _Loop(options)
         self._closed = False
@@ -194,6 +196,8 @@ class BlockingRuntime(BlockingCalls, BlockingDeliveries, BlockingOutbox):
         loop = _Loop(self._options)
         for events, handler, options in self._handlers.values():
             loop.run(loop.runtime.on(events, handler, **options))
+        for (surface, provider_id), answering in self._surfaces.items():
+            loop.run(loop.runtime.on_request(surface, provider_id, answering))
         for name, (observer, inline) in self._observers.items():
             loop.runtime.observe(observer, name=name, inline=inline)
         return loop

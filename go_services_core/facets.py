@@ -127,7 +127,7 @@ class QueueFacet(InboxFacet, OutboxFacet, Protocol):
         ...
 
     async def give_back(self, claims: Sequence[Claim]) -> list[str]:
-        """Make claims due again at once that were not begun: their attempt does not count. Gives what is lost."""
+        """Give claims back undone: due at once, and the attempt does not count. Gives the ids that are lost."""
         ...
 
     async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
@@ -190,9 +190,20 @@ class OnceFacet(Protocol):
         ...
 
     async def finish(
-        self, kind: LedgerKind, key: str, *, owner: str, fence: int, ok: bool, result: Sealed | None = None
+        self,
+        kind: LedgerKind,
+        key: str,
+        *,
+        owner: str,
+        fence: int,
+        ok: bool,
+        result: Sealed | None = None,
+        events: Sequence[Event] = (),
+        jobs: Sequence[NewJob] = (),
+        work: Work[Any] | None = None,
     ) -> None:
-        """End what ``begin`` gave: ``ok`` keeps ``result`` for all that ask later, else it may begin again at once.
+        """End what ``begin`` gave: ``ok`` keeps ``result`` for all that ask later, and commits ``events``, ``jobs``
+        and ``work`` with it; else it may begin again at once.
 
         Raises:
             LeaseLost: owner and fence do not hold it any more; nothing changed.

@@ -25,15 +25,20 @@ AD_HOC: Final = "(ad hoc)"
 """Stands in tags for calls of an endpoint that the provider's record does not have."""
 
 
+BACKLOG: Final = "worker.backlog"
+"""The observation of what waits in a queue; its numbers are gauges."""
+GAUGES: Final = ("due", "lag", "dead")
+
+
 @frozen
 class Update:
     """One change of one metric."""
 
     name: str
     """Such as ``services.provider_operation.total``."""
-    kind: Literal["counter", "histogram"]
+    kind: Literal["counter", "histogram", "gauge"]
     value: float
-    """To add to the counter, or to put into the histogram."""
+    """To add to the counter, to put into the histogram, or what the gauge shows from now on."""
     tags: Mapping[str, str]
     """A value for each of ``TAGS``."""
 
@@ -48,12 +53,14 @@ def updates(observation: Observation) -> tuple[Update, ...]:
 
     Work that ended counts in ``services.<event type>.total`` and ``services.<event type>.duration_ms``, what only
     happened in the first, another attempt in ``services.<event type>.retries``. Attempts by themselves and beginnings
-    change nothing.
+    change nothing. What waits in a queue sets ``services.worker.backlog.due``, ``.lag`` in seconds and ``.dead``.
     """
     if observation.phase == "start" or observation.name == "attempt":
         return ()
     base = f"services.{event_type(observation.name)}"
     tags = _tags(observation)
+    if observation.name == BACKLOG:
+        return tuple(Update(f"{base}.{name}", "gauge", float(observation.detail[name]), tags) for name in GAUGES)
     if observation.phase == "retry":
         return (Update(f"{base}.retries", "counter", 1, tags),)
     total = Update(f"{base}.total", "counter", 1, tags)
@@ -75,4 +82,8 @@ def _tags(observation: Observation) -> Mapping[str, str]:
 def _operation(name: str, detail: Mapping[str, object]) -> str:
     if name == "operation":
         return str(detail.get("operation", "")) if detail.get("declared") else AD_HOC
-    return str(detail.get("handler") or detail.get("kind") or "") if name in ("outbox", "job") else ""
+    if name == BACKLOG:
+        return str(detail["queue"])
+    if name in ("outbox", "job", "worker.failed", "worker.recovered"):
+        return str(detail.get("handler") or detail.get("kind") or "")
+    return ""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .runtime.runtime import Runtime
     from .sealing import SecretBackend
     from .specs import Operation
+    from .worker_facet import WorkerFacet
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -358,6 +359,9 @@ class Store(Protocol):
     @property
     def sealed(self) -> SealedFacet: ...
 
+    @property
+    def workers(self) -> WorkerFacet: ...
+
     async def remember(self, name: str, value: bytes) -> bytes:
         """Keep ``value`` under ``name`` unless a value is there; gives the one that is kept."""
         ...
@@ -477,10 +481,30 @@ class EventHandler(Protocol):
     def __call__(self, event: Event, context: HandlerContext, /) -> Awaitable[Handled | Work[Any] | None]: ...
 
 
-class InboundHandler(Protocol):
-    """Answers a request on a surface."""
+class SurfaceContext(HandlerContext, Protocol):
+    """What the handler of a surface may use."""
 
-    def __call__(self, request: InboundRequest, context: HandlerContext, /) -> Awaitable[HttpResponse]: ...
+    @property
+    def connection(self) -> Connection | None:
+        """Of the URL that was called, where it has one."""
+        ...
+
+    @property
+    def verified(self) -> Verified | None:
+        """What the provider's scheme found in the request."""
+        ...
+
+
+class InboundHandler(Protocol):
+    """Answers a request on a surface: with the answer alone, or with what follows from it besides.
+
+    What is ``Handled`` commits together with the record of the answer, once, or not at all. A vendor that wants its
+    answer within seconds gets it, and a job or an event does the rest.
+    """
+
+    def __call__(
+        self, request: InboundRequest, context: SurfaceContext, /
+    ) -> Awaitable[HttpResponse | tuple[HttpResponse, Handled]]: ...
 
 
 class Observer(Protocol):

@@ -8,7 +8,7 @@ setting or property of that name of the provider's settings class is put in when
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from attrs import Attribute, field, frozen, validators
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .refs import Ref
     from .secret import SecretStr
 
-FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log", "sealed")
+FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log", "sealed", "workers")
 
 
 # --- what a provider offers ----------------------------------------------------------------------------------------
@@ -314,11 +314,17 @@ class WebhookSchemeSpec:
     record: Ref[type] | type | None = None
 
 
+SurfaceName: TypeAlias = Literal["webhook", "command", "interaction", "event_callback"]
+
+
 @frozen(kw_only=True)
 class SurfaceSpec:
-    """A way in for requests that want the handler's answer."""
+    """What answers requests whose sender waits for the handler's own answer."""
 
     id: str
+    surface: SurfaceName = field(validator=validators.in_(get_args(SurfaceName)))
+    provider_id: str | None = None
+    """Whose requests; None answers for every provider that has no handler of its own on the surface."""
     handler: Ref[p.InboundHandler]
 
 

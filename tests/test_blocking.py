@@ -159,7 +159,7 @@ def test_both_faces_are_opened_with_the_same_arguments():
     assert list(ours.parameters.values()) == list(theirs.parameters.values())
 
 
-OWN_WAYS = {"batch", "callback", "complete", "establish", "observe", "on"}
+OWN_WAYS = {"batch", "callback", "complete", "establish", "observe", "on", "on_request", "work"}
 """They read or keep what they are given in the caller's thread; tests of their own say how."""
 ASYNC = [
     name

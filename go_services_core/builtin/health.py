@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from ..errors import ConfigError, FacetMissing
 from ..model import Health
 
 if TYPE_CHECKING:
@@ -31,6 +31,23 @@ async def secrets(runtime: Runtime) -> Health:
         return Health(ok=False, detail=" ".join(status.warnings), remedy="Look at `go-services secrets status`.")
     key = status.primary
     return Health(ok=True, detail=f"{key.backend}, key {key.key_id} version {key.key_version}")
+
+
+async def worker(runtime: Runtime) -> Health:
+    """Work that is due is done in time."""
+    try:
+        status = await runtime.worker_status()
+    except FacetMissing as error:
+        return Health(ok=True, detail=f"not known: {error.message}")
+    alive = len(status.alive)
+    if status.late:
+        waits = ", ".join(f"{queue.queue} {queue.due} for {queue.lag:.0f} s" for queue in status.late)
+        if not alive:
+            return Health(ok=False, detail=f"nobody works; due: {waits}", remedy="Start `go-services worker run`.")
+        remedy = "Look at `go-services worker status`; start more workers, or see docs/runbooks/outbox-lag.md."
+        return Health(ok=False, detail=f"{alive} alive, but late: {waits}", remedy=remedy)
+    dead = sum(queue.dead for queue in status.backlog)
+    return Health(ok=True, detail=f"{alive} alive, nothing late" + (f"; {dead} items given up" if dead else ""))
 
 
 async def settings(runtime: Runtime) -> Health:

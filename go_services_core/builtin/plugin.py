@@ -114,6 +114,9 @@ def gs_health_checks() -> tuple[HealthCheckSpec, ...]:
             summary="The secrets that settings refer to can be read",
             check=Ref("go_services_core.builtin.health:settings"),
         ),
+        HealthCheckSpec(
+            id="worker", summary="Work that is due is done in time", check=Ref("go_services_core.builtin.health:worker")
+        ),
     )
 
 

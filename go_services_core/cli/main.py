@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),
     "outbox": (f"{_HERE}.outbox:outbox", "Show how far handlers are, and replay what they did not handle."),
     "webhooks": (f"{_HERE}.webhooks:webhooks", "Verify, list, show and replay deliveries."),
+    "worker": (f"{_HERE}.worker:worker", "Do what is due, and show who does."),
     "sandbox": (f"{_HERE}.sandbox:sandbox", "Serve a provider on this machine to try things on."),
 }
 

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from attrs import field, frozen
+
 from ..call_specs import BreakerPolicy, RetryPolicy, Window
 from ..delivery_specs import Burst, Schedule
 from ..return_to import allowed_places
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
+from .retention import RetentionRoot
 from .schema import setting, settings
 
 COMMIT_TIME: Final = 2.0
@@ -140,14 +143,53 @@ class EgressRoot:
     )
 
 
+def _optional_concurrency(record: object, attribute: Any, value: int | None) -> None:
+    if value is not None:
+        _concurrency(record, attribute, value)
+
+
+def _optional_deadline(record: object, attribute: Any, value: float | None) -> None:
+    if value is not None:
+        _deadline(record, attribute, value)
+
+
+@frozen(kw_only=True)
+class WorkSettings:
+    """``[worker.kinds.<kind>]``: what differs for one kind of work."""
+
+    batch: int | None = field(default=None, validator=_optional_concurrency)
+    """Instead of ``[worker] batch``."""
+    poll: float | None = field(default=None, validator=_optional_deadline)
+    """Instead of ``[worker] poll``, or of the kind's own."""
+    concurrency: int = field(default=1, validator=_concurrency)
+    """How many batches of the kind one process works on at once."""
+
+
 @settings
 class WorkerRoot:
     """``[worker]``"""
 
     lease: float = setting(
-        default=60.0, help="Seconds that claimed work is kept from other workers without a sign of life"
+        default=60.0,
+        help="Seconds that claimed work is kept from other workers without a sign of life",
+        validator=_deadline,
     )
-    batch: int = setting(default=50, help="How many items are claimed at once")
+    batch: int = setting(default=50, help="How many items are claimed at once", validator=_concurrency)
+    poll: float = setting(
+        default=1.0, help="Seconds until a worker that found nothing looks again, or a little less", validator=_deadline
+    )
+    grace: float = setting(
+        default=30.0, help="Seconds that what runs has to end when a worker stops", validator=_deadline
+    )
+    answer_seconds: float = setting(
+        default=10.0, help="Seconds that the handler of a surface has for its answer", validator=_deadline
+    )
+    max_lag: float = setting(
+        default=300.0, help="Seconds that due work may wait before `doctor` finds fault with it", validator=_deadline
+    )
+    kinds: Mapping[str, WorkSettings] = setting(
+        default={}, help="Kind of work, and what differs for it: batch, poll, concurrency", rare=True
+    )
     concurrency: int = setting(default=16, help="Handlers that one process runs at once", validator=_concurrency)
     handler_timeout: float = setting(
         default=300.0,
@@ -257,6 +299,7 @@ ROOTS: Final[Mapping[str, Any]] = {
     "providers": None,
     "egress": EgressRoot,
     "worker": WorkerRoot,
+    "retention": RetentionRoot,
     "transport": None,
     "observers": None,
 }

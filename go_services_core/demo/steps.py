@@ -18,6 +18,7 @@ from .budget import shared_budget
 from .crash import crash
 from .files import Files
 from .keyed import keyed_retry
+from .kill_worker import kill_worker
 from .outage import outage
 from .worker import worker
 
@@ -201,6 +202,11 @@ async def _(stage: Stage) -> str:
     event, body = seen[0]
     require(b"item.created" in body, "the handler did not get the delivery's body")
     return f"{event.name} handled once, with its body opened from the inbox"
+
+
+@step("kill-worker", "A worker is killed with webhooks", remedy="Look at `go-services worker status`.")
+async def _(stage: Stage) -> str:
+    return await kill_worker(stage, require)
 
 
 @step("rotate-key", "Change the key while calls go on", remedy="Look at `go-services secrets status`.")

@@ -14,7 +14,8 @@
     ├── Conflict
     │   ├── VersionConflict · LeaseLost · InvalidTransition · ReplayDetected
     │   ├── RefreshLocked · SyncCursorConflict
-    │   └── IdempotencyMismatch · OperationRunning · ResultNotKept
+    │   ├── IdempotencyMismatch · OperationRunning · ResultNotKept
+    │   └── RequestRunning
     ├── CapabilityUnsupported
     ├── PermissionDenied
     ├── AuthError
@@ -35,7 +36,7 @@
     │   └── RateLimited (BudgetExhausted) · ProviderUnavailable · RedirectRefused · JobFailed
     ├── SecretError           (BackendUnavailable, CannotOpen, KeyNotFound, KeyInvalid, KeyDisabled, KeyDenied)
     ├── StoreError            (StoreUnavailable, SchemaOutOfDate, SchemaTooNew, CommitUnknown, FacetMissing)
-    ├── HandlerFailed         (Unrecoverable, RetryLater, HandlerTimeout, HandlerCrashed)
+    ├── HandlerFailed         (Unrecoverable, RetryLater, HandlerTimeout, HandlerCrashed, RequestExhausted)
     └── WebhookRejected       (WebhookTooLarge)
 
 A class carries its ``category``, its HTTP ``status`` and its stable text ``code``. The class docstring is the
@@ -99,6 +100,7 @@ from .callers import (
     ProviderNotFound,
     RefreshLocked,
     ReplayDetected,
+    RequestRunning,
     ResultNotKept,
     ReturnToRefused,
     SyncCursorConflict,
@@ -126,7 +128,7 @@ from .calls import (
     SigningError,
     TransportError,
 )
-from .handlers import HandlerCrashed, HandlerFailed, HandlerTimeout, RetryLater, Unrecoverable
+from .handlers import HandlerCrashed, HandlerFailed, HandlerTimeout, RequestExhausted, RetryLater, Unrecoverable
 from .plugins import ConfigError, PluginBroken, PluginConflict, PluginError, PluginIncompatible
 from .recordings import NotRecorded, RecordingInvalid
 from .root import ServicesError, failure_code, nearest
@@ -227,6 +229,8 @@ __all__ = [
     "RefreshUnknown",
     "RegistrationRefused",
     "ReplayDetected",
+    "RequestExhausted",
+    "RequestRunning",
     "RequestTimeout",
     "ResponseInvalid",
     "ResultNotKept",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from .root import ServicesError, nearest
 
@@ -166,6 +167,17 @@ class OperationRunning(Conflict):
 
     code = "SERVICE_OPERATION_RUNNING"
     retryable = True
+
+
+class RequestRunning(Conflict):
+    """A request with this key is being answered; ``retry_after`` has the seconds after which to ask again."""
+
+    code = "SERVICE_REQUEST_RUNNING"
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1.0, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.retry_after = retry_after
 
 
 class ResultNotKept(Conflict):

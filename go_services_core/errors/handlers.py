@@ -1,4 +1,4 @@
-"""Errors of durable handlers: what one may raise, and how its run ends without it."""
+"""Errors of handlers: what one may raise, and how its run ends without it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from .root import ServicesError
 
 
 class HandlerFailed(ServicesError):
-    """A durable handler did not handle its event."""
+    """A handler raised, or did not end; what it raised is the cause."""
 
-    category = "external"
-    code = "SERVICE_HANDLER_FAILED"
+    category = "operation"
+    status = 502
+    code = "SERVICE_OPERATION_FAILED"
+    retryable = True
 
 
 class Unrecoverable(HandlerFailed):
@@ -23,6 +25,7 @@ class Unrecoverable(HandlerFailed):
     """
 
     code = "SERVICE_UNRECOVERABLE"
+    retryable = False
 
 
 class RetryLater(HandlerFailed):
@@ -38,7 +41,6 @@ class RetryLater(HandlerFailed):
     """
 
     code = "SERVICE_RETRY_LATER"
-    retryable = True
 
     def __init__(self, message: str | None = None, *, after: float = 60.0, **details: Any) -> None:
         if not 0 <= after < math.inf:
@@ -50,11 +52,20 @@ class RetryLater(HandlerFailed):
 class HandlerTimeout(HandlerFailed):
     """The handler did not end within its time."""
 
+    status = 503
     code = "SERVICE_HANDLER_TIMEOUT"
-    retryable = True
 
 
 class HandlerCrashed(HandlerFailed):
     """Each process that ran the handler for this event ended before the handler did."""
 
     code = "SERVICE_HANDLER_CRASHED"
+    retryable = False
+
+
+class RequestExhausted(HandlerFailed):
+    """The handler failed for this request as often as it may; it is not run again."""
+
+    status = 410
+    code = "SERVICE_REQUEST_EXHAUSTED"
+    retryable = False

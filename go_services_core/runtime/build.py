@@ -14,6 +14,7 @@ from .. import log_redaction
 from ..clock import Clock, SystemClock
 from ..config.layers import Config
 from ..config.report import check
+from ..config.retention import RetentionRoot
 from ..config.roots import EgressRoot, RuntimeRoot, SecretsRoot, StoreRoot, WorkerRoot
 from ..config.secrets import resolver
 from ..errors import BackendUnavailable, ConfigError, FacetMissing
@@ -23,6 +24,7 @@ from ..providers import build_instances
 from ..sealing import SecretBackend
 from .budget import close as close_budgets
 from .core import Core, Ownership, logger
+from .due import check_kinds
 from .handlers import Registration, register
 from .keycheck import CheckedSealer
 from .observations import Observations
@@ -32,6 +34,7 @@ from .runtime import Runtime, process_name
 from .secret_backends import secret_backends
 from .settings_secrets import read_ahead
 from .stand_ins import StandIns
+from .surfaces import register_plugins
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
@@ -64,6 +67,8 @@ async def build(
 
     (settings,) = config.bind("runtime", RuntimeRoot, resolve=resolve)
     (worker,) = config.bind("worker", WorkerRoot, resolve=resolve)
+    check_kinds(worker)
+    (retention,) = config.bind("retention", RetentionRoot, resolve=resolve)
     (egress,) = config.bind("egress", EgressRoot, resolve=resolve)
     instances = build_instances(config, catalog, resolve)
     env = PluginEnv(
@@ -118,6 +123,7 @@ async def build(
         core = Core(
             settings=settings,
             worker=worker,
+            retention=retention,
             catalog=catalog,
             instances=instances,
             ownership={id: _ownership(manager, instance.plugin_provider) for id, instance in instances.items()},
@@ -144,6 +150,7 @@ async def build(
                 for name, spec in catalog.event_handlers.items()
             },
         )
+        register_plugins(core)
         for id, spec in sorted(catalog.observers.items()):
             observer_settings = _settings(config, f"observers.{id}", spec.settings, resolve)
             observers.add(id, spec.factory.resolve()(observer_settings, env), inline=spec.inline)

@@ -81,6 +81,7 @@ class Batch:
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+        await self._give_back()
         done = sum(task.done() and not task.cancelled() and task.result() for task in self._tasks.values())
         return done, len(self._tasks) - done
 
@@ -94,6 +95,8 @@ class Batch:
             for limit in (*self._limits(claim), self._free):
                 await limit.acquire()
                 taken.append(limit)
+            if self._core.stopping:
+                return False
             self._begun.add(claim.id)
             return await self._handle(claim)
         finally:
@@ -128,7 +131,12 @@ class Batch:
         await asyncio.wait(self._tasks.values(), timeout=GRACE)
         if self._flush is not None:
             await self._flush()
+        await self._give_back()
+
+    async def _give_back(self) -> None:
         left = [claim for id, claim in self._held.items() if id not in self._begun]
+        if not left:
+            return
         try:
             await self._core.store.queues.give_back(left)
         except StoreError as error:

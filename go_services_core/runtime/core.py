@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import Factory, define, frozen
 
 from ..auth.dpop_nonces import DpopNonces
+from ..config.retention import RetentionRoot
 from ..errors import BadInput, ProviderNotFound, ServicesError
 from ..model import Connection, Credential, Decision, Observation, Scope
 from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, SigningContext, SigningKey
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         CallbackUrl,
         ConnectionPolicy,
         ErrorClassifier,
+        InboundHandler,
         RateLimitPolicy,
         Signer,
         Store,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from ..resources import Subscription
     from ..sealing import Sealer, SecretBackend
     from ..secret import SecretStr
+    from ..specs import SurfaceName
     from .budget_bucket import Bucket
     from .handlers import Registration
     from .requests import Plan
@@ -92,6 +95,7 @@ class Core:
 
     settings: RuntimeRoot
     worker: WorkerRoot
+    retention: RetentionRoot = Factory(RetentionRoot)
     catalog: Catalog
     instances: Mapping[str, ProviderInstance]
     ownership: Mapping[str, Ownership]
@@ -118,10 +122,16 @@ class Core:
     key_sets: KeySets = Factory(KeySets)
     closing: bool = False
     """Whether the runtime ends: what only waits for another process ends with it."""
+    stopping: bool = False
+    """Whether a worker ends: what is claimed and not begun is given back."""
+    waiting: dict[str, asyncio.Event] = Factory(dict)
+    """Kinds of work that a worker of this process does, and what it waits for between two looks."""
     flows: dict[str, AuthFlow] = Factory(dict)
     signers: dict[str, Signer] = Factory(dict)
     adapters: dict[str, ProviderAdapter] = Factory(dict)
     verifiers: dict[str, WebhookVerifier] = Factory(dict)
+    surfaces: dict[tuple[SurfaceName, str | None], InboundHandler] = Factory(dict)
+    """Surface and provider, or None for all others → what answers there."""
     plans: dict[tuple[str, str], Plan] = Factory(dict)
     sourced: dict[str, tuple[SourcedSecret, ...]] = Factory(dict)
     """Provider → secrets of its settings that are kept elsewhere."""
@@ -245,6 +255,12 @@ class Core:
         """Log what ended and tell every observer; ``error`` is what it ended with. Nothing is raised."""
         log_lines.write(observation, error)
         self.observers.tell(observation)
+
+    def wake(self, *kinds: str) -> None:
+        """Have a worker of this process look for these kinds of work soon: something was just kept for it."""
+        for kind in kinds:
+            if (event := self.waiting.get(kind)) is not None:
+                event.set()
 
     def forget(self, connection_id: str) -> None:
         """Drop what is cached of a connection."""

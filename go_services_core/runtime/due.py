@@ -1,18 +1,76 @@
-"""What is due: deliveries, events to their handlers, and the runtime's jobs."""
+"""What is due: deliveries, events to their handlers, the runtime's jobs, renewals and history that is over."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ..errors import BadInput
+from ..errors import BadInput, ConfigError
 from ..model import Drained
-from . import delivery, inbox, jobs, refresh_ahead
+from . import delivery, inbox, jobs, refresh_ahead, retention
 from .core import Core
 
 if TYPE_CHECKING:
+    from ..config.roots import WorkerRoot
     from .runtime import Runtime
 
-_QUEUES: Final = ("inbox", "outbox")
+Work: TypeAlias = "Callable[[Core, Runtime, int], Awaitable[tuple[int, int]]]"
+"""Does up to so many due items of one kind; gives how many were done and how many failed."""
+
+
+async def _inbox(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
+    return await inbox.run_due(core, limit)
+
+
+async def _jobs(kind: str, core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
+    return await jobs.run_due(core, kind, limit)
+
+
+async def _ahead(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
+    return await refresh_ahead.run(core, limit)
+
+
+async def _retention(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
+    return await retention.run(core)
+
+
+_QUEUES: Final[Mapping[str, Work]] = {"inbox": _inbox, "outbox": delivery.run_due}
+KINDS: Final[Mapping[str, Work]] = {
+    **_QUEUES,
+    **{kind: partial(_jobs, kind) for kind in sorted(jobs.JOBS)},
+    refresh_ahead.AHEAD: _ahead,
+    retention.RETENTION: _retention,
+}
+"""Everything that a worker does, by kind; each is a loop of its own."""
+POLLS: Final[Mapping[str, float]] = {refresh_ahead.AHEAD: 15.0, retention.RETENTION: 60.0}
+"""Seconds between two looks for kinds that are not due by the second, instead of ``[worker] poll``."""
+
+
+def work_of(kind: str) -> Work:
+    """What does one kind of work.
+
+    Raises:
+        BadInput: there is no such kind.
+    """
+    found = KINDS.get(kind)
+    if found is None:
+        raise BadInput(f"There is no kind of work {kind!r}.", hint=f"Kinds: {', '.join(KINDS)}.", field="kind")
+    return found
+
+
+def check_kinds(settings: WorkerRoot) -> None:
+    """Refuse settings for work that does not exist.
+
+    Raises:
+        ConfigError: ``[worker.kinds]`` names a kind that there is not.
+    """
+    unknown = sorted(settings.kinds.keys() - KINDS.keys())
+    if unknown:
+        known = ", ".join(KINDS)
+        raise ConfigError(
+            problems=[f"worker.kinds.{kind}: there is no such kind; known are {known}." for kind in unknown]
+        )
 
 
 async def run_due(core: Core, runtime: Runtime, kind: str, limit: int) -> tuple[int, int]:
@@ -21,16 +79,7 @@ async def run_due(core: Core, runtime: Runtime, kind: str, limit: int) -> tuple[
     Raises:
         BadInput: there is no such kind.
     """
-    if kind == "inbox":
-        return await inbox.run_due(core, limit)
-    if kind == "outbox":
-        return await delivery.run_due(core, runtime, limit)
-    if kind in jobs.JOBS:
-        return await jobs.run_due(core, kind, limit)
-    if kind == refresh_ahead.AHEAD:
-        return await refresh_ahead.run(core, limit)
-    kinds = ", ".join([*_QUEUES, *sorted(jobs.JOBS), refresh_ahead.AHEAD])
-    raise BadInput(f"There is no kind of work {kind!r}.", hint=f"Kinds: {kinds}.", field="kind")
+    return await work_of(kind)(core, runtime, limit)
 
 
 async def drain(core: Core, runtime: Runtime) -> Drained:

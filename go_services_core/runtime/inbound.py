@@ -33,23 +33,12 @@ async def accept_webhook(
     core: Core, provider_id: str, request: InboundRequest, *, connection_id: str | None
 ) -> Accepted:
     """Take in one delivery; see ``Runtime.accept_webhook``."""
-    instance = core.instance(provider_id)
-    if instance.spec.webhook is None:
-        raise BadInput(f"Provider {provider_id} sends no webhooks.", plugin=provider_id, field="webhook")
-    if len(request.body) > MAX_BODY:
-        raise WebhookTooLarge(f"The delivery is larger than {MAX_BODY} bytes.", plugin=provider_id)
-    await prepared(core, instance)
-    door, verdict = await _verdict(core, instance, request, connection_id)
-    if isinstance(verdict, Rejected) and await read_again(core, instance):
-        door, verdict = await _verdict(core, instance, request, connection_id)
-    if door is None or isinstance(verdict, Rejected):
-        core.observe(Observation(name="webhook.rejected", at=core.clock.now(), ok=False, provider_id=provider_id))
-        reason = verdict.reason if isinstance(verdict, Rejected) else ""
-        raise WebhookRejected(f"The delivery was rejected: {reason}.", plugin=provider_id)
+    door, verdict = await authentic(core, provider_id, request, connection_id=connection_id)
     if isinstance(verdict, Challenge):
         return Accepted(id="", challenge=verdict.body, content_type=verdict.content_type)
     connection = door.connection
     scope = None if connection is None else connection.scope
+    instance = core.instance(provider_id)
     policy = instance.spec.inbox
     row_id = uuid7(core.clock)
     kept = request if verdict.body is None else evolve(request, body=verdict.body)
@@ -81,6 +70,32 @@ async def accept_webhook(
     if accepted.supersedes:
         core.observe(Observation(name="webhook.superseded", **about))
     return accepted
+
+
+async def authentic(
+    core: Core, provider_id: str, request: InboundRequest, *, connection_id: str | None
+) -> tuple[Door, Verified | Challenge]:
+    """Where a request came in, and what the provider's scheme found in it.
+
+    Raises:
+        BadInput: the provider sends nothing, or the connection is another provider's.
+        WebhookTooLarge: its body is larger than any provider's.
+        WebhookRejected: the request is not authentic.
+    """
+    instance = core.instance(provider_id)
+    if instance.spec.webhook is None:
+        raise BadInput(f"Provider {provider_id} sends no webhooks.", plugin=provider_id, field="webhook")
+    if len(request.body) > MAX_BODY:
+        raise WebhookTooLarge(f"The delivery is larger than {MAX_BODY} bytes.", plugin=provider_id)
+    await prepared(core, instance)
+    door, verdict = await _verdict(core, instance, request, connection_id)
+    if isinstance(verdict, Rejected) and await read_again(core, instance):
+        door, verdict = await _verdict(core, instance, request, connection_id)
+    if door is None or isinstance(verdict, Rejected):
+        core.observe(Observation(name="webhook.rejected", at=core.clock.now(), ok=False, provider_id=provider_id))
+        reason = verdict.reason if isinstance(verdict, Rejected) else ""
+        raise WebhookRejected(f"The delivery was rejected: {reason}.", plugin=provider_id)
+    return door, verdict
 
 
 async def _verdict(

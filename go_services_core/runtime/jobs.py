@@ -44,11 +44,12 @@ async def _do(core: Core, claim: Claim) -> bool:
         except LeaseLost as error:
             span.failed(error)  # its new holder goes on
             return False
-        except (Exception, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as error:
+            span.failed(error)
+            raise  # whoever works off the claims gives it back
+        except Exception as error:
             span.failed(error)
             await _put_back(core, claim, error, span)
-            if isinstance(error, asyncio.CancelledError):
-                raise
             return False
 
 

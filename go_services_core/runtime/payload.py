@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 
 from ..auth.fields import kept
 from ..errors import CannotOpen
-from ..http import InboundRequest
+from ..http import HttpResponse, InboundRequest
 from ..model import Connection, Credential, OperationResult, SealedCredential, TokenSet
 from ..secret import SecretBytes, SecretStr
 from ..wrapping_keys import SealedRow
@@ -314,6 +314,30 @@ def _result(plaintext: SecretBytes) -> OperationResult:
         attempts=fields["attempts"],
         request_id=fields["request_id"],
     )
+
+
+def encode_answer(response: HttpResponse) -> bytes:
+    """Status, headers and body of a handler's answer: a line of JSON, then the body as it was."""
+    head = {"status": response.status, "headers": response.headers}
+    return json.dumps(head, separators=(",", ":")).encode() + b"\n" + response.body
+
+
+def decode_answer(plaintext: SecretBytes) -> HttpResponse:
+    """The inverse of ``encode_answer``.
+
+    Raises:
+        CannotOpen: it is not in that form.
+    """
+    response = _read(_answer, plaintext)
+    if response is None:
+        raise CannotOpen("The recorded answer of a request opens, but is not in its form.")
+    return response
+
+
+def _answer(plaintext: SecretBytes) -> HttpResponse:
+    head, _, body = plaintext.reveal().partition(b"\n")
+    fields = json.loads(head)
+    return HttpResponse(fields["status"], tuple((name, value) for name, value in fields["headers"]), body)
 
 
 def encode_request(request: InboundRequest) -> bytes:

@@ -49,6 +49,7 @@ from .memory_refresh import not_empty
 from .memory_resources import Resources
 from .memory_sealed import SealedValues
 from .memory_tables import Consent, Tables, page
+from .memory_workers import Workers
 
 
 class Connections(Outlooks, Disconnects):
@@ -201,12 +202,13 @@ class MemoryStore:
         self._id = uuid7(tables.clock)
         self.connections = Connections(tables)
         self.queues = Queues(tables)
-        self.once = Once(tables)
+        self.once = Once(tables, self.queues)
         self.leases = Leases(tables)
         self.resources = Resources(tables)
         self.budgets = Budgets(tables)
         self.log = Log(tables)
         self.sealed = SealedValues(tables)
+        self.workers = Workers(tables)
 
     async def remember(self, name: str, value: bytes) -> bytes:
         return self._tables.meta.setdefault(name, value)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import evolve
 
 from ..errors import BadInput, Conflict, IdempotencyMismatch, LeaseLost
-from ..model import Lease, Page, Scope, Sealed
+from ..model import Event, Lease, NewJob, Page, Scope, Sealed
+from ..protocols import Work
 from ..resources import (
     Activity,
     ActivityStatus,
@@ -17,12 +18,14 @@ from ..resources import (
     Dispatch,
     LedgerKind,
 )
+from .memory_queues import Queues
 from .memory_tables import Entry, Hold, Tables
 
 
 class Once:
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, queues: Queues) -> None:
         self._tables = tables
+        self._queues = queues
 
     async def claim(self, key: str, *, ttl: float) -> bool:
         until = self._tables.once.get(key)
@@ -44,8 +47,29 @@ class Once:
         return evolve(begun, unsettled=(now - made.unsettled).total_seconds())
 
     async def finish(
-        self, kind: LedgerKind, key: str, *, owner: str, fence: int, ok: bool, result: Sealed | None = None
+        self,
+        kind: LedgerKind,
+        key: str,
+        *,
+        owner: str,
+        fence: int,
+        ok: bool,
+        result: Sealed | None = None,
+        events: Sequence[Event] = (),
+        jobs: Sequence[NewJob] = (),
+        work: Work[Any] | None = None,
     ) -> None:
+        if not ok and (events or jobs or work is not None):
+            raise BadInput("Only what ended well commits events, jobs and work.", field="ok")
+        self._running(self._tables.ledger.get(f"{kind}:{key}"), key, owner, fence)
+        self._tables.check_new(*events)
+        if work is not None:
+            for step in work():
+                raise BadInput(f"The memory store runs no statements, and the work asked for {step!r}.", field="work")
+        for job in jobs:
+            await self._queues.enqueue(job)
+        for event in events:
+            self._tables.enqueue(event)
         entry = self._held(self._tables.ledger.get(f"{kind}:{key}"), key, owner, fence)
         entry.status, entry.result = ("done", result) if ok else ("failed", None)
 

@@ -210,8 +210,10 @@ class Queues(Inbox, Handlers):
             if slot is None:
                 lost.append(claim.id)
                 continue
-            slot.status, slot.owner, slot.due = WAITING[claim.queue], None, self._tables.clock.now()
+            again = SETTLED[claim.queue]["retry"]
+            slot.status = again if slot.attempts > 1 else WAITING[claim.queue]
             slot.attempts -= 1
+            slot.owner, slot.due, slot.changed = None, self._tables.clock.now(), self._tables.clock.now()
         return lost
 
     async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:

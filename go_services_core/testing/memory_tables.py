@@ -31,6 +31,7 @@ from ..model import (
     T,
 )
 from ..resources import Activity, BudgetKey, Dispatch, Installation, Subscription, SyncCursor
+from ..worker_status import WorkerProcess
 
 LIVE = ("pending", "retry_ready", "processing", "queued", "running")
 
@@ -168,6 +169,8 @@ class Tables:
     """Scopes that wait, the longest first."""
     activity: dict[str, Activity] = Factory(dict)
     meta: dict[str, bytes] = Factory(dict)
+    workers: dict[str, tuple[WorkerProcess, datetime, datetime]] = Factory(dict)
+    """With its last beat, and until when it counts as alive."""
 
     def later(self, seconds: float) -> datetime:
         return self.clock.now() + timedelta(seconds=seconds)

@@ -20,7 +20,8 @@ from go_services_core.errors import ConfigError
 
 IDS = [
     "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "two-workers",
-    "crash-after-rotation", "keyed-retry", "shared-budget", "webhook", "event", "rotate-key", "backend-down",
+    "crash-after-rotation", "keyed-retry", "shared-budget", "webhook", "event", "kill-worker",
+    "rotate-key", "backend-down",
     "disconnect", "no-plaintext",
 ]  # fmt: skip
 PROGRAM = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opentelemetry.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.metrics import Counter, Histogram, MeterProvider, _Gauge
 
 from go_services_core.metrics import updates
 from go_services_core.model import Observation
@@ -11,12 +11,13 @@ from . import __version__
 
 
 class Meters:
-    """Counters and histograms of ``go_services_core.metrics``, made when they are first needed."""
+    """Counters, histograms and gauges of ``go_services_core.metrics``, made when they are first needed."""
 
     def __init__(self, provider: MeterProvider) -> None:
         self._meter = provider.get_meter("go_services", __version__)
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._gauges: dict[str, _Gauge] = {}
 
     def tell(self, event: Observation) -> None:
         """Count and measure ``event``."""
@@ -27,6 +28,11 @@ class Meters:
                 if counter is None:
                     counter = self._counters[update.name] = self._meter.create_counter(update.name)
                 counter.add(update.value, tags)
+            elif update.kind == "gauge":
+                gauge = self._gauges.get(update.name)
+                if gauge is None:
+                    gauge = self._gauges[update.name] = self._meter.create_gauge(update.name)
+                gauge.set(update.value, tags)
             else:
                 histogram = self._histograms.get(update.name)
                 if histogram is None:

@@ -7,7 +7,7 @@ import threading
 from typing import Final, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from go_services_core.errors import ConfigError, PluginError
 from go_services_core.metrics import TAGS, Update, updates
@@ -17,7 +17,7 @@ from go_services_core.refs import Ref
 
 from .settings import PrometheusSettings
 
-Collectors: TypeAlias = dict[str, Counter | Histogram]
+Collectors: TypeAlias = dict[str, Counter | Gauge | Histogram]
 _NOT_IN_NAMES: Final = re.compile("[^a-zA-Z0-9_]")
 _lock = threading.Lock()
 _known: WeakKeyDictionary[CollectorRegistry, Collectors] = WeakKeyDictionary()
@@ -25,7 +25,8 @@ _known: WeakKeyDictionary[CollectorRegistry, Collectors] = WeakKeyDictionary()
 
 
 class PrometheusObserver:
-    """Counts and measures in ``registry``: ``services_<event type>_total`` and ``…_duration_ms``."""
+    """Counts and measures in ``registry``: ``services_<event type>_total`` and ``…_duration_ms``,
+    and what waits in gauges: ``services_worker_backlog_…``."""
 
     def __init__(self, registry: CollectorRegistry, buckets: tuple[float, ...]) -> None:
         self._registry = registry
@@ -39,16 +40,20 @@ class PrometheusObserver:
             child = collector.labels(*update.tags.values())
             if update.kind == "counter":
                 cast("Counter", child).inc(update.value)
+            elif update.kind == "gauge":
+                cast("Gauge", child).set(update.value)
             else:
                 cast("Histogram", child).observe(update.value)
 
-    def _made(self, update: Update) -> Counter | Histogram:
+    def _made(self, update: Update) -> Counter | Gauge | Histogram:
         name = _NOT_IN_NAMES.sub("_", update.name)
         with _lock:
             found = self._collectors.get(update.name)
             if found is None:
                 if update.kind == "counter":
                     found = Counter(name, f"Count of {update.name}.", TAGS, registry=self._registry)
+                elif update.kind == "gauge":
+                    found = Gauge(name, f"Present value of {update.name}.", TAGS, registry=self._registry)
                 else:
                     found = Histogram(
                         name,

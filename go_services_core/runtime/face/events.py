@@ -6,19 +6,27 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
-from ...http import InboundRequest
+from ...http import HttpResponse, InboundRequest
 from ...model import Accepted, Drained
+from ...worker_status import Worked, WorkerStatus
 from .. import due as _due
 from .. import inbound as _inbound
+from .. import surfaces as _surfaces
 from .. import verification as _verification
+from .. import worker as _worker
 from ..core import Core
 from ..handlers import Registration, register
 from ..spans import Span
 
 if TYPE_CHECKING:
+    import asyncio
+    import threading
+    from collections.abc import Callable, Iterable
+
     from ...delivery_specs import Schedule
-    from ...protocols import EventHandler, Observer, Verdict
+    from ...protocols import EventHandler, InboundHandler, Observer, Verdict
     from ...secret import SecretStr
+    from ...specs import SurfaceName
     from ..runtime import Runtime
 
 
@@ -50,6 +58,7 @@ class Events:
         with Span(self._core, "webhook.accept", provider_id=provider_id, connection_id=connection_id) as span:
             accepted = await _inbound.accept_webhook(self._core, provider_id, request, connection_id=connection_id)
             span.detail = {"duplicate": accepted.duplicate, "challenge": accepted.challenge is not None}
+            self._core.wake("inbox")
             return accepted
 
     async def verify_webhook(
@@ -72,6 +81,59 @@ class Events:
             BadInput: the provider sends no webhooks.
         """
         return await _verification.verify_webhook(self._core, provider_id, request, secrets=secrets, at=at)
+
+    async def receive(
+        self,
+        surface: SurfaceName,
+        provider_id: str,
+        request: InboundRequest,
+        *,
+        connection_id: str | None = None,
+    ) -> HttpResponse:
+        """The handler's own answer to a request: a command, an interaction, a callback of an event.
+
+        The request is verified by the provider's webhook scheme. It has a key, from its scheme or one of the headers
+        ``Idempotency-Key``, ``X-Idempotency-Key`` and ``X-Message-Id``: one run at a time is under way for it, and
+        what was answered is recorded, sealed, and given to all who ask with the key again. An answer of 500 or more,
+        an exception, and more than ``[worker] answer_seconds`` are failures, after which the next request with the key
+        runs the handler again, at most 5 times.
+
+        On the surface ``webhook`` without a handler the request goes to :meth:`accept_webhook`, and the answer is 204.
+
+        Args:
+            surface: ``webhook``, ``command``, ``interaction`` or ``event_callback``.
+            provider_id: from the URL that was called, never from the body.
+            request: as it was received.
+            connection_id: from the URL as well, where each connection has its own.
+
+        Raises:
+            NotFound: nobody answers there; nothing was kept.
+            WebhookRejected: the request is not authentic.
+            BadInput: it has no key, or there is no such surface.
+            RequestRunning: it is being answered, or was by a process that died a moment ago; 409 with
+                ``retry_after``.
+            RequestExhausted: the handler failed too often.
+            IdempotencyMismatch: its key was that of another request.
+            HandlerFailed, HandlerTimeout: the handler raised, or took too long.
+        """
+        return await _surfaces.receive(
+            self._core, cast("Runtime", self), surface, provider_id, request, connection_id=connection_id
+        )
+
+    async def on_request(self, surface: SurfaceName, provider_id: str | None, handler: InboundHandler) -> None:
+        """Have ``handler`` answer what :meth:`receive` gets for the provider on the surface.
+
+        Args:
+            surface: ``webhook``, ``command``, ``interaction`` or ``event_callback``.
+            provider_id: None answers for every provider without a handler of its own there.
+            handler: ``async (request, context) -> HttpResponse``, or a pair of the response and a ``Handled``, which
+                commits together with the record of the answer.
+
+        Raises:
+            Conflict: there is a handler already.
+            ProviderNotFound, BadInput: there is no such provider, or no such surface.
+        """
+        _surfaces.register(self._core, surface, provider_id, handler)
 
     async def on(
         self,
@@ -116,6 +178,42 @@ class Events:
         """Do what is due, once: deliveries, events to their handlers, the runtime's jobs, renewals ahead of time."""
         return await _due.drain(self._core, cast("Runtime", self))
 
+    async def work(
+        self,
+        *,
+        kinds: Iterable[str] | None = None,
+        stop: asyncio.Event | threading.Event | None = None,
+        ready: Callable[[], object] | None = None,
+    ) -> Worked:
+        """Do what is due, as it becomes due, until ``stop`` is set; any number of processes share the work.
+
+        Each kind of work is a loop of its own: it goes on at once while there is more, and else looks again after
+        ``[worker] poll`` seconds, or when this process has kept something for it. A loop that fails, because the
+        store does not answer, goes on trying and holds up no other one.
+
+        With ``stop`` nothing more is claimed, what was claimed and not begun is given back, and what runs has
+        ``[worker] grace`` seconds; then it is cancelled and given back as well. Cancelling this call does the same
+        without the grace. What a process held that was killed is done by another once its leases have ended.
+
+        Args:
+            kinds: what to do, see :meth:`run_due`; None does everything.
+            stop: set it to have this end; None works until it is cancelled.
+            ready: called once, when the process has shown that it lives and begins.
+
+        Raises:
+            BadInput: there is no such kind; nothing was begun.
+            Conflict: this runtime is working already.
+        """
+        return await _worker.run(self._core, cast("Runtime", self), kinds=kinds, stop=stop, ready=ready)
+
+    async def worker_status(self) -> WorkerStatus:
+        """The processes that work on this database, what they did, and what waits for them.
+
+        Raises:
+            FacetMissing: the store does not keep who works.
+        """
+        return await _worker.status(self._core)
+
     async def run_due(self, kind: str, limit: int = 50) -> int:
         """Do up to ``limit`` due items of one kind; gives how many were done.
 
@@ -123,7 +221,8 @@ class Events:
             kind: ``inbox``, ``outbox``, ``refresh.ahead``, or a kind of job: ``secrets.rewrap`` wraps anew what was
                 sealed while the primary secret backend did not answer; ``connections.revoke`` tells providers of
                 disconnects. ``refresh.ahead`` renews the tokens that are about to end, within each provider's
-                ``refresh_concurrency`` and ``refresh_rate``; it begins nothing after a minute.
+                ``refresh_concurrency`` and ``refresh_rate``; it begins nothing after a minute. ``retention`` removes
+                history by ``[retention]``, once per ``every`` seconds of all processes together, however much.
             limit: how many are claimed at most.
 
         Raises:

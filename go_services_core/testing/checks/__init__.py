@@ -23,6 +23,7 @@ from . import (  # noqa: F401
     store_resources,
     store_retention,
     store_sealed,
+    store_workers,
     transport,
     transport_answers,
     transport_stream,

@@ -26,6 +26,7 @@ from go_services_store_sql.facets import (
     SqlQueues,
     SqlResources,
     SqlSealed,
+    SqlWorkers,
 )
 
 from .driver import PostgresDriver
@@ -72,6 +73,7 @@ class PostgresStore:
         self.budgets = SqlBudgets(self._driver)
         self.log = SqlLog(self._driver)
         self.sealed = SqlSealed(self._driver)
+        self.workers = SqlWorkers(self._driver)
         self.admin = SqlAdmin(PostgresWorkbench(self._target), clock=self._clock)
 
     @property

@@ -28,6 +28,7 @@ from go_services_store_sql.facets import (
     SqlQueues,
     SqlResources,
     SqlSealed,
+    SqlWorkers,
 )
 
 from .database import connect, create_file, execute, explain
@@ -74,6 +75,7 @@ class SqliteStore:
         self.budgets = SqlBudgets(self._driver)
         self.log = SqlLog(self._driver)
         self.sealed = SqlSealed(self._driver)
+        self.workers = SqlWorkers(self._driver)
         self.admin = SqlAdmin(SqliteWorkbench(self._path, busy_timeout=busy_timeout), clock=self._clock)
 
     @property

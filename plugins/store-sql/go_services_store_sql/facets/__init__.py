@@ -7,6 +7,7 @@ from .once import SqlLeases, SqlOnce
 from .queues import SqlQueues
 from .resources import SqlBudgets, SqlLog, SqlResources
 from .sealed import SqlSealed
+from .workers import SqlWorkers
 
 __all__ = [
     "SqlBudgets",
@@ -17,4 +18,5 @@ __all__ = [
     "SqlQueues",
     "SqlResources",
     "SqlSealed",
+    "SqlWorkers",
 ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from go_services_core.model import Lease, Sealed
+from go_services_core.errors import BadInput
+from go_services_core.model import Event, Lease, NewJob, Sealed
+from go_services_core.protocols import Work
 from go_services_core.resources import Begun, Dispatch, LedgerKind
 
 from .. import dispatches, idempotency, leases, once
+from .. import jobs as queued
 from ..driver import Driver
+from ..events import enqueue
+from ..statement import Steps
 
 
 class SqlOnce:
@@ -26,11 +32,31 @@ class SqlOnce:
         )
 
     async def finish(
-        self, kind: LedgerKind, key: str, *, owner: str, fence: int, ok: bool, result: Sealed | None = None
+        self,
+        kind: LedgerKind,
+        key: str,
+        *,
+        owner: str,
+        fence: int,
+        ok: bool,
+        result: Sealed | None = None,
+        events: Sequence[Event] = (),
+        jobs: Sequence[NewJob] = (),
+        work: Work[Any] | None = None,
     ) -> None:
-        await self._driver.run(
-            lambda: idempotency.finish(kind, key, owner=owner, fence=fence, ok=ok, result=result), alone=True
-        )
+        if not ok and (events or jobs or work is not None):
+            raise BadInput("Only what ended well commits events, jobs and work.", field="ok")
+
+        def unit() -> Steps[None]:
+            yield from idempotency.finish(kind, key, owner=owner, fence=fence, ok=ok, result=result)
+            for job in jobs:
+                yield from queued.enqueue(job)
+            for event in events:
+                yield from enqueue(event)
+            if work is not None:
+                yield from work()
+
+        await self._driver.run(unit, alone=not (events or jobs or work))
 
     async def extend(self, kind: LedgerKind, key: str, *, owner: str, fence: int, seconds: float) -> None:
         await self._driver.run(

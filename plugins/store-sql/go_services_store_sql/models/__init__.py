@@ -22,6 +22,7 @@ from .sync import (
     SyncCheckpointRow,
     SyncConflictRow,
 )
+from .workers import WorkerRow
 
 __all__ = [
     "MODELS",
@@ -50,6 +51,7 @@ __all__ = [
     "ReplayRow",
     "SubscriptionRow",
     "Table",
+    "WorkerRow",
 ]
 
 MODELS: tuple[type[Table], ...] = (
@@ -85,5 +87,7 @@ MODELS: tuple[type[Table], ...] = (
     SyncChangeRow,
     # with migration 0008
     PositionRow,
+    # with migration 0012
+    WorkerRow,
 )
 """All tables, each after those that it refers to."""

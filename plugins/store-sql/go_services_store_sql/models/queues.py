@@ -114,6 +114,7 @@ InboxRow.add_index(
     where=SQL("status IN ('pending', 'retry_ready', 'processing') AND order_key IS NOT NULL"),
     name="ix_service_webhook_deliveries_order",
 )
+InboxRow.add_index(InboxRow.id, where=SQL("status = 'dead'"), name="ix_service_webhook_deliveries_dead")
 
 
 class HandlerRow(Table):
@@ -232,6 +233,7 @@ JobRow.add_index(
     name="ix_service_sync_jobs_order",
 )
 JobRow.add_index(JobRow.connection_id, name="ix_service_sync_jobs_connection")
+JobRow.add_index(JobRow.id, where=SQL("status = 'failed'"), name="ix_service_sync_jobs_dead")
 
 
 class JobKeyRow(Table):

@@ -40,6 +40,7 @@ class RetentionRoot:
     batch: int = setting(default=500, help="Rows that are gone through in one commit", validator=_above_zero)
     webhook_deliveries: float = _kept(30 * DAY, "deliveries that were processed or quarantined")
     lifecycle_outbox: float = _kept(30 * DAY, "events that every handler has")
+    event_positions: float = _kept(0.0, "positions that handlers reached")
     sync_jobs: float = _kept(30 * DAY, "jobs that succeeded")
     oauth_attempts: float = _kept(DAY, "consents whose time is over")
     refresh_intents: float = _kept(30 * DAY, "refreshes that ended")

@@ -81,7 +81,7 @@ class Batch:
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-        await self._give_back()
+        await self.give_back([claim for id, claim in self._held.items() if id not in self._begun])
         done = sum(task.done() and not task.cancelled() and task.result() for task in self._tasks.values())
         return done, len(self._tasks) - done
 
@@ -131,14 +131,15 @@ class Batch:
         await asyncio.wait(self._tasks.values(), timeout=GRACE)
         if self._flush is not None:
             await self._flush()
-        await self._give_back()
+        await self.give_back([claim for id, claim in self._held.items() if id not in self._begun])
 
-    async def _give_back(self) -> None:
-        left = [claim for id, claim in self._held.items() if id not in self._begun]
-        if not left:
+    async def give_back(self, claims: Sequence[Claim]) -> None:
+        """Let others have at once what was not done, as if it had not been claimed."""
+        if not claims:
             return
+        self.settled(claims)
         try:
-            await self._core.store.queues.give_back(left)
+            await self._core.store.queues.give_back(claims)
         except StoreError as error:
             logger.warning("claims were not given back and wait for the end of their leases: %s", error)
 

@@ -165,14 +165,13 @@ class Deliveries:
         if isinstance(error, LeaseLost):
             self._batch.settled([claim])
             return False
-        outcome, delay = self._verdict(claim, error)
         if cancelled and self._batch.stopping:
-            outcome, delay = "retry", 0.0
+            await self._batch.give_back([claim])
+            raise asyncio.CancelledError
+        outcome, delay = self._verdict(claim, error)
         await self._put_back(claim, outcome, delay, error)
         if outcome == "retry":
             span.again(error, delay)
-        if cancelled and self._batch.stopping:
-            raise asyncio.CancelledError
         return False
 
     def _verdict(self, claim: Claim, error: BaseException) -> tuple[Outcome, float]:

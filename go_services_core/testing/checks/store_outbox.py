@@ -328,3 +328,15 @@ async def due_items_are_not_held_up_by_new_events(store: Store) -> None:
     await emit(store, *(event() for _ in range(5)))
     (first,) = await take(store, "h", limit=1)
     assert first.event == early
+
+
+@check("STORE-393", "store", needs=("queues",))
+async def events_that_nobody_wants_hide_none_behind_them(store: Store) -> None:
+    """However many new events no handler wants, a claim gives the one behind them."""
+    await store.queues.register_handlers({"h": "wanted"}, now=now() - timedelta(1))
+    for _ in range(7):
+        await emit(store, event("unwanted"))
+    await emit(store, event("wanted"))
+    (claim,) = await store.queues.claim("outbox", owner="a", lease=60, limit=2, handlers=["h"])
+    assert claim.event is not None
+    assert claim.event.name == "wanted"

@@ -75,15 +75,15 @@ def register(handlers: Mapping[str, str], *, now: datetime) -> Steps[None]:
         yield from REGISTER(name=name, pattern=pattern, now=now)
 
 
-def fan_out(wanted: Wanted, limit: int) -> Steps[tuple[list[Row], dict[str, Event], bool]]:
-    """Hand up to ``limit`` new events to their handlers.
+def fan_out(wanted: Wanted, limit: int, rows: int) -> Steps[tuple[list[Row], dict[str, Event], bool, int]]:
+    """Hand up to ``rows`` new events to their handlers, and claim up to ``limit`` deliveries of them.
 
-    Gives what was claimed with it, the events by id, and whether there is more for these handlers: what has to keep an
-    order is claimed by a statement of its own, and so is what is beyond ``limit``.
+    Gives what was claimed, the events by id, whether there is more for these handlers, and how many events were taken.
+    What has to keep an order is claimed by a statement of its own, and so is what is beyond ``limit``.
     """
-    pending = yield from TAKE_PENDING(rows=limit)
+    pending = yield from TAKE_PENDING(rows=rows)
     if not pending:
-        return [], {}, False
+        return [], {}, False, 0
     known = [(name, pattern, read_time(since)) for name, pattern, since in (yield from HANDLERS())]
     read: dict[str, Event] = {}
     pairs: list[list[str | int | None]] = []
@@ -106,4 +106,4 @@ def fan_out(wanted: Wanted, limit: int) -> Steps[tuple[list[Row], dict[str, Even
     if pairs:
         given = yield from DELIVER(pairs=Json(pairs), owner=wanted.owner, seconds=wanted.seconds)
         handed = [row for row in given if row[2]]
-    return handed, read, more
+    return handed, read, more, len(pending)

@@ -10,7 +10,7 @@ from go_services_core.model import Claim, QueueName
 from .dialect import Json
 from .statement import Row, Statement, Steps
 
-CHANGE = """UPDATE @table SET status = '@waiting', owner = NULL, attempts = attempts - 1, next_attempt_at = @now,
+CHANGE = """UPDATE @table SET status = CASE WHEN attempts > 1 THEN '@again' ELSE '@new' END, owner = NULL, attempts = attempts - 1, next_attempt_at = @now,
   updated_at = @now """
 TEXT = {
     "sqlite": """FROM json_each(:held) AS held
@@ -28,19 +28,19 @@ TEXT = {
 
 def _statement(**names: str) -> Statement[Row]:
     def named(text: str) -> str:
-        return re.sub("@(table|key|handler|claimed|waiting)", lambda match: names[match[1]], text)
+        return re.sub("@(table|key|handler|claimed|again|new)", lambda match: names[match[1]], text)
 
     return Statement({dialect: named(CHANGE + text) for dialect, text in TEXT.items()})
 
 
 GIVE_BACK: Mapping[QueueName, Statement[Row]] = {
     "inbox": _statement(
-        table="service_webhook_deliveries", key="id", handler="''", claimed="processing", waiting="pending"
+        table="service_webhook_deliveries", key="id", handler="''", claimed="processing", again="retry_ready", new="pending"
     ),
     "outbox": _statement(
-        table="service_event_deliveries", key="event_id", handler="handler", claimed="processing", waiting="pending"
+        table="service_event_deliveries", key="event_id", handler="handler", claimed="processing", again="retry_ready", new="pending"
     ),
-    "jobs": _statement(table="service_sync_jobs", key="id", handler="''", claimed="running", waiting="queued"),
+    "jobs": _statement(table="service_sync_jobs", key="id", handler="''", claimed="running", again="queued", new="queued"),
 }
 
 

@@ -22,6 +22,10 @@ from .listing import Listing
 from .models import EventDeliveryRow, OutboxRow
 from .statement import Param, Row, Statement, Steps
 
+ROUNDS = 20
+"""How often a claim takes new events at most, where nobody wants what it took."""
+MANY = 500
+"""New events that it takes at once then."""
 SETTLED = {"done": "delivered", "retry": "retry_ready", "dead": "dead"}
 
 
@@ -208,11 +212,19 @@ def claim(*, owner: str, seconds: float, limit: int, handlers: Sequence[str]) ->
     names = Json(list(handlers))
     taken = yield from CLAIM(owner=owner, seconds=seconds, rows=limit, handlers=names)
     known: dict[str, Event] = {}
-    if (left := limit - len(taken)) > 0:
-        handed, known, more = yield from fan_out(wanted, left)
+    rows, more = limit - len(taken), False
+    for _ in range(ROUNDS):
+        left = limit - len(taken)
+        if left <= 0:
+            break
+        handed, read, more, count = yield from fan_out(wanted, left, rows)
         taken += handed
-        if more and len(taken) < limit:
-            taken += yield from CLAIM(owner=owner, seconds=seconds, rows=limit - len(taken), handlers=names)
+        known |= read
+        if more or count < rows:
+            break
+        rows = MANY  # nobody wanted some of those: behind them may be one that somebody waits for
+    if more and len(taken) < limit:
+        taken += yield from CLAIM(owner=owner, seconds=seconds, rows=limit - len(taken), handlers=names)
     if not taken:
         return []
     broken: dict[str, str] = {}

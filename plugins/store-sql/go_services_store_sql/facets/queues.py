@@ -121,10 +121,10 @@ class SqlQueues(SqlInbox):
 
     async def give_back(self, claims: Sequence[Claim]) -> builtins.list[str]:
         def work() -> Steps[builtins.list[str]]:
-            lost: builtins.list[str] = []
+            lost: set[str] = set()
             for queue in sorted({claim.queue for claim in claims}):
-                lost += yield from give_back(queue, [claim for claim in claims if claim.queue == queue])
-            return lost
+                lost |= {*(yield from give_back(queue, [claim for claim in claims if claim.queue == queue]))}
+            return [claim.id for claim in claims if claim.id in lost]
 
         return await self._driver.run(work, alone=len({claim.queue for claim in claims}) < 2)
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -75,7 +76,7 @@ async def _hears(process: asyncio.subprocess.Process, word: str) -> None:
 async def _process(stage: Stage, mode: str) -> AsyncGenerator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "go_services_core.demo.kill_worker", str(stage.files.config), mode,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         yield process
@@ -83,6 +84,12 @@ async def _process(stage: Stage, mode: str) -> AsyncGenerator[asyncio.subprocess
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def _ends_with_its_parent() -> None:
+    """A demo that is killed leaves no worker behind."""
+    os.read(0, 1)  # not through sys.stdin, whose lock this thread would hold when the interpreter ends
+    os._exit(1)
 
 
 async def _work(config: str, mode: str) -> None:
@@ -107,6 +114,7 @@ async def _work(config: str, mode: str) -> None:
         return Handled(events=(told,))
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    threading.Thread(target=_ends_with_its_parent, daemon=True).start()
     settings = Config.load(config, arguments={"worker.lease": LEASE, "worker.poll": 0.1})
     async with Runtime.open(settings) as runtime:
         await runtime.on("webhook.item.*", handler, name="demo-work")

@@ -140,3 +140,13 @@ async def test_granting_beginning_and_leasing_is_one_statement_each(store: Sqlit
     ):
         statements, _ = await traced(store, call)
         assert len(statements) == 1
+
+
+async def test_settling_a_batch_of_the_outbox_is_one_statement_whatever_its_size(store: SqliteStore) -> None:
+    await store.queues.register_handlers({"a": "*", "b": "*"}, now=now())
+    await emit(store, *(event() for _ in range(30)))
+    claims = await take(store, "a", "b")
+    assert len(claims) == 60
+    for batch in (claims[:1], claims[1:]):
+        statements, _ = await traced(store, store.queues.settle_many(batch, "done"))
+        assert len(statements) == 1

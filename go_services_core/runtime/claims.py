@@ -83,7 +83,7 @@ class Batch:
             await asyncio.gather(keeping, return_exceptions=True)
         await self.give_back([claim for id, claim in self._held.items() if id not in self._begun])
         done = sum(task.done() and not task.cancelled() and task.result() for task in self._tasks.values())
-        return done, len(self._tasks) - done
+        return done, len(self._begun) - done
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim is still this process's to settle."""

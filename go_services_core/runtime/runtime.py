@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..protocols import Store, Transport
 
 
-class Runtime(Connecting, Using, Looking, Keys, Events, Deliveries, Outbox):
+class Runtime(Connecting, Using, Looking, Keys, Events, Outbox, Deliveries):
     """Connections, operations, webhooks and events of one application.
 
     Made by :meth:`open`. Every method may be called from any task of the loop that opened it; ``BlockingRuntime`` has

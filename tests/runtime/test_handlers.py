@@ -287,7 +287,7 @@ async def hang(event: Event, context: Any) -> None:
     await asyncio.Event().wait()
 
 
-async def test_shutdown_gives_back_what_was_not_begun_and_counts_what_was(live: Any) -> None:
+async def test_shutdown_gives_back_what_is_held_and_counts_no_attempt(live: Any) -> None:
     async with live.open(settings={"worker.concurrency": 2}) as runtime:
         begun = asyncio.Event()
 
@@ -303,7 +303,7 @@ async def test_shutdown_gives_back_what_was_not_begun_and_counts_what_was(live: 
         with pytest.raises(asyncio.CancelledError):
             await draining
         rows = live.rows(f"SELECT status, attempts, last_error FROM {TABLE} ORDER BY attempts")
-        assert rows == [("pending", 0, "")] * 3 + [("retry_ready", 1, "CancelledError")] * 2
+        assert rows == [("pending", 0, "")] * 5
         claimed = await runtime._core.store.queues.claim("outbox", owner="x", lease=60, limit=9, handlers=["h"])
         assert len(claimed) == 5  # at once
 
@@ -432,7 +432,7 @@ async def test_suspects_of_a_crash_run_one_by_one_and_cost_the_others_no_attempt
     assert await runtime.run_due("outbox", 9) == 1
     assert seen == [poison]
     assert app.rows(f"SELECT DISTINCT status, attempts, crashes FROM {TABLE} WHERE status <> 'delivered'") == [
-        ("pending", 1, 1)
+        ("retry_ready", 1, 1)
     ]
     app.rows(f"UPDATE {TABLE} SET status = 'processing', attempts = 3, crashes = 3 WHERE event_id = ?", others[0])
     crash([others[0]])

@@ -16,6 +16,7 @@ from ..http import HttpRequest
 from ..model import Accepted, Connection, ConnectStart, Event, Scope
 from .budget import shared_budget
 from .crash import crash
+from .dead_letter import dead_letter
 from .files import Files
 from .keyed import keyed_retry
 from .kill_worker import kill_worker
@@ -207,6 +208,11 @@ async def _(stage: Stage) -> str:
 @step("kill-worker", "A worker is killed with webhooks", remedy="Look at `go-services worker status`.")
 async def _(stage: Stage) -> str:
     return await kill_worker(stage, require)
+
+
+@step("dead-letter", "A dead letter is replayed", remedy="Look at `go-services webhooks dead`.")
+async def _(stage: Stage) -> str:
+    return await dead_letter(stage, require)
 
 
 @step("rotate-key", "Change the key while calls go on", remedy="Look at `go-services secrets status`.")

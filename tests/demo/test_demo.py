@@ -21,8 +21,7 @@ from go_services_core.errors import ConfigError
 IDS = [
     "migrate", "connect", "consent", "callback", "call", "expire", "refresh", "two-workers",
     "crash-after-rotation", "keyed-retry", "shared-budget", "webhook", "event", "kill-worker",
-    "rotate-key", "backend-down",
-    "disconnect", "no-plaintext",
+    "dead-letter", "rotate-key", "backend-down", "disconnect", "no-plaintext",
 ]  # fmt: skip
 PROGRAM = """
 import sys

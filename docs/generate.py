@@ -115,6 +115,7 @@ KINDS: dict[Kind, tuple[str, str, str]] = {
     "call": ("Transport kinds that shape calls", "CallTransportKit", "a `CallSubject`"),
     "signer": ("Signers", "SignerKit", "a `SignerSubject`"),
     "webhook": ("Webhook schemes", "WebhookKit", "a `WebhookSubject`"),
+    "face": ("Web faces", "FaceKit", "a `FaceSubject`: a face that serves a `face_app` on its socket"),
 }
 
 

@@ -224,6 +224,12 @@ class BlockingRuntime(BlockingCalls, BlockingDeliveries, BlockingOutbox, Blockin
         with self._in_use() as loop:
             return loop.run(call(loop.runtime, *args, **kwargs))
 
+    def run(
+        self, call: Callable[Concatenate[Runtime, P], Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run an async function of your own on the loop; it gets the async face, and then what is given here."""
+        return self._run(call, *args, **kwargs)
+
     # --- connecting ------------------------------------------------------------------------------------------------
 
     def connect(
@@ -410,6 +416,9 @@ class BlockingRuntime(BlockingCalls, BlockingDeliveries, BlockingOutbox, Blockin
             after=after,
             limit=limit,
         )
+
+    def connection_counts(self) -> Mapping[str, Mapping[str, int]]:
+        return self._run(Runtime.connection_counts)
 
     def connection_health(self, connection_id: str, *, within: timedelta = WITHIN) -> ConnectionHealth:
         return self._run(Runtime.connection_health, connection_id, within=within)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from html import escape
+import hashlib
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
@@ -10,18 +10,24 @@ from urllib.parse import urlencode
 from .errors import ServicesError
 from .http import HttpResponse
 from .model import CallbackResult
+from .web.pages import POLICY, message_page
 
 HEADERS: Final = (
     ("Cache-Control", "no-store"),
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Content-Security-Policy", POLICY),
 )
 """Of every answer to a callback: its URL has code and state in it, and nothing may keep it or pass it on."""
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
-<body><h1>{title}</h1><p>{text}</p></body></html>
-"""
+
+
+def cookie_name(state: str) -> str:
+    """The name of the cookie that holds the binding of the consent with that ``state``.
+
+    One for each, so that a person may have several consents open; ``__Host-`` lets no other host of the site set it
+    (RFC 6265bis §4.1.3.2).
+    """
+    return f"__Host-connect-{hashlib.sha256(state.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def callback_response(outcome: CallbackResult | ServicesError) -> HttpResponse:
@@ -39,9 +45,8 @@ def callback_response(outcome: CallbackResult | ServicesError) -> HttpResponse:
         location = target if failed is None else _with_error(target, failed.code)
         return HttpResponse(HTTPStatus.SEE_OTHER, (("Location", location), *HEADERS))
     title, text = ("Connected", "You may close this page.") if failed is None else ("Not connected", str(failed))
-    body = _PAGE.format(title=escape(title), text=escape(text)).encode()
     headers = (("Content-Type", "text/html; charset=utf-8"), *HEADERS)
-    return HttpResponse(HTTPStatus.OK if failed is None else failed.status, headers, body)
+    return HttpResponse(HTTPStatus.OK if failed is None else failed.status, headers, message_page(title, text))
 
 
 def _with_error(target: str, code: str) -> str:

@@ -5,7 +5,7 @@ The largest of a store's facets; the others are in ``go_services_core.facets``. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -116,6 +116,10 @@ class ConnectionFacet(Protocol):
         limit: int = 100,
     ) -> Page[Connection]:
         """Connections by id, a page at a time; ``since`` and ``until`` (exclusive) are about ``created_at``."""
+        ...
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """How many connections each provider has in each status that one of its connections is in."""
         ...
 
     async def grants(self, connection_id: str) -> GrantSnapshot | None:

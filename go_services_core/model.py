@@ -442,6 +442,8 @@ class ConnectStart:
     binding: SecretStr
     """What ``complete`` needs: random, for a cookie; or the ``session`` that ``connect`` got, which needs none."""
     expires_at: datetime
+    cookie: str = ""
+    """A name for that cookie, of this consent alone: ``callback.cookie_name`` gives it for the callback's state."""
 
 
 @frozen(kw_only=True)

@@ -355,6 +355,8 @@ class ObserverSpec:
     inline: bool = False
     """Told at once, in the task that is observed, instead of soon, from a thread: for what needs the caller's context.
     It must not block; one that takes long is told from a thread from then on."""
+    exposition: Ref[Callable[[str], tuple[str, bytes]]] | None = None
+    """What it has counted, for those who ask ``/metrics``: gets an ``Accept`` header, gives content type and body."""
 
 
 @frozen(kw_only=True)

@@ -39,6 +39,7 @@ CODES = {
     "SERVICE_HANDLER_CRASHED",
     "SERVICE_RETRY_LATER",
     "SERVICE_UNRECOVERABLE",
+    "SERVICE_REQUEST_REFUSED",
     "SERVICE_REQUEST_RUNNING",
     "SERVICE_REQUEST_EXHAUSTED",
     "SERVICE_RESULT_NOT_KEPT",
@@ -147,7 +148,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 57
+    assert len(CODES) == 58
 
 
 @each_class

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "outbox": (f"{_HERE}.outbox:outbox", "Show how far handlers are, and replay what they did not handle."),
     "webhooks": (f"{_HERE}.webhooks:webhooks", "Verify, list, show and replay deliveries."),
     "worker": (f"{_HERE}.worker:worker", "Do what is due, and show who does."),
+    "serve": (f"{_HERE}.serve:serve", "Serve callbacks, webhooks and health; metrics and status apart."),
     "sandbox": (f"{_HERE}.sandbox:sandbox", "Serve a provider on this machine to try things on."),
 }
 

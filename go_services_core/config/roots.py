@@ -199,6 +199,36 @@ class WorkerRoot:
 
 
 @settings
+class ServeRoot:
+    """``[serve]``"""
+
+    host: str = setting(default="127.0.0.1", help="Address that `go-services serve` listens on")
+    port: int = setting(default=8080, help="Its port; 0 takes a free one")
+    internal_host: str = setting(default="127.0.0.1", help="Address of metrics and status, apart from the public one")
+    internal_port: int | None = setting(
+        default=8081, help="Their port; 0 takes a free one. `--no-internal` leaves them out"
+    )
+    public_url: str | None = setting(
+        default=None, help="URL of the server as browsers and providers see it", example="https://services.example"
+    )
+    scope_of: str | None = setting(
+        default=None,
+        help="Function that says whose connection a consent will be, as module:name; without it none can be begun",
+        example="app.integrations:scope_of",
+    )
+    trusted_origins: tuple[str, ...] = setting(
+        default=(), help="Other origins whose pages may begin a consent", example="https://app.example"
+    )
+    body_limit: int = setting(
+        default=25 * 1024 * 1024, help="Bytes of a request's body", validator=_concurrency, rare=True
+    )
+    body_seconds: float = setting(
+        default=30.0, help="Seconds in which a body must have come", validator=_deadline, rare=True
+    )
+    grace: float = setting(default=30.0, help="Seconds that requests have to end when it stops", validator=_deadline)
+
+
+@settings
 class ProviderCommon:
     """What every ``[providers.<id>]`` takes, besides the provider's own settings and its auth strategies'."""
 
@@ -299,6 +329,7 @@ ROOTS: Final[Mapping[str, Any]] = {
     "providers": None,
     "egress": EgressRoot,
     "worker": WorkerRoot,
+    "serve": ServeRoot,
     "retention": RetentionRoot,
     "transport": None,
     "observers": None,

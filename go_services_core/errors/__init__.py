@@ -5,7 +5,7 @@
     ServicesError
     ├── BadInput
     │   ├── InvalidScope · UnknownParameter · DuplicateParameter · ReturnToRefused
-    │   ├── RecordingInvalid
+    │   ├── RecordingInvalid · RequestRefused
     │   └── BundleInvalid    (BundleKeyWrong, BundleTruncated, BundleReordered, BundleChanged)
     ├── NotFound
     │   ├── ProviderNotFound · ConnectionNotFound (ConnectionAmbiguous) · OperationNotFound
@@ -100,6 +100,7 @@ from .callers import (
     ProviderNotFound,
     RefreshLocked,
     ReplayDetected,
+    RequestRefused,
     RequestRunning,
     ResultNotKept,
     ReturnToRefused,
@@ -230,6 +231,7 @@ __all__ = [
     "RegistrationRefused",
     "ReplayDetected",
     "RequestExhausted",
+    "RequestRefused",
     "RequestRunning",
     "RequestTimeout",
     "ResponseInvalid",

@@ -199,3 +199,24 @@ class PermissionDenied(ServicesError):
     category = "authorization"
     status = 403
     code = "SERVICE_PERMISSION_DENIED"
+
+
+class RequestRefused(BadInput):
+    """An HTTP request is not one that a web face answers: its method, size, coding, speed, origin or person.
+
+    ``status`` is that of the case: 401, 403, 404, 405, 408, 413 or 415.
+    """
+
+    code = "SERVICE_REQUEST_REFUSED"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status: int = 400,
+        headers: tuple[tuple[str, str], ...] = (),
+        **details: Any,
+    ) -> None:
+        super().__init__(message, **details)
+        self.status = status
+        self.headers = headers

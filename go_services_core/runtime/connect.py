@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from ..auth.fields import concealed
+from ..callback import cookie_name
 from ..clock import uuid7
 from ..errors import AccountMismatch, BadInput, EmbeddedAuthUnsupported, VersionConflict
 from ..grants import normalised
@@ -104,7 +105,13 @@ async def connect(
     )
     if session is not None:
         attempts.tell_of_split(core, attempt)
-    return ConnectStart(url=start.url, attempt_id=attempt.id, binding=binding, expires_at=attempt.expires_at)
+    return ConnectStart(
+        url=start.url,
+        attempt_id=attempt.id,
+        binding=binding,
+        expires_at=attempt.expires_at,
+        cookie=cookie_name(state.reveal()),
+    )
 
 
 async def asked(

@@ -121,7 +121,7 @@ async def _webhook(core: Core, provider_id: str, request: InboundRequest, connec
     core.wake("inbox")
     if accepted.challenge is not None:
         return _challenge(accepted.challenge, accepted.content_type)
-    return HttpResponse(204)
+    return HttpResponse(200)
 
 
 def _challenge(body: bytes, content_type: str) -> HttpResponse:

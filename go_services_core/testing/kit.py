@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-Kind = Literal["plugin", "provider", "store", "secrets", "transport", "call", "signer", "webhook"]
+Kind = Literal["plugin", "provider", "store", "secrets", "transport", "call", "signer", "webhook", "face"]
 Level = Literal["must", "should"]
 Subject = Callable[[], AbstractAsyncContextManager[Any]]
 """Makes a fresh object to examine, and cleans up after it."""

@@ -6,6 +6,7 @@ It belongs to one event loop, and forgets everything with the process. Leases go
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -158,6 +159,12 @@ class Connections(Outlooks, Disconnects):
             and (until is None or connection.created_at < until)
         ]
         return page(found, after, limit)
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        found: dict[str, Counter[str]] = {}
+        for connection in self._tables.connections.values():
+            found.setdefault(connection.provider_id, Counter())[connection.status] += 1
+        return found
 
     async def grants(self, connection_id: str) -> GrantSnapshot | None:
         snapshots = self._tables.snapshots.get(connection_id)

@@ -116,6 +116,12 @@ class WebhookKit(Kit):
     kind = "webhook"
 
 
+class FaceKit(Kit):
+    """Checks for a web face; the subject is a ``FaceSubject``."""
+
+    kind = "face"
+
+
 for _kit in (
     PluginKit,
     ProviderKit,
@@ -125,5 +131,6 @@ for _kit in (
     CallTransportKit,
     SignerKit,
     WebhookKit,
+    FaceKit,
 ):
     _add_tests(_kit)

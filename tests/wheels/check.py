@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MEMBERS = sorted(
     path.parent for pattern in ("plugins", "contrib") for path in (ROOT / pattern).glob("*/pyproject.toml")
 )
-EXTRAS = "standard,github,testing"
+EXTRAS = "standard,github,serve,testing"
 
 
 def main() -> int:

@@ -24,6 +24,12 @@ _known: WeakKeyDictionary[CollectorRegistry, Collectors] = WeakKeyDictionary()
 """Those of every runtime of this process: a registry takes each name once."""
 
 
+def registries() -> list[CollectorRegistry]:
+    """Those that runtimes of this process count in."""
+    with _lock:
+        return list(_known)
+
+
 class PrometheusObserver:
     """Counts and measures in ``registry``: ``services_<event type>_total`` and ``…_duration_ms``,
     and what waits in gauges: ``services_worker_backlog_…``."""

@@ -19,5 +19,6 @@ def gs_observers() -> Iterable[ObserverSpec]:
             factory=Ref("go_services_prometheus.observer:open_observer"),
             settings=Ref("go_services_prometheus.settings:PrometheusSettings"),
             inline=True,
+            exposition=Ref("go_services_prometheus.exposition:exposition"),
         ),
     )

@@ -98,7 +98,7 @@ class Events:
         an exception, and more than ``[worker] answer_seconds`` are failures, after which the next request with the key
         runs the handler again, at most 5 times.
 
-        On the surface ``webhook`` without a handler the request goes to :meth:`accept_webhook`, and the answer is 204.
+        On the surface ``webhook`` without a handler the request goes to :meth:`accept_webhook`, and the answer is 200.
 
         Args:
             surface: ``webhook``, ``command``, ``interaction`` or ``event_callback``.

@@ -82,6 +82,10 @@ class Looking:
             limit=limit,
         )
 
+    async def connection_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """How many connections each provider has in each status that one of its connections is in."""
+        return await self._core.store.connections.counts()
+
     async def connection_health(self, connection_id: str, *, within: timedelta = _forecast.WITHIN) -> ConnectionHealth:
         """When a connection's tokens end, when it is renewed, and whether it needs somebody; nothing is decrypted.
 

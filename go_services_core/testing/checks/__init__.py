@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401
     call,
+    face,
     plugin,
     provider,
     provider_oauth,

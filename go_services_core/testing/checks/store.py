@@ -258,6 +258,16 @@ async def connections_are_listed_by_key(store: Store) -> None:
     await refused(BadInput, store.connections.list(limit=0))
 
 
+@check("STORE-008", "store", needs=("connections",))
+async def connections_are_counted_by_provider_and_status(store: Store) -> None:
+    """Connections are counted by provider and status; what nobody is in is not named."""
+    assert await store.connections.counts() == {}
+    ids = [(await established(store, f"account-{number}")).id for number in range(3)]
+    await store.connections.establish(change("account-9", provider_id="kit2"))
+    await store.connections.disconnect(ids[0], reason="kit", event=event())
+    assert await store.connections.counts() == {"kit": {"active": 2, "disconnected": 1}, "kit2": {"active": 1}}
+
+
 @check("STORE-010", "store", needs=("connections",))
 async def attempt_is_consumed_once(store: Store) -> None:
     """An attempt is read back unchanged by its state and binding, and of concurrent callbacks one gets it."""

@@ -238,6 +238,22 @@ def _listing(filters: frozenset[str]) -> Statement[Connection]:
     return Statement(query.order_by(ConnectionRow.id), connection_of, tail="LIMIT :rows")
 
 
+COUNTS: Statement[tuple[str, str, int]] = Statement(
+    ConnectionRow.select(ConnectionRow.provider_id, ConnectionRow.status, fn.COUNT(ConnectionRow.id))
+    .where(ConnectionRow.deleted_at.is_null())
+    .group_by(ConnectionRow.provider_id, ConnectionRow.status),
+    lambda row: (str(row[0]), str(row[1]), int(row[2])),
+)
+
+
+def counts() -> Steps[dict[str, dict[str, int]]]:
+    """How many connections each provider has in each state, with one statement."""
+    found: dict[str, dict[str, int]] = {}
+    for provider_id, status, count in (yield from COUNTS()):
+        found.setdefault(provider_id, {})[status] = count
+    return found
+
+
 def page(
     *,
     provider_id: str | None,

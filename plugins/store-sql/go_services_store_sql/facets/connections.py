@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -101,6 +101,9 @@ class SqlConnections:
                 limit=limit,
             )
         )
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        return await self._driver.read(connections.counts)
 
     async def grants(self, connection_id: str) -> GrantSnapshot | None:
         return await self._driver.read(lambda: connections.grants(connection_id))

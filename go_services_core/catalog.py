@@ -226,7 +226,7 @@ def _own_fault(offer: Offer) -> str | None:
         if isinstance(record, (s.ProviderSpec, s.OperationPack)):
             fault = _repeated(record.capabilities, "name") or _repeated(record.operations, "id")
         if isinstance(record, s.ProviderSpec):
-            fault = fault or _repeated(record.auth, "kind")
+            fault = fault or _repeated(record.auth, "kind") or _repeated(record.subscriptions, "resource_type")
             fault = fault or (None if record.auth else "it has no way to authenticate")
         if isinstance(record, s.StoreSpec):
             unknown = [facet for facet in record.facets if facet not in s.FACETS]
@@ -372,6 +372,11 @@ def _unserved(
             return f"there is no signer {auth.signer!r}; there are {_list(signers)}{remedy}"
     if provider.webhook is not None and provider.webhook.scheme not in webhook_schemes:
         return f"there is no webhook scheme {provider.webhook.scheme!r}; there are {_list(webhook_schemes)}"
+    operations = {operation.id for operation in provider.operations}
+    for record in provider.subscriptions:
+        for id in (record.create, record.renew, record.cancel):
+            if id is not None and id not in operations:
+                return f"subscriptions to {record.resource_type!r} need the operation {id!r}, which it does not have"
     return None
 
 

@@ -1,7 +1,7 @@
 """What a store must do, facet by facet. Protocols only; each method's docstring is its contract.
 
-That of connections is in ``go_services_core.connection_facet``. The conformance checks of
-:class:`go_services_core.testing.pytest_kit.StoreKit` state the same as tests.
+Those of connections and subscriptions are in ``go_services_core.connection_facet`` and ``subscription_facet``. The
+conformance checks of :class:`go_services_core.testing.pytest_kit.StoreKit` state the same as tests.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ from .resources import (
     Installation,
     InstallationStatus,
     LedgerKind,
-    Subscription,
-    SubscriptionStatus,
     SyncCursor,
 )
+from .subscription_facet import SubscriptionFacet
 from .wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 
 if TYPE_CHECKING:
@@ -253,73 +252,21 @@ class LeaseFacet(Protocol):
         ...
 
 
-class ResourceFacet(Protocol):
+class ResourceFacet(SubscriptionFacet, Protocol):
     """Versioned rows: subscriptions, installations, sync cursors."""
 
-    async def save_subscription(
-        self, subscription: Subscription, *, expected_version: int | None, event: Event | None = None
-    ) -> Subscription:
-        """Keep a new subscription (``expected_version=None``), or replace the row of that version; with ``event``.
-
-        A new one is active. It takes the channel of a cancelled one of the same connection. A replaced row keeps id,
-        connection, provider and ``created_at``; its status follows the moves of ``SUBSCRIPTION_MOVES``. The result
-        has the version that was saved.
-
-        Raises:
-            VersionConflict: the row has another version, or the new one's id or channel is there already. Its
-                ``metadata`` has ``subscription_id`` and ``version`` of the row that is.
-            Conflict: the channel is another connection's or another subscription's.
-            InvalidTransition: a new one is not active, or the row's status may not become this one.
-            ConnectionNotFound, NotFound: the connection, or the subscription to replace, does not exist.
-        """
-        ...
-
-    async def subscription(self, subscription_id: str) -> Subscription | None:
-        """The subscription."""
-        ...
-
-    async def subscription_by_channel(self, provider_id: str, channel_id: str) -> Subscription | None:
-        """The subscription of a channel, whatever its status."""
-        ...
-
-    async def subscriptions(
-        self,
-        *,
-        connection_id: str | None = None,
-        provider_id: str | None = None,
-        status: SubscriptionStatus | None = None,
-        expiring_before: datetime | None = None,
-        after: str | None = None,
-        limit: int = 100,
-    ) -> Page[Subscription]:
-        """Subscriptions by id, a page at a time; with ``expiring_before`` those that expire then or earlier."""
-        ...
-
-    async def set_subscription_status(
-        self,
-        subscription_id: str,
-        *,
-        expected: Collection[SubscriptionStatus],
-        status: SubscriptionStatus,
-        reason: str = "",
-        event: Event | None = None,
-    ) -> Subscription:
-        """Move the subscription from one of ``expected`` to ``status``, with ``event``. It gets the next version.
-
-        Raises:
-            InvalidTransition: its status is not one of those, or may not become ``status``; nothing changed.
-            NotFound: there is none.
-        """
-        ...
-
-    async def upsert_installation(self, installation: Installation, *, event: Event | None = None) -> Installation:
+    async def upsert_installation(
+        self, installation: Installation, *, live: bool | None = None, event: Event | None = None
+    ) -> Installation:
         """Keep the installation of provider, scope and install type, with ``event``.
 
         One that is not uninstalled keeps id and ``created_at``, takes the new metadata and the times that are given,
         and moves as ``INSTALLATION_MOVES`` says. Where there is none, also after one was uninstalled, a new row is
-        made. Uninstalling sets ``revoked_at`` where none is given.
+        made. Uninstalling sets ``revoked_at`` where none is given. ``live`` says whether one is expected that is not
+        uninstalled; None takes either.
 
         Raises:
+            VersionConflict: it is not as ``live`` says; nothing changed.
             InvalidTransition: a new one is not active, or the row's status may not become this one.
         """
         ...

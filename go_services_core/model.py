@@ -546,7 +546,7 @@ class Drained:
     events: int = 0
     jobs: int = 0
     renewals: int = 0
-    """By ``refresh.ahead``."""
+    """By ``refresh.ahead``, and by ``subscriptions.renew``."""
     failed: int = 0
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .runtime.runtime import Runtime
     from .sealing import SecretBackend
     from .specs import Operation
+    from .subscription_specs import SubscriptionAnswer, SubscriptionRequest
     from .worker_facet import WorkerFacet
 
 T = TypeVar("T")
@@ -215,6 +216,14 @@ class ProviderAdapter:
         Only for operations for which the provider does not know the key, or does not know it any more. None where
         there is no way to tell: the call ends with ``OutcomeUnknown``.
         """
+        return None
+
+    def subscription_params(self, request: SubscriptionRequest) -> Mapping[str, Any] | None:
+        """The parameters of the operation that creates, renews or cancels a subscription."""
+        return None
+
+    def subscription_answer(self, request: SubscriptionRequest, data: Any) -> SubscriptionAnswer | None:
+        """What the answer to ``create`` or ``renew`` says of it."""
         return None
 
 

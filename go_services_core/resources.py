@@ -46,7 +46,7 @@ HISTORY: Final[Mapping[str, str]] = {
     "service_grant_events": "all but the newest of each connection",
     "service_grant_snapshots": "all but the newest of each connection",
     "service_credentials": "ciphertexts of credentials that are not active: overwritten, the row stays",
-    "service_subscriptions": "cancelled subscriptions whose channel was subscribed again",
+    "service_subscriptions": "cancelled subscriptions that were replaced, or whose channel was subscribed again",
     "service_installations": "installations that were uninstalled",
     "service_rate_limit_state": "budgets whose window is over",
     "service_event_positions": "positions of handlers that nothing newer came to since",
@@ -129,6 +129,20 @@ class Subscription:
     expires_at: datetime | None = None
     last_notified_at: datetime | None = None
     metadata: Mapping[str, Any] = field(factory=dict)
+    events: tuple[str, ...] = ()
+    """What the provider was asked to tell of; empty means everything that it tells by itself."""
+    remote_resource_id: str | None = None
+    """The provider's own name for the resource, where ending the subscription needs it."""
+    confirmed_at: datetime | None = None
+    """When the provider last said that it is alive; None until it answered for the first time."""
+    renew_at: datetime | None = None
+    """When ``subscriptions.renew`` looks at it again: to renew it, to try again, or to end what was replaced."""
+    attempts: int = 0
+    """Failures since the provider last said that it is alive."""
+    replaces: str | None = None
+    """Id of the subscription in whose place it was made."""
+    replaced_by: str | None = None
+    """Id of the subscription that took its place; both are live until the provider was told to end this one."""
     created_at: datetime
     updated_at: datetime
 

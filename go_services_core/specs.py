@@ -15,6 +15,7 @@ from attrs import Attribute, field, frozen, validators
 from .auth_specs import AuthSpec
 from .call_specs import BreakerPolicy, CallSpec, RateBudget, RetryPolicy, Throttled
 from .delivery_specs import InboxPolicy, Schedule
+from .subscription_specs import SubscriptionSpec
 from .tuples import as_tuple
 from .webhook_specs import WebhookSpec
 
@@ -204,6 +205,8 @@ class ProviderSpec:
     identity: Identity | None = None
     webhook: WebhookSpec | None = None
     inbox: InboxPolicy = field(factory=InboxPolicy)
+    subscriptions: tuple[SubscriptionSpec, ...] = field(default=(), converter=as_tuple)
+    """How it is subscribed to, one record for each type of resource."""
     scope_types: tuple[str, ...] = ("user", "org")
     settings: Ref[type] | type | None = None
     """Settings class of the provider's own fields in ``[providers.<id>]``."""

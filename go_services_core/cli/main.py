@@ -36,6 +36,8 @@ COMMANDS: Final = {
         f"{_HERE}.connections:connections",
         "List, show, end, import and export connections.",
     ),
+    "subscriptions": (f"{_HERE}.subscriptions:subscriptions", "List, make, renew and cancel subscriptions."),
+    "installations": (f"{_HERE}.installations:installations", "List, show and end installations of apps."),
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),
     "outbox": (f"{_HERE}.outbox:outbox", "Show how far handlers are, and replay what they did not handle."),
     "webhooks": (f"{_HERE}.webhooks:webhooks", "Verify, list, show and replay deliveries."),

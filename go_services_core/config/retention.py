@@ -51,7 +51,7 @@ class RetentionRoot:
     grant_events: float = _kept(0.0, "earlier changes of a connection's grants")
     grant_snapshots: float = _kept(0.0, "earlier states of a connection's grants")
     credentials: float = _kept(30 * DAY, "ciphertexts of credentials that are not active")
-    subscriptions: float = _kept(90 * DAY, "cancelled subscriptions whose channel was subscribed again")
+    subscriptions: float = _kept(90 * DAY, "cancelled subscriptions that were replaced or made anew")
     installations: float = _kept(0.0, "installations that were uninstalled")
     rate_limit_state: float = _kept(DAY, "budgets whose window is over")
 

@@ -13,6 +13,7 @@ from ..delivery_specs import Burst, Schedule
 from ..return_to import allowed_places
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
+from ..subscription_specs import SubscriptionSpec, check_callback_url
 from .retention import RetentionRoot
 from .schema import setting, settings
 
@@ -165,6 +166,23 @@ class WorkSettings:
     """How many batches of the kind one process works on at once."""
 
 
+def _webhook_url(record: object, attribute: Any, value: str | None) -> None:
+    if value is not None:
+        check_callback_url(value)
+
+
+@settings
+class WebhooksRoot:
+    """``[webhooks]``"""
+
+    url: str | None = setting(
+        default=None,
+        help="URL below which providers reach the webhooks: /PROVIDER/CONNECTION is added for a subscription",
+        example="https://app.example/webhooks",
+        validator=_webhook_url,
+    )
+
+
 @settings
 class WorkerRoot:
     """``[worker]``"""
@@ -315,6 +333,7 @@ class DeclaredProvider:
     api: ApiSpec | None = setting(default=None, help="Where operations go")
     capabilities: tuple[Capability, ...] = setting(default=(), help="What a connection may be able to do")
     operations: tuple[Operation, ...] = setting(default=(), help="Calls of the API")
+    subscriptions: tuple[SubscriptionSpec, ...] = setting(default=(), help="How its resources are subscribed to")
     implies: Mapping[str, tuple[str, ...]] = setting(default={}, help="Grant, and the narrower ones that it includes")
     identity: Identity | None = setting(default=None, help="Where the provider says whose account it is")
     scope_types: tuple[str, ...] = setting(default=("user", "org"), help="Kinds of scope that may connect")
@@ -328,6 +347,7 @@ ROOTS: Final[Mapping[str, Any]] = {
     "secrets": SecretsRoot,
     "providers": None,
     "egress": EgressRoot,
+    "webhooks": WebhooksRoot,
     "worker": WorkerRoot,
     "serve": ServeRoot,
     "retention": RetentionRoot,

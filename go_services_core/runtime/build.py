@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,13 +16,14 @@ from ..clock import Clock, SystemClock
 from ..config.layers import Config
 from ..config.report import check
 from ..config.retention import RetentionRoot
-from ..config.roots import EgressRoot, RuntimeRoot, SecretsRoot, StoreRoot, WorkerRoot
+from ..config.roots import EgressRoot, RuntimeRoot, SecretsRoot, StoreRoot, WebhooksRoot, WorkerRoot
 from ..config.secrets import resolver
 from ..errors import BackendUnavailable, ConfigError, FacetMissing
 from ..plugins import PluginManager
 from ..protocols import PluginEnv, Store, Transport
 from ..providers import build_instances
 from ..sealing import SecretBackend
+from . import subscription_notices
 from .budget import close as close_budgets
 from .core import Core, Ownership, logger
 from .due import check_kinds
@@ -34,6 +36,7 @@ from .runtime import Runtime, process_name
 from .secret_backends import secret_backends
 from .settings_secrets import read_ahead
 from .stand_ins import StandIns
+from .subscription_endings import tell_end
 from .surfaces import register_plugins
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ async def build(
     (worker,) = config.bind("worker", WorkerRoot, resolve=resolve)
     check_kinds(worker)
     (retention,) = config.bind("retention", RetentionRoot, resolve=resolve)
+    (webhooks,) = config.bind("webhooks", WebhooksRoot, resolve=resolve)
     (egress,) = config.bind("egress", EgressRoot, resolve=resolve)
     instances = build_instances(config, catalog, resolve)
     env = PluginEnv(
@@ -124,6 +128,7 @@ async def build(
             settings=settings,
             worker=worker,
             retention=retention,
+            webhooks=webhooks,
             catalog=catalog,
             instances=instances,
             ownership={id: _ownership(manager, instance.plugin_provider) for id, instance in instances.items()},
@@ -136,18 +141,22 @@ async def build(
             observers=observers,
             open_kind=lambda kind: _kind(config, catalog, env, resolve, kind),
         )
+        core.cancel_subscription = partial(tell_end, core)
         stack.push_async_callback(_close_kinds, core)
         await register(
             core,
             {
-                name: Registration(
-                    events=spec.events,
-                    handler=spec.handler.resolve(),
-                    timeout=spec.timeout,
-                    schedule=spec.schedule,
-                    concurrency=spec.concurrency,
-                )
-                for name, spec in catalog.event_handlers.items()
+                **subscription_notices.handlers(core),
+                **{
+                    name: Registration(
+                        events=spec.events,
+                        handler=spec.handler.resolve(),
+                        timeout=spec.timeout,
+                        schedule=spec.schedule,
+                        concurrency=spec.concurrency,
+                    )
+                    for name, spec in catalog.event_handlers.items()
+                },
             },
         )
         register_plugins(core)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..auth_specs import AuthSpec
     from ..catalog import Catalog
     from ..clock import Clock
-    from ..config.roots import RuntimeRoot, WorkerRoot
+    from ..config.roots import RuntimeRoot, WebhooksRoot, WorkerRoot
     from ..config.secrets import SourcedSecret
     from ..exchange import CallTransport
     from ..jose import Jose
@@ -95,6 +95,7 @@ class Core:
 
     settings: RuntimeRoot
     worker: WorkerRoot
+    webhooks: WebhooksRoot
     retention: RetentionRoot = Factory(RetentionRoot)
     catalog: Catalog
     instances: Mapping[str, ProviderInstance]

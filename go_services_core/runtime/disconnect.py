@@ -12,6 +12,7 @@ from ..redaction import mask
 from .core import Core, logger
 from .load import open_credential
 from .revocation import event_of, reason_of, revocation_job, revoke
+from .subscription_endings import leave_ends
 
 if TYPE_CHECKING:
     from ..resources import Subscription
@@ -173,13 +174,15 @@ async def _cancel(core: Core, connection: Connection) -> None:
     cancel = core.cancel_subscription
     if cancel is None:
         return
+    left = [one for one in await _subscriptions(core, connection.id) if one.status == "active"]
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT):
-            for one in await _subscriptions(core, connection.id):
-                if one.status == "active":
-                    await cancel(connection, one)
+            while left:
+                await cancel(connection, left[0])
+                del left[0]
     except Exception as failed:
         logger.warning("subscriptions of connection %s could not be cancelled: %s", connection.id, reason_of(failed))
+        await leave_ends(core, left)
 
 
 async def _subscriptions(core: Core, connection_id: str) -> list[Subscription]:

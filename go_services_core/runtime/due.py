@@ -1,4 +1,4 @@
-"""What is due: deliveries, events to their handlers, the runtime's jobs, renewals and history that is over."""
+"""What is due: deliveries, events to their handlers, the runtime's jobs, renewals, subscriptions and old history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import BadInput, ConfigError
 from ..model import Drained
-from . import delivery, inbox, jobs, refresh_ahead, retention
+from . import delivery, inbox, jobs, refresh_ahead, retention, subscription_keeper
 from .core import Core
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ async def _ahead(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
     return await refresh_ahead.run(core, limit)
 
 
+async def _subscriptions(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
+    return await subscription_keeper.run(core, limit)
+
+
 async def _retention(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
     return await retention.run(core)
 
@@ -40,10 +44,15 @@ KINDS: Final[Mapping[str, Work]] = {
     **_QUEUES,
     **{kind: partial(_jobs, kind) for kind in sorted(jobs.JOBS)},
     refresh_ahead.AHEAD: _ahead,
+    subscription_keeper.RENEW: _subscriptions,
     retention.RETENTION: _retention,
 }
 """Everything that a worker does, by kind; each is a loop of its own."""
-POLLS: Final[Mapping[str, float]] = {refresh_ahead.AHEAD: 15.0, retention.RETENTION: 60.0}
+POLLS: Final[Mapping[str, float]] = {
+    refresh_ahead.AHEAD: 15.0,
+    subscription_keeper.RENEW: 15.0,
+    retention.RETENTION: 60.0,
+}
 """Seconds between two looks for kinds that are not due by the second, instead of ``[worker] poll``."""
 
 
@@ -95,10 +104,11 @@ async def drain(core: Core, runtime: Runtime) -> Drained:
                 break
     # Once is all: what failed and is not held back by its state would be due again at once.
     renewals, refused = await refresh_ahead.run(core)
+    kept, lost = await subscription_keeper.run(core)
     return Drained(
         deliveries=counts["inbox"],
         events=counts["outbox"],
         jobs=sum(counts[kind] for kind in jobs.JOBS),
-        renewals=renewals,
-        failed=failures + refused,
+        renewals=renewals + kept,
+        failed=failures + refused + lost,
     )

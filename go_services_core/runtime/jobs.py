@@ -13,11 +13,12 @@ from .core import Core, logger
 from .revocation import revoke_kept
 from .spans import Span
 from .stand_ins import REWRAP, rewrap_stand_ins
+from .subscription_endings import CANCEL_JOB, cancel_left
 
 JobFunction: TypeAlias = Callable[[Core, Claim], Awaitable[float | None]]
 """Does a job, also one that was done in part: gives None when it is done, or the seconds until it has to go on."""
 
-JOBS: Final[Mapping[str, JobFunction]] = {REWRAP: rewrap_stand_ins, REVOKE_JOB: revoke_kept}
+JOBS: Final[Mapping[str, JobFunction]] = {REWRAP: rewrap_stand_ins, REVOKE_JOB: revoke_kept, CANCEL_JOB: cancel_left}
 RETRY_DELAY: Final = 60.0
 """Seconds until a job that failed is due again, times the number of its attempts, up to an hour."""
 LONGEST_DELAY: Final = 3600.0

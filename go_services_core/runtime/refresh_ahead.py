@@ -54,7 +54,7 @@ async def run(core: Core, limit: int | None = None) -> tuple[int, int]:
         FacetMissing: a provider has a ``refresh_rate``, and the store has no budgets.
         StoreError: the store could not say what is due; what is in flight goes on.
     """
-    allowance = _Allowance(left=limit, until=core.clock.monotonic() + LONGEST_RUN)
+    allowance = Allowance(left=limit, until=core.clock.monotonic() + LONGEST_RUN)
     runs = [_ProviderRun(core, instance, allowance) for instance in core.instances.values() if not instance.unset]
     ended = await asyncio.gather(*(one.go() for one in runs), return_exceptions=True)
     for error in ended:
@@ -64,7 +64,7 @@ async def run(core: Core, limit: int | None = None) -> tuple[int, int]:
 
 
 @define
-class _Allowance:
+class Allowance:
     """What one run may begin, over all providers."""
 
     left: int | None
@@ -88,7 +88,7 @@ class _ProviderRun:
 
     core: Core
     instance: ProviderInstance
-    allowance: _Allowance
+    allowance: Allowance
     done: int = 0
     failed: int = 0
     in_a_row: int = 0

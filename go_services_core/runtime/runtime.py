@@ -12,9 +12,11 @@ from .core import Core
 from .face.connecting import Connecting
 from .face.deliveries import Deliveries
 from .face.events import Events
+from .face.installing import Installing
 from .face.keys import Keys
 from .face.looking import Looking
 from .face.outbox import Outbox
+from .face.subscribing import Subscribing
 from .face.using import Using
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ..protocols import Store, Transport
 
 
-class Runtime(Connecting, Using, Looking, Keys, Events, Outbox, Deliveries):
+class Runtime(Connecting, Using, Looking, Keys, Events, Outbox, Deliveries, Subscribing, Installing):
     """Connections, operations, webhooks and events of one application.
 
     Made by :meth:`open`. Every method may be called from any task of the loop that opened it; ``BlockingRuntime`` has

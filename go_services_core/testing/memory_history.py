@@ -46,6 +46,11 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
 
     over = {key: row for key, row in tables.intents.items() if tables.active.get(row.connection_id) != row.version}
     left = {key: row for key, row in tables.ledger.items() if row.status == "running"}
+    replaced = {
+        key: row
+        for key, row in tables.subscriptions.items()
+        if row.status == "cancelled" and row.replaced_by is not None
+    }
     uninstalled = {key: row for key, row in tables.installations.items() if row.status == "uninstalled"}
     return {
         "service_lifecycle_outbox": (tables.events, _delivered(tables)),
@@ -63,6 +68,7 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
         ),
         "service_notification_dispatches": (tables.dispatches, changed(tables.dispatches, "sent", "failed")),
         "service_activity_entries": (tables.activity, since(tables.activity, lambda row: row.created_at)),
+        "service_subscriptions": (tables.subscriptions, since(replaced, lambda row: row.updated_at)),
         "service_installations": (tables.installations, since(uninstalled, lambda row: row.updated_at)),
         "service_rate_limit_state": (tables.budgets, since(tables.budgets, _over)),
         "service_event_positions": (tables.positions, since(tables.positions, lambda row: row[1])),

@@ -49,7 +49,7 @@ def test_unknown_command_suggests_the_nearest(run: Run) -> None:
 def test_commands_of_plugins_are_listed_and_run(run: Run, install: Install) -> None:
     install("greeter", WITH_COMMANDS.format(name="greet"))
     listed = run("--help").stdout
-    assert "greet        Greets." in listed
+    assert "greet          Greets." in listed
     assert listed.index("  init") < listed.index("  greet")
     assert run("greet").stdout == "hello\n"
     assert "Did you mean 'greet'?" in run("great", code=2).stderr
@@ -181,6 +181,7 @@ def test_commands_that_write_have_a_dry_run_and_commands_that_read_have_json() -
         "connections refresh", "connections reconsent", "connections disconnect", "connections import",
         "connections export", "call", "outbox replay", "outbox backfill", "outbox forget",
         "webhooks replay", "webhooks release",
+        "subscriptions create", "subscriptions renew", "subscriptions cancel", "installations uninstall",
     } == writes  # fmt: skip
 
 

@@ -72,6 +72,7 @@ def error(
     core = Core(
         settings=absent,
         worker=absent,
+        webhooks=absent,
         catalog=absent,
         instances={},
         ownership={"acme": Ownership(error_classifier=classifier)},

@@ -90,7 +90,9 @@ async def test_record_points_at_endpoints_that_exist(client, sandbox):
         assert (operation.method, operation.path.partition("{")[0]) in served
         assert operation.capability in {None, *(capability.name for capability in spec.capabilities)}
     operations = {operation.id: operation for operation in spec.operations}
-    assert operations.keys() == {"me", "items.list", "items.get", "items.create"}
+    own = {"me", "items.list", "items.get", "items.create"}
+    subscribing = {id for one in spec.subscriptions for id in (one.create, one.renew, one.cancel) if id is not None}
+    assert operations.keys() == own | subscribing
     assert operations["items.list"].pagination.style == "link"
     assert operations["items.create"].idempotency_header == "Idempotency-Key"
     tokens = await client.tokens(scope=" ".join(auth.default_grants))

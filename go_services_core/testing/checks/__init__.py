@@ -24,6 +24,7 @@ from . import (  # noqa: F401
     store_resources,
     store_retention,
     store_sealed,
+    store_subscriptions,
     store_workers,
     transport,
     transport_answers,

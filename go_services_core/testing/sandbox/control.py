@@ -28,8 +28,10 @@ KNOBS: Final[Mapping[str, tuple[type, ...]]] = {
     "rate_limit": (int,),
     "rate_window": _NUMBER,
     "refresh_token_lifetime": (*_NUMBER, type(None)),
+    "announce": (bool,),
     "rotation": (str,),
     "rotation_grace": _NUMBER,
+    "subscription_lifetime": _NUMBER,
     "token_answer": (str,),
 }
 """Attributes of :class:`Sandbox` that the action ``set`` sets, and the types that they take."""
@@ -99,6 +101,10 @@ async def _deliver(sandbox: Sandbox, arguments: Mapping[str, Any]) -> int:
     return await sandbox.deliver(**{**arguments, "secret": None if secret is None else SecretStr(secret)})
 
 
+async def _notify(sandbox: Sandbox, arguments: Mapping[str, Any]) -> list[int]:
+    return await sandbox.notify(**arguments)
+
+
 _ACTIONS: Final[Mapping[str, Callable[[Sandbox, Mapping[str, Any]], Awaitable[Any]]]] = {
     "set": _set,
     "set-fault": _set_fault,
@@ -107,4 +113,5 @@ _ACTIONS: Final[Mapping[str, Callable[[Sandbox, Mapping[str, Any]], Awaitable[An
     "requests": _requests,
     "issued-secrets": _issued,
     "deliver": _deliver,
+    "notify": _notify,
 }

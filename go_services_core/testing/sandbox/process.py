@@ -167,6 +167,11 @@ class SandboxProcess(Registration):
         status: int = self._steer("deliver", delivery)
         return status
 
+    def notify(self, resource: str, event: str = "update") -> list[int]:
+        """POST a notification on every live subscription to ``resource``, as ``Sandbox.notify`` does."""
+        statuses: list[int] = self._steer("notify", {"resource": resource, "event": event})
+        return statuses
+
     def _steer(self, action: str, arguments: Mapping[str, Any]) -> Any:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         try:

@@ -17,7 +17,7 @@ from ...auth_specs import Rotation
 from ...clock import Clock, SystemClock
 from ...errors import BadInput
 from ...secret import SecretStr
-from . import api, authorize, control, token, webhooks
+from . import api, authorize, channels, control, token, webhooks
 from .faults import Faults
 from .items import Items
 from .refused import Refused
@@ -37,6 +37,11 @@ ENDPOINTS: Final[Mapping[str, tuple[str, str, api.Handler]]] = {
     "items.list": ("GET", "/items", api.list_items),
     "items.get": ("GET", r"/items/{id:[0-9]{1,9}}", api.get_item),
     "items.create": ("POST", "/items", api.create_item),
+    "channels.watch": ("POST", "/channels/watch", channels.watch),
+    "channels.stop": ("POST", "/channels/stop", channels.stop),
+    "subscriptions.create": ("POST", "/subscriptions", channels.create),
+    "subscriptions.renew": ("PATCH", "/subscriptions/{id}", channels.renew),
+    "subscriptions.end": ("DELETE", "/subscriptions/{id}", channels.end),
     "echo": ("*", "/echo", api.echo),
     "private.key": ("GET", "/private/key", api.private_key),
     "private.basic": ("GET", "/private/basic", api.private_basic),
@@ -121,6 +126,11 @@ class Sandbox(Registration):
         self._clock = clock or SystemClock()
         self.ledger = Ledger(self._clock)
         self.items = Items(item_count, self._clock)
+        self.channels = channels.Channels()
+        self.subscription_lifetime = 604_800.0
+        """Seconds that a subscription lives at most; one that asks for more gets this."""
+        self.announce = False
+        """Whether the address of a new subscription is called before the answer to its creation."""
         self.budget = api.RateBudget()
         self.faults = Faults(ENDPOINTS)
         self.token_answers = TokenAnswers()
@@ -279,6 +289,14 @@ class Sandbox(Registration):
             secret=secret or self.webhook_secret,
             headers=headers or {},
         )
+
+    async def notify(self, resource: str, event: str = "update") -> list[int]:
+        """POST a notification on every live subscription to ``resource`` and give the statuses of the answers.
+
+        One that nobody answered has the status 0.
+        """
+        live = [one for one in self.channels.live(self.ledger.now) if one.resource == resource]
+        return [await channels.send(self, one, event) for one in live]
 
 
 async def serve(*, on_ready: Callable[[Sandbox], None], **options: Unpack[SandboxOptions]) -> None:

@@ -10,6 +10,7 @@ from ...auth_specs import OAuth2Code, Rotation
 from ...secret import SecretStr
 from ...specs import ApiSpec, Capability, Identity, Operation, Pagination, Param, ProviderSpec
 from .authorize import SCOPES
+from .channels import CHANNELS, SUBSCRIPTIONS
 from .webhooks import WEBHOOK
 
 
@@ -83,9 +84,56 @@ class Registration(ABC):
                     idempotency_header="Idempotency-Key",
                     summary="Add an item",
                 ),
+                Operation(
+                    "channels.watch",
+                    "POST",
+                    "/channels/watch",
+                    capability="items.read",
+                    params=tuple(
+                        Param(name, "body", required=name != "expiration")
+                        for name in ("id", "address", "token", "resource", "expiration")
+                    ),
+                    summary="Open a channel for changes of items",
+                ),
+                Operation(
+                    "channels.stop",
+                    "POST",
+                    "/channels/stop",
+                    capability="items.read",
+                    params=(Param("id", "body", required=True), Param("resourceId", "body", required=True)),
+                    summary="End a channel",
+                ),
+                Operation(
+                    "subscriptions.create",
+                    "POST",
+                    "/subscriptions",
+                    capability="items.read",
+                    params=tuple(
+                        Param(name, "body", required=name != "changeType")
+                        for name in ("notificationUrl", "resource", "expirationDateTime", "clientState", "changeType")
+                    ),
+                    summary="Subscribe to changes of a folder",
+                ),
+                Operation(
+                    "subscriptions.renew",
+                    "PATCH",
+                    "/subscriptions/{id}",
+                    capability="items.read",
+                    params=(Param("id", "path", required=True), Param("expirationDateTime", "body", required=True)),
+                    summary="Move the end of a subscription",
+                ),
+                Operation(
+                    "subscriptions.end",
+                    "DELETE",
+                    "/subscriptions/{id}",
+                    capability="items.read",
+                    params=Param("id", "path", required=True),
+                    summary="End a subscription",
+                ),
             ),
             identity=Identity(url="/userinfo", account="id"),
             webhook=WEBHOOK,
+            subscriptions=(CHANNELS, SUBSCRIPTIONS),
         )
 
     def config(self, id: str = "sandbox") -> dict[str, Any]:

@@ -35,12 +35,24 @@ def _statement(**names: str) -> Statement[Row]:
 
 GIVE_BACK: Mapping[QueueName, Statement[Row]] = {
     "inbox": _statement(
-        table="service_webhook_deliveries", key="id", handler="''", claimed="processing", again="retry_ready", new="pending"
+        table="service_webhook_deliveries",
+        key="id",
+        handler="''",
+        claimed="processing",
+        again="retry_ready",
+        new="pending",
     ),
     "outbox": _statement(
-        table="service_event_deliveries", key="event_id", handler="handler", claimed="processing", again="retry_ready", new="pending"
+        table="service_event_deliveries",
+        key="event_id",
+        handler="handler",
+        claimed="processing",
+        again="retry_ready",
+        new="pending",
     ),
-    "jobs": _statement(table="service_sync_jobs", key="id", handler="''", claimed="running", again="queued", new="queued"),
+    "jobs": _statement(
+        table="service_sync_jobs", key="id", handler="''", claimed="running", again="queued", new="queued"
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from peewee import ModelSelect
 
-from go_services_core.errors import InvalidTransition
+from go_services_core.errors import InvalidTransition, VersionConflict
 from go_services_core.model import Event, Page, Scope
 from go_services_core.resources import INSTALLATION_MOVES, Installation, allowed_from, predecessors
 
@@ -74,6 +74,13 @@ INSTALL: Statement[Installation] = Statement(
     columns=COLUMNS,
 )
 """Every live status may become active."""
+INSERT: Statement[Installation] = Statement(
+    insert(InstallationRow),
+    _installation_of,
+    tail="""ON CONFLICT (provider_id, scope_type, scope_id, install_type) WHERE status <> 'uninstalled'
+    DO NOTHING RETURNING @columns""",
+    columns=COLUMNS,
+)
 CHANGE: Statement[Installation] = Statement(
     from_any(
         """UPDATE service_installations SET status = :status, status_reason = :status_reason, metadata = :metadata,
@@ -98,8 +105,11 @@ SET_STATUS: Statement[Installation] = Statement(
 )
 
 
-def upsert(wanted: Installation, *, event: Event | None) -> Steps[Installation]:
-    """Install, or change what is installed: one statement, and one for the event. Raises InvalidTransition."""
+def upsert(wanted: Installation, *, live: bool | None, event: Event | None) -> Steps[Installation]:
+    """Install, or change what is installed: one statement, and one for the event.
+
+    Raises InvalidTransition or VersionConflict.
+    """
     which = {
         "provider_id": wanted.provider_id,
         "scope_type": wanted.scope.type,
@@ -115,12 +125,19 @@ def upsert(wanted: Installation, *, event: Event | None) -> Steps[Installation]:
         "updated_at": wanted.updated_at,
     }
     before = predecessors(INSTALLATION_MOVES, wanted.status)
-    if wanted.status == "active":
-        saved = yield from INSTALL.first(**which, **values, id=wanted.id, version=1, created_at=wanted.created_at)
+    new = {"id": wanted.id, "version": 1, "created_at": wanted.created_at}
+    saved = None
+    if live is False:
+        if wanted.status == "active":
+            saved = yield from INSERT.first(**which, **values, **new)
+    elif wanted.status == "active" and live is None:
+        saved = yield from INSTALL.first(**which, **values, **new)
     else:
         saved = yield from CHANGE.first(**which, **values, before=Json(sorted(before)))
     if saved is None:
         found = yield from LIVE.first(**which)
+        if live is not None and (found is not None) is not live:
+            raise VersionConflict("Another writer was first: it was installed or uninstalled meanwhile.")
         if found is None:
             raise InvalidTransition(f"A new installation is active, not {wanted.status}.", field="installation.status")
         raise not_allowed("installation", found.id, found.status, wanted.status)

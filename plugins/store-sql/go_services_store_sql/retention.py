@@ -38,7 +38,8 @@ CONDITIONS = {
           AND newer.version > service_grant_snapshots.version)""",
     "service_credentials": f"""status <> 'active' AND destroyed_at IS NULL AND updated_at < @later(age)
         AND NOT {KEPT}""",
-    "service_subscriptions": "deleted_at < @later(age)",
+    "service_subscriptions": """(deleted_at < @later(age)
+        OR (status = 'cancelled' AND replaced_by IS NOT NULL AND updated_at < @later(age)))""",
     "service_installations": "status = 'uninstalled' AND updated_at < @later(age)",
     "service_rate_limit_state": """reset_at < @later(age)
         AND (paused_until IS NULL OR paused_until < @later(age))""",

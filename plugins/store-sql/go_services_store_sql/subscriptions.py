@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from peewee import ModelSelect
 
 from go_services_core.errors import Conflict, InvalidTransition, ServicesError, VersionConflict
-from go_services_core.model import Event, Page
+from go_services_core.model import Event, NewJob, Page
 from go_services_core.resources import SUBSCRIPTION_MOVES, Subscription, allowed_from, predecessors
 
 from . import connections
-from .dialect import Json, read_json, read_time, read_time_or_none
+from .dialect import Json, read_json, read_time, read_time_or_none, time_text
 from .events import enqueue
+from .jobs import enqueue as enqueue_job
 from .models import SubscriptionRow
 from .sealed import sealed_of
 from .statement import Param, Row, Statement, Steps, insert
@@ -43,7 +44,19 @@ COLUMNS = (
     SubscriptionRow.encryption_backend,
     SubscriptionRow.encryption_key_id,
     SubscriptionRow.encryption_version,
+    SubscriptionRow.events,
+    SubscriptionRow.remote_resource_id,
+    SubscriptionRow.confirmed_at,
+    SubscriptionRow.renew_at,
+    SubscriptionRow.attempts,
+    SubscriptionRow.replaces,
+    SubscriptionRow.replaced_by,
 )
+NEWEST = {
+    "sqlite": "coalesce(max(last_notified_at, :last_notified_at), last_notified_at, :last_notified_at)",
+    "postgres": "greatest(last_notified_at, :last_notified_at)",
+}
+"""Notifications are told past the row's version, so that a save may know an older one than the row."""
 
 
 def _subscription_of(row: Row) -> Subscription:
@@ -65,7 +78,14 @@ def _subscription_of(row: Row) -> Subscription:
         metadata=read_json(row[14]),
         created_at=read_time(row[15]),
         updated_at=read_time(row[16]),
-        verification=sealed_of(*row[17:]),
+        verification=sealed_of(*row[17:21]),
+        events=tuple(read_json(row[21])),
+        remote_resource_id=row[22],
+        confirmed_at=read_time_or_none(row[23]),
+        renew_at=read_time_or_none(row[24]),
+        attempts=row[25],
+        replaces=row[26],
+        replaced_by=row[27],
     )
 
 
@@ -84,22 +104,24 @@ FREE_CHANNEL: Statement[Row] = Statement(
 INSERT: Statement[Subscription] = Statement(
     insert(SubscriptionRow), _subscription_of, tail="ON CONFLICT DO NOTHING RETURNING @columns", columns=COLUMNS
 )
+_REPLACE = from_any(
+    """UPDATE service_subscriptions SET resource_type = :resource_type, resource_id = :resource_id,
+      channel_id = :channel_id, remote_subscription_id = :remote_subscription_id, callback_url = :callback_url,
+      verification_token_ref = :verification_token_ref, verification_token = :verification_token,
+      encryption_backend = :encryption_backend, encryption_key_id = :encryption_key_id,
+      encryption_version = :encryption_version, status = :status, status_reason = :status_reason,
+      version = version + 1, expires_at = :expires_at, metadata = :metadata, last_notified_at = @newest,
+      events = :events, remote_resource_id = :remote_resource_id, confirmed_at = :confirmed_at, renew_at = :renew_at,
+      attempts = :attempts, replaces = :replaces, replaced_by = :replaced_by, updated_at = :updated_at
+    WHERE id = :id AND version = :version AND connection_id = :connection_id AND provider_id = :provider_id
+      AND deleted_at IS NULL AND status @before
+      AND NOT EXISTS (SELECT 1 FROM service_subscriptions AS other
+                      WHERE other.provider_id = :provider_id AND other.channel_id = :channel_id
+                        AND other.deleted_at IS NULL AND other.id <> :id)
+    RETURNING @columns"""
+)
 REPLACE: Statement[Subscription] = Statement(
-    from_any(
-        """UPDATE service_subscriptions SET resource_type = :resource_type, resource_id = :resource_id,
-          channel_id = :channel_id, remote_subscription_id = :remote_subscription_id, callback_url = :callback_url,
-          verification_token_ref = :verification_token_ref, verification_token = :verification_token,
-          encryption_backend = :encryption_backend, encryption_key_id = :encryption_key_id,
-          encryption_version = :encryption_version, status = :status, status_reason = :status_reason,
-          version = version + 1, expires_at = :expires_at, metadata = :metadata, last_notified_at = :last_notified_at,
-          updated_at = :updated_at
-        WHERE id = :id AND version = :version AND connection_id = :connection_id AND provider_id = :provider_id
-          AND deleted_at IS NULL AND status @before
-          AND NOT EXISTS (SELECT 1 FROM service_subscriptions AS other
-                          WHERE other.provider_id = :provider_id AND other.channel_id = :channel_id
-                            AND other.deleted_at IS NULL AND other.id <> :id)
-        RETURNING @columns"""
-    ),
+    {dialect: text.replace("@newest", NEWEST[dialect]) for dialect, text in _REPLACE.items()},
     _subscription_of,
     columns=COLUMNS,
 )
@@ -114,17 +136,46 @@ SET_STATUS: Statement[Subscription] = Statement(
 )
 
 
-def save(wanted: Subscription, *, expected_version: int | None, event: Event | None) -> Steps[Subscription]:
-    """Keep a new subscription or replace that version, with its event.
+NOTIFIED: Statement[Row] = Statement(
+    {
+        "sqlite": """UPDATE service_subscriptions SET last_notified_at = json_extract(told.value, '$[2]')
+        FROM json_each(:told) AS told
+        WHERE provider_id = json_extract(told.value, '$[0]') AND channel_id = json_extract(told.value, '$[1]')
+          AND deleted_at IS NULL AND coalesce(last_notified_at, '') < json_extract(told.value, '$[2]')""",
+        "postgres": """UPDATE service_subscriptions SET last_notified_at = (value ->> 2 || '+00')::timestamptz
+        FROM jsonb_array_elements(:told) AS told (value)
+        WHERE provider_id = value ->> 0 AND channel_id = value ->> 1 AND deleted_at IS NULL
+          AND (last_notified_at IS NULL OR last_notified_at < (value ->> 2 || '+00')::timestamptz)""",
+    }
+)
+# SQLite keeps the order of a CROSS JOIN; else it could begin with every connection of the provider, and sort.
+DUE: Statement[Subscription] = Statement(
+    f"""SELECT {", ".join(f"sub.{column.column_name}" for column in COLUMNS)}
+    FROM service_subscriptions AS sub CROSS JOIN service_connections AS connection
+    WHERE connection.id = sub.connection_id AND connection.deleted_at IS NULL
+      AND sub.provider_id = :provider_id AND sub.status <> 'cancelled' AND sub.deleted_at IS NULL
+      AND sub.renew_at <= :before AND (sub.renew_at, sub.id) > (:at, :id)
+      AND (connection.status = 'active' OR (sub.status = 'active' AND sub.expires_at <= :before))
+    ORDER BY sub.renew_at, sub.id LIMIT :rows""",  # noqa: S608
+    _subscription_of,
+)
+_BEGINNING: Final = (datetime(1970, 1, 1, tzinfo=UTC), "")
+
+
+def save(
+    changes: Sequence[tuple[Subscription, int | None]], *, events: Sequence[Event], jobs: Sequence[NewJob]
+) -> Steps[list[Subscription]]:
+    """Keep new subscriptions or replace those versions, with their events and jobs.
 
     Raises VersionConflict, Conflict, InvalidTransition, ConnectionNotFound or NotFound.
     """
-    if expected_version is None:
-        saved = yield from _insert(wanted)
-    else:
-        saved = yield from _replace(wanted, expected_version)
-    if event is not None:
+    saved = []
+    for wanted, expected in changes:
+        saved.append((yield from (_insert(wanted) if expected is None else _replace(wanted, expected))))
+    for event in events:
         yield from enqueue(event)
+    for job in jobs:
+        yield from enqueue_job(job)
     return saved
 
 
@@ -149,6 +200,13 @@ def _values(wanted: Subscription) -> dict[str, Any]:
         "expires_at": wanted.expires_at,
         "last_notified_at": wanted.last_notified_at,
         "metadata": Json(dict(wanted.metadata)),
+        "events": Json(list(wanted.events)),
+        "remote_resource_id": wanted.remote_resource_id,
+        "confirmed_at": wanted.confirmed_at,
+        "renew_at": wanted.renew_at,
+        "attempts": wanted.attempts,
+        "replaces": wanted.replaces,
+        "replaced_by": wanted.replaced_by,
         "updated_at": wanted.updated_at,
     }
 
@@ -230,10 +288,26 @@ def _listing(filters: frozenset[str]) -> Statement[Subscription]:
     return Statement(query.order_by(SubscriptionRow.id), _subscription_of, tail="LIMIT :rows")
 
 
+def due(
+    provider_id: str, *, before: datetime, after: tuple[datetime, str] | None, limit: int
+) -> Steps[list[Subscription]]:
+    """Subscriptions by the time of ``renew_at``: one statement, which an index serves."""
+    at, id = after or _BEGINNING
+    return (yield from DUE(provider_id=provider_id, before=before, at=at, id=id, rows=limit))
+
+
+def notified(moments: Mapping[tuple[str, str], datetime]) -> Steps[None]:
+    """When channels last brought a notification: one statement, whatever their number."""
+    told = [[provider, channel, time_text(at)] for (provider, channel), at in moments.items()]
+    yield from NOTIFIED(told=Json(told))
+
+
 def page(
     *,
     connection_id: str | None,
     provider_id: str | None,
+    resource_type: str | None,
+    resource_id: str | None,
     status: str | None,
     expiring_before: datetime | None,
     after: str | None,
@@ -243,6 +317,8 @@ def page(
     filters = {
         "connection_id": connection_id,
         "provider_id": provider_id,
+        "resource_type": resource_type,
+        "resource_id": resource_id,
         "status": status,
         "expiring_before": expiring_before,
     }

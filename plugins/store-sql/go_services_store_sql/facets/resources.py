@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import uuid4
 
-from go_services_core.model import Event, Page, Scope
+from go_services_core.model import Event, NewJob, Page, Scope
 from go_services_core.resources import (
     Activity,
     ActivityStatus,
@@ -25,6 +25,7 @@ from go_services_core.resources import (
 
 from .. import activity, budgets, cursors, installations, subscriptions
 from ..driver import Driver
+from ..statement import Steps
 from .limits import at_least_one
 
 
@@ -38,9 +39,31 @@ class SqlResources:
         self, subscription: Subscription, *, expected_version: int | None, event: Event | None = None
     ) -> Subscription:
         return await self._driver.run(
-            lambda: subscriptions.save(subscription, expected_version=expected_version, event=event),
+            lambda: _only(subscriptions.save([(subscription, expected_version)], events=_given(event), jobs=())),
             alone=expected_version is not None and event is None,
         )
+
+    async def save_subscriptions(
+        self,
+        changes: Sequence[tuple[Subscription, int | None]],
+        *,
+        events: Sequence[Event] = (),
+        jobs: Sequence[NewJob] = (),
+    ) -> Sequence[Subscription]:
+        return await self._driver.run(
+            lambda: subscriptions.save(changes, events=events, jobs=jobs),
+            destroys=any(one.verification is None and expected is not None for one, expected in changes),
+        )
+
+    async def due_subscriptions(
+        self, provider_id: str, *, before: datetime, after: tuple[datetime, str] | None = None, limit: int = 100
+    ) -> Sequence[Subscription]:
+        at_least_one(limit)
+        return await self._driver.read(lambda: subscriptions.due(provider_id, before=before, after=after, limit=limit))
+
+    async def notified(self, moments: Mapping[tuple[str, str], datetime]) -> None:
+        if moments:
+            await self._driver.run(lambda: subscriptions.notified(moments), alone=True)
 
     async def subscription(self, subscription_id: str) -> Subscription | None:
         return await self._driver.read(lambda: subscriptions.get(subscription_id))
@@ -53,6 +76,8 @@ class SqlResources:
         *,
         connection_id: str | None = None,
         provider_id: str | None = None,
+        resource_type: str | None = None,
+        resource_id: str | None = None,
         status: SubscriptionStatus | None = None,
         expiring_before: datetime | None = None,
         after: str | None = None,
@@ -63,6 +88,8 @@ class SqlResources:
             lambda: subscriptions.page(
                 connection_id=connection_id,
                 provider_id=provider_id,
+                resource_type=resource_type,
+                resource_id=resource_id,
                 status=status,
                 expiring_before=expiring_before,
                 after=after,
@@ -86,8 +113,12 @@ class SqlResources:
             alone=event is None,
         )
 
-    async def upsert_installation(self, installation: Installation, *, event: Event | None = None) -> Installation:
-        return await self._driver.run(lambda: installations.upsert(installation, event=event), alone=event is None)
+    async def upsert_installation(
+        self, installation: Installation, *, live: bool | None = None, event: Event | None = None
+    ) -> Installation:
+        return await self._driver.run(
+            lambda: installations.upsert(installation, live=live, event=event), alone=event is None
+        )
 
     async def installation(self, installation_id: str) -> Installation | None:
         return await self._driver.read(lambda: installations.get(installation_id))
@@ -141,6 +172,15 @@ class SqlResources:
         return await self._driver.run(
             lambda: cursors.advance(cursor, expected=expected, event=event), alone=event is None
         )
+
+
+def _given(event: Event | None) -> tuple[Event, ...]:
+    return () if event is None else (event,)
+
+
+def _only(steps: Steps[list[Subscription]]) -> Steps[Subscription]:
+    (saved,) = yield from steps
+    return saved
 
 
 class SqlBudgets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import peewee as pw
 from peewee import SQL
 
-from .columns import Bytes, Table, Time, connection, json, text
+from .columns import Bytes, Table, Time, connection, count, json, text
 
 
 class SubscriptionRow(Table):
@@ -34,6 +34,13 @@ class SubscriptionRow(Table):
     encryption_backend = text("")
     encryption_key_id = text("")
     encryption_version = pw.IntegerField(constraints=[SQL("DEFAULT 1")])
+    events = json("[]")
+    remote_resource_id = text(null=True)
+    confirmed_at = Time(null=True)
+    renew_at = Time(null=True)
+    attempts = count()
+    replaces = text(null=True)
+    replaced_by = text(null=True)
 
     class Meta:
         table_name = "service_subscriptions"
@@ -48,6 +55,13 @@ SubscriptionRow.add_index(
 )
 SubscriptionRow.add_index(SubscriptionRow.connection_id, name="ix_service_subscriptions_connection")
 SubscriptionRow.add_index(SubscriptionRow.status, SubscriptionRow.expires_at, name="ix_service_subscriptions_expiry")
+SubscriptionRow.add_index(
+    SubscriptionRow.provider_id,
+    SubscriptionRow.renew_at,
+    SubscriptionRow.id,
+    where=SQL("status <> 'cancelled' AND deleted_at IS NULL"),
+    name="ix_service_subscriptions_renewal",
+)
 
 
 class CursorRow(Table):

@@ -10,8 +10,8 @@ from go_services_core.model import Claim, QueueName
 from .dialect import Json
 from .statement import Row, Statement, Steps
 
-CHANGE = """UPDATE @table SET status = CASE WHEN attempts > 1 THEN '@again' ELSE '@new' END, owner = NULL, attempts = attempts - 1, next_attempt_at = @now,
-  updated_at = @now """
+CHANGE = """UPDATE @table SET status = CASE WHEN attempts > 1 THEN '@again' ELSE '@new' END, owner = NULL,
+  attempts = attempts - 1, next_attempt_at = @now, updated_at = @now """
 TEXT = {
     "sqlite": """FROM json_each(:held) AS held
     WHERE @table.@key = json_extract(held.value, '$[0]') AND @handler = json_extract(held.value, '$[1]')

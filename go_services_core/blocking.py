@@ -23,6 +23,7 @@ from .auth.fields import concealed
 from .blocking_calls import BlockingCalls
 from .blocking_deliveries import BlockingDeliveries
 from .blocking_outbox import BlockingOutbox
+from .blocking_outgoing import BlockingOutgoing
 from .blocking_resources import BlockingResources
 from .blocking_work import BlockingWork
 from .grants import GrantEvent, GrantReport
@@ -114,7 +115,9 @@ class _Loop:
             self._loop.close()
 
 
-class BlockingRuntime(BlockingCalls, BlockingDeliveries, BlockingOutbox, BlockingResources, BlockingWork):
+class BlockingRuntime(
+    BlockingCalls, BlockingDeliveries, BlockingOutbox, BlockingOutgoing, BlockingResources, BlockingWork
+):
     """``Runtime`` for Django, Flask and scripts. Each method is documented at its namesake."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:

@@ -54,6 +54,7 @@ _KINDS = (
     Kind("gs_webhook_schemes", "webhook_schemes", s.WebhookSchemeSpec, "id", "webhook scheme"),
     Kind("gs_inbound_surfaces", "surfaces", s.SurfaceSpec, "id", "inbound surface"),
     Kind("gs_event_handlers", "event_handlers", s.EventHandlerSpec, "name", "event handler", dotted=True),
+    Kind("gs_notifications", "notifications", s.NotificationSpec, "name", "notification", dotted=True),
     Kind("gs_observers", "observers", s.ObserverSpec, "id", "observer"),
     Kind("gs_job_engines", "job_engines", s.JobEngineSpec, "id", "job engine"),
     Kind("gs_messages", "messages", s.MessageSpec, "name", "message", dotted=True),
@@ -84,6 +85,7 @@ class Catalog:
     webhook_schemes: Mapping[str, s.WebhookSchemeSpec] = _EMPTY
     surfaces: Mapping[str, s.SurfaceSpec] = _EMPTY
     event_handlers: Mapping[str, s.EventHandlerSpec] = _EMPTY
+    notifications: Mapping[str, s.NotificationSpec] = _EMPTY
     observers: Mapping[str, s.ObserverSpec] = _EMPTY
     job_engines: Mapping[str, s.JobEngineSpec] = _EMPTY
     messages: Mapping[str, s.MessageSpec] = _EMPTY

@@ -39,6 +39,8 @@ from .resources import (
     BudgetKey,
     BudgetLease,
     Dispatch,
+    DispatchEntry,
+    DispatchStatus,
     Installation,
     InstallationStatus,
     LedgerKind,
@@ -108,7 +110,7 @@ class QueueFacet(InboxFacet, OutboxFacet, Protocol):
         work: Work[Any] | None = None,
     ) -> bool:
         """End a claim. ``done`` commits ``events``, ``jobs`` and ``work`` with it; ``retry`` makes it due again in
-        ``delay`` seconds; ``dead`` sets it aside. A job is then succeeded, queued or failed.
+        ``delay`` seconds; ``dead`` sets it aside, with ``events``. A job is then succeeded, queued or failed.
 
         Where a ``position`` of the claim's handler is not newer than what was committed under its key, events, jobs
         and work are dropped and the claim is done all the same. Gives whether they were committed.
@@ -125,8 +127,9 @@ class QueueFacet(InboxFacet, OutboxFacet, Protocol):
         """End claims alike, in one unit; gives the ids of claims that are lost, of which nothing is changed."""
         ...
 
-    async def give_back(self, claims: Sequence[Claim]) -> list[str]:
-        """Give claims back undone: due at once, and the attempt does not count. Gives the ids that are lost."""
+    async def give_back(self, claims: Sequence[Claim], *, delay: float = 0.0) -> list[str]:
+        """Make claims due again in ``delay`` seconds that were not begun: their attempt does not count. Gives what is
+        lost."""
         ...
 
     async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
@@ -229,6 +232,18 @@ class OnceFacet(Protocol):
         Raises:
             LeaseLost: owner and fence do not hold it any more; nothing changed.
         """
+        ...
+
+    async def dispatches(
+        self,
+        *,
+        projector: str | None = None,
+        event_id: str | None = None,
+        status: DispatchStatus | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[DispatchEntry]:
+        """Notifications by id, a page at a time."""
         ...
 
 

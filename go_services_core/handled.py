@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from .errors import BadInput
 from .model import Claim, Event, NewJob, Outcome
@@ -62,7 +62,7 @@ def check_effect(claim: Claim, outcome: Outcome, effect: Handled) -> None:
     Raises:
         BadInput: the outcome is not ``done``, or a position is not that of a handler.
     """
-    if outcome != "done" and not effect.empty:
-        raise BadInput("Only the outcome 'done' commits an effect.", field="outcome")
+    if outcome != "done" and not (evolve(effect, events=()).empty and (outcome == "dead" or not effect.events)):
+        raise BadInput("Only 'done' commits an effect, and 'dead' events.", field="outcome")
     if effect.position is not None and claim.handler is None:
         raise BadInput(f"Only handlers of events have positions, not the {claim.queue}.", field="position")

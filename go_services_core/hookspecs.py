@@ -96,6 +96,11 @@ class HookSpecs:
         return ()
 
     @hookspec
+    def gs_notifications(self) -> Iterable[s.NotificationSpec]:
+        """Notifications of people: which events, whom, and how."""
+        return ()
+
+    @hookspec
     def gs_observers(self) -> Iterable[s.ObserverSpec]:
         """Watchers of this process."""
         return ()

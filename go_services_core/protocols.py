@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .auth_specs import AuthSpec
     from .call_specs import RateBudget
     from .connection_facet import ConnectionFacet
+    from .endpoint_facet import EndpointFacet
     from .exchange import Reconciliation, Unsettled
     from .facets import BudgetFacet, LeaseFacet, LogFacet, OnceFacet, QueueFacet, ResourceFacet, SealedFacet
     from .handled import Handled
@@ -334,7 +335,8 @@ are arguments, never made inside."""
 
 
 class Store(Protocol):
-    """Durable records, in facets: those of :mod:`go_services_core.facets`, and ``ConnectionFacet``.
+    """Durable records, in facets: those of :mod:`go_services_core.facets`, ``ConnectionFacet`` and
+    ``EndpointFacet``.
 
     A store may leave a facet out: then it has no such attribute.
     """
@@ -370,6 +372,9 @@ class Store(Protocol):
 
     @property
     def workers(self) -> WorkerFacet: ...
+
+    @property
+    def endpoints(self) -> EndpointFacet: ...
 
     async def remember(self, name: str, value: bytes) -> bytes:
         """Keep ``value`` under ``name`` unless a value is there; gives the one that is kept."""

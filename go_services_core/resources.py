@@ -15,6 +15,7 @@ from .model import Scope, Sealed
 SubscriptionStatus = Literal["active", "expired", "cancelled", "errored"]
 InstallationStatus = Literal["active", "suspended", "uninstalled", "needs_reconsent"]
 ActivityStatus = Literal["ok", "warn", "error"]
+DispatchStatus = Literal["running", "sent", "failed"]
 LedgerKind = Literal["command", "operation"]
 
 SUBSCRIPTION_MOVES: Final[Mapping[str, frozenset[str]]] = {
@@ -279,6 +280,19 @@ class Dispatch:
     definition_code: str
     recipient_key: str
     metadata: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class DispatchEntry:
+    """A notification as its ledger has it."""
+
+    dispatch: Dispatch
+    status: DispatchStatus
+    attempts: int
+    error: str = ""
+    """Of the last attempt."""
+    created_at: datetime
+    updated_at: datetime
 
 
 @frozen(kw_only=True)

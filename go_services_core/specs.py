@@ -22,6 +22,7 @@ from .webhook_specs import WebhookSpec
 if TYPE_CHECKING:
     import click
 
+    from . import notifications as n
     from . import protocols as p
     from . import sealing as s
     from .exchange import CallTransport
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .refs import Ref
     from .secret import SecretStr
 
-FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log", "sealed", "workers")
+FACETS = ("connections", "leases", "once", "queues", "resources", "budgets", "log", "sealed", "workers", "endpoints")
 
 
 # --- what a provider offers ----------------------------------------------------------------------------------------
@@ -346,6 +347,20 @@ class EventHandlerSpec:
     """When it is called again after it failed; None for what the provider's inbox says, else for the standard one."""
     concurrency: int | None = None
     """How many of its events one process handles at once; None sets no limit of its own."""
+
+
+@frozen(kw_only=True)
+class NotificationSpec:
+    """Who is told of an event, and how. ``name`` never changes: what was sent is remembered under it."""
+
+    name: str
+    events: str
+    """Event name or pattern: ``connection.*``."""
+    definition: Ref[n.NotificationDefinition]
+    recipients: Ref[n.RecipientResolver]
+    sender: Ref[n.NotificationSender]
+    timeout: float = 30.0
+    """Seconds that the sender has for one recipient."""
 
 
 @frozen(kw_only=True)

@@ -9,7 +9,7 @@ from attrs import frozen
 from .model import KeyRef, Scope, Sealed
 
 KeyState = Literal["primary", "decrypt-only", "retired", "disabled", "pending-deletion"]
-SealedKind = Literal["credential", "attempt", "inbox", "idempotency", "subscription", "intent"]
+SealedKind = Literal["credential", "attempt", "inbox", "idempotency", "subscription", "intent", "endpoint"]
 
 
 @frozen(kw_only=True)

@@ -37,6 +37,7 @@ from go_services_core.calls import OperationRequest
 from go_services_core.config import Config
 from go_services_core.errors import BadInput, OperationNotFound, SchemaOutOfDate
 from go_services_core.model import Drained
+from go_services_core.notifications import Recipient
 from go_services_core.plugins import PluginManager
 from go_services_core.testing.sandbox import SandboxProcess
 from go_services_secrets_appkey.key import generate_key
@@ -44,6 +45,7 @@ from go_services_secrets_appkey.key import generate_key
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12
 
 WHO = Scope("user", "u1")
+OTHER = Scope("user", "other")
 
 
 class Provider:
@@ -159,7 +161,7 @@ def test_both_faces_are_opened_with_the_same_arguments():
     assert list(ours.parameters.values()) == list(theirs.parameters.values())
 
 
-OWN_WAYS = {"batch", "callback", "complete", "establish", "observe", "on", "on_request", "work"}
+OWN_WAYS = {"batch", "callback", "complete", "establish", "notify_on", "observe", "on", "on_request", "work"}
 """They read or keep what they are given in the caller's thread; tests of their own say how."""
 ASYNC = [
     name
@@ -191,6 +193,27 @@ def test_every_argument_reaches_the_other_face_under_its_name(name, monkeypatch)
 
 
 # --- work ----------------------------------------------------------------------------------------------------------
+
+
+def test_people_are_notified_without_a_loop(runtime, sandbox):
+    sent = []
+
+    async def recipients(definition, event, context):
+        return [Recipient("user", "u1")]
+
+    async def send(notification, context):
+        sent.append(notification.definition)
+
+    runtime.notify_on("connection.established", name="told", definition="d", recipients=recipients, sender=send)
+    runtime.establish("keyed", scope=WHO, fields={"key": sandbox.api_key})
+    runtime.drain()
+    assert sent == ["d"]
+    assert [entry.status for entry in runtime.notifications(name="told").items] == ["sent"]
+    runtime._before_fork()
+    runtime._after_fork_in_parent()
+    runtime.establish("keyed", scope=OTHER, fields={"key": sandbox.api_key})
+    runtime.drain()
+    assert sent == ["d", "d"]
 
 
 def test_every_step_of_a_connection_works_without_a_loop(runtime):

@@ -36,6 +36,7 @@ CODES = {
     "SERVICE_RATE_BUDGET_EXHAUSTED",
     "SERVICE_OPERATION_RUNNING",
     "SERVICE_HANDLER_TIMEOUT",
+    "SERVICE_NOTIFICATION_FAILED",
     "SERVICE_HANDLER_CRASHED",
     "SERVICE_RETRY_LATER",
     "SERVICE_UNRECOVERABLE",
@@ -148,7 +149,7 @@ def test_every_class_has_one_base() -> None:
 
 def test_every_code_of_the_contract_is_on_a_class_and_no_other_is() -> None:
     assert {kind.code for kind in CLASSES} == CODES
-    assert len(CODES) == 58
+    assert len(CODES) == 59
 
 
 @each_class

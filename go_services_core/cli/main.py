@@ -39,6 +39,8 @@ COMMANDS: Final = {
     "subscriptions": (f"{_HERE}.subscriptions:subscriptions", "List, make, renew and cancel subscriptions."),
     "installations": (f"{_HERE}.installations:installations", "List, show and end installations of apps."),
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),
+    "endpoints": (f"{_HERE}.endpoints:endpoints", "Send events to customers, and dead messages again."),
+    "notifications": (f"{_HERE}.notifications:notifications", "Show who was told of events, and retry."),
     "outbox": (f"{_HERE}.outbox:outbox", "Show how far handlers are, and replay what they did not handle."),
     "webhooks": (f"{_HERE}.webhooks:webhooks", "Verify, list, show and replay deliveries."),
     "worker": (f"{_HERE}.worker:worker", "Do what is due, and show who does."),

@@ -22,11 +22,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for p
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
 
 
-def scope(*, required: bool) -> Callable[[F], F]:
+def scope(*, required: bool, help: str = "Whose connection it is.") -> Callable[[F], F]:
     """``--scope user:ID`` or ``--scope org:ID``, as a ``Scope``."""
-    return click.option(
-        "--scope", required=required, metavar="user:ID|org:ID", callback=_scope, help="Whose connection it is."
-    )
+    return click.option("--scope", required=required, metavar="user:ID|org:ID", callback=_scope, help=help)
 
 
 def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:

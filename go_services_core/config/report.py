@@ -10,6 +10,7 @@ import attrs
 
 from ..catalog import Catalog
 from ..distributions import normalised
+from ..endpoints import ENDPOINT_PROVIDER
 from ..errors import ConfigError, ServicesError, nearest
 from ..providers import collect_instances
 from ..refs import Ref
@@ -129,7 +130,7 @@ def _fields(settings: Any) -> set[str]:
 def _egress(config: Config, catalog: Catalog, reader: Reader) -> None:
     instances = collect_instances(config, catalog, reader)
     (root,) = config.read(reader, "egress", ROOTS["egress"])
-    known = {*instances, *config.table("providers")}
+    known = {*instances, *config.table("providers"), ENDPOINT_PROVIDER}
     for id, entries in (root.allow if root is not None else {}).items():
         path = ("egress", "allow", id)
         if id not in known:

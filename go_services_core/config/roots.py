@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from attrs import field, frozen
 
 from ..call_specs import BreakerPolicy, RetryPolicy, Window
-from ..delivery_specs import Burst, Schedule
+from ..delivery_specs import STANDARD_DELAYS, Burst, Schedule
 from ..return_to import allowed_places
 from ..secret import SecretStr
 from ..specs import ApiSpec, Capability, Identity, Operation
@@ -48,6 +48,11 @@ def _at_least_one(record: object, attribute: Any, value: int | None) -> None:
 def _seconds(record: object, attribute: Any, value: float | None) -> None:
     if value is not None:
         _deadline(record, attribute, value)
+
+
+def _seconds_each(record: object, attribute: Any, value: tuple[float, ...]) -> None:
+    if not all(0 <= seconds < math.inf for seconds in value):
+        raise ValueError(f"{attribute.name} must be seconds of 0 or more")
 
 
 def _rate(record: object, attribute: Any, value: float | None) -> None:
@@ -247,6 +252,43 @@ class ServeRoot:
 
 
 @settings
+class EndpointsRoot:
+    """``[endpoints]``: outgoing webhooks."""
+
+    events: tuple[str, ...] = setting(
+        default=("connection.*", "grant.*", "subscription.*", "installation.*"),
+        help="Events and patterns that leave the application at all; each endpoint chooses among them",
+        example="webhook.*",
+    )
+    timeout: float = setting(
+        default=20.0, help="Seconds that an endpoint has to answer one attempt", validator=_deadline
+    )
+    delays: tuple[float, ...] = setting(
+        default=STANDARD_DELAYS,
+        help="Seconds between the attempts of a message; after the last one it is dead",
+        rare=True,
+        validator=_seconds_each,
+    )
+    concurrency: int = setting(
+        default=4, help="Messages that one process sends to one endpoint at once", validator=_concurrency
+    )
+    open_after: int = setting(
+        default=5, help="Failures in a row after which an endpoint is left alone for a while", validator=_concurrency
+    )
+    pause: float = setting(
+        default=60.0,
+        help="Seconds for which it is left alone at first; they double with each failure, up to an hour",
+        rare=True,
+        validator=_deadline,
+    )
+    disable_after: float = setting(
+        default=432_000.0,
+        help="Seconds of nothing but failures after which an endpoint is disabled",
+        validator=_deadline,
+    )
+
+
+@settings
 class ProviderCommon:
     """What every ``[providers.<id>]`` takes, besides the provider's own settings and its auth strategies'."""
 
@@ -351,6 +393,7 @@ ROOTS: Final[Mapping[str, Any]] = {
     "worker": WorkerRoot,
     "serve": ServeRoot,
     "retention": RetentionRoot,
+    "endpoints": EndpointsRoot,
     "transport": None,
     "observers": None,
 }

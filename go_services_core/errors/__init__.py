@@ -36,6 +36,7 @@
     │   └── RateLimited (BudgetExhausted) · ProviderUnavailable · RedirectRefused · JobFailed
     ├── SecretError           (BackendUnavailable, CannotOpen, KeyNotFound, KeyInvalid, KeyDisabled, KeyDenied)
     ├── StoreError            (StoreUnavailable, SchemaOutOfDate, SchemaTooNew, CommitUnknown, FacetMissing)
+    ├── NotificationFailed
     ├── HandlerFailed         (Unrecoverable, RetryLater, HandlerTimeout, HandlerCrashed, RequestExhausted)
     └── WebhookRejected       (WebhookTooLarge)
 
@@ -116,6 +117,7 @@ from .calls import (
     ConnectFailed,
     EgressDenied,
     JobFailed,
+    NotificationFailed,
     OutcomeUnknown,
     ProviderError,
     ProviderForbidden,
@@ -201,6 +203,7 @@ __all__ = [
     "MetadataNotFound",
     "NotFound",
     "NotRecorded",
+    "NotificationFailed",
     "OperationNotFound",
     "OperationRunning",
     "OutcomeUnknown",

@@ -126,6 +126,15 @@ class ProviderError(ServicesError):
             self.status = upstream_status
 
 
+class NotificationFailed(ServicesError):
+    """Some recipients of a notification could not be told; those are tried again, and the others are not."""
+
+    category = "external"
+    status = 502
+    code = "SERVICE_NOTIFICATION_FAILED"
+    retryable = True
+
+
 class ProviderUnauthorized(ProviderError):
     """The provider does not accept the credential."""
 

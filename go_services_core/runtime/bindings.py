@@ -39,6 +39,11 @@ def subscription(subscription_id: str, provider_id: str, scope: Scope) -> Bindin
     return Binding(purpose="subscription", provider_id=provider_id, scope=scope, record_id=subscription_id)
 
 
+def endpoint(endpoint_id: str, scope: Scope | None) -> Binding:
+    """Of the secrets that an endpoint's messages are signed with."""
+    return Binding(purpose="endpoint", provider_id="", scope=scope, record_id=endpoint_id)
+
+
 def idempotency(kind: LedgerKind, key: str) -> Binding:
     """Of the result that a ledger keeps. A ledger's key is the caller's text, of any length."""
     return Binding(purpose="idempotency", provider_id="", scope=None, record_id=_bounded(f"{kind}:{key}"))

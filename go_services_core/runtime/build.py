@@ -16,14 +16,23 @@ from ..clock import Clock, SystemClock
 from ..config.layers import Config
 from ..config.report import check
 from ..config.retention import RetentionRoot
-from ..config.roots import EgressRoot, RuntimeRoot, SecretsRoot, StoreRoot, WebhooksRoot, WorkerRoot
+from ..config.roots import (
+    EgressRoot,
+    EndpointsRoot,
+    RuntimeRoot,
+    SecretsRoot,
+    StoreRoot,
+    WebhooksRoot,
+    WorkerRoot,
+)
 from ..config.secrets import resolver
+from ..endpoints import ENDPOINT_PROVIDER
 from ..errors import BackendUnavailable, ConfigError, FacetMissing
 from ..plugins import PluginManager
 from ..protocols import PluginEnv, Store, Transport
 from ..providers import build_instances
 from ..sealing import SecretBackend
-from . import subscription_notices
+from . import notifications, subscription_notices, webhook_fanout, webhook_sends
 from .budget import close as close_budgets
 from .core import Core, Ownership, logger
 from .due import check_kinds
@@ -73,6 +82,7 @@ async def build(
     check_kinds(worker)
     (retention,) = config.bind("retention", RetentionRoot, resolve=resolve)
     (webhooks,) = config.bind("webhooks", WebhooksRoot, resolve=resolve)
+    (endpoints,) = config.bind("endpoints", EndpointsRoot, resolve=resolve)
     (egress,) = config.bind("egress", EgressRoot, resolve=resolve)
     instances = build_instances(config, catalog, resolve)
     env = PluginEnv(
@@ -129,6 +139,8 @@ async def build(
             worker=worker,
             retention=retention,
             webhooks=webhooks,
+            endpoints=endpoints,
+            endpoint_hosts=tuple(egress.allow.get(ENDPOINT_PROVIDER, ())),
             catalog=catalog,
             instances=instances,
             ownership={id: _ownership(manager, instance.plugin_provider) for id, instance in instances.items()},
@@ -143,6 +155,7 @@ async def build(
         )
         core.cancel_subscription = partial(tell_end, core)
         stack.push_async_callback(_close_kinds, core)
+        await register(core, notifications.handlers_of(core.catalog.notifications.values()))
         await register(
             core,
             {
@@ -160,12 +173,14 @@ async def build(
             },
         )
         register_plugins(core)
+        webhook_fanout.load(core)
         for id, spec in sorted(catalog.observers.items()):
             observer_settings = _settings(config, f"observers.{id}", spec.settings, resolve)
             observers.add(id, spec.factory.resolve()(observer_settings, env), inline=spec.inline)
         observations.start(core.observe)
         stack.push_async_callback(close_budgets, core)
         stack.push_async_callback(finish, core)
+        stack.push_async_callback(webhook_sends.finish, core)
 
         @asynccontextmanager
         async def lifespans(runtime: Runtime) -> AsyncGenerator[None]:

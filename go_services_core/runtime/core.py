@@ -19,6 +19,7 @@ from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, Sign
 from . import log_lines
 from .breaker import Breakers
 from .jwks import KeySets, key_set
+from .lanes import Sends
 from .observers import Observers
 from .skew import ClockSkew
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ..auth_specs import AuthSpec
     from ..catalog import Catalog
     from ..clock import Clock
-    from ..config.roots import RuntimeRoot, WebhooksRoot, WorkerRoot
+    from ..config.roots import EndpointsRoot, RuntimeRoot, WebhooksRoot, WorkerRoot
     from ..config.secrets import SourcedSecret
     from ..exchange import CallTransport
     from ..jose import Jose
@@ -96,7 +97,10 @@ class Core:
     settings: RuntimeRoot
     worker: WorkerRoot
     webhooks: WebhooksRoot
+    endpoints: EndpointsRoot
     retention: RetentionRoot = Factory(RetentionRoot)
+    endpoint_hosts: tuple[str, ...] = ()
+    """The allowance of the egress guard for endpoints."""
     catalog: Catalog
     instances: Mapping[str, ProviderInstance]
     ownership: Mapping[str, Ownership]
@@ -150,6 +154,8 @@ class Core:
     """Transport kinds that were used, besides ``rest``."""
     breakers: Breakers = Factory(Breakers)
     """Hosts that failed lately."""
+    sends: Sends = Factory(Sends)
+    """Messages on their way to endpoints."""
     retry_debts: dict[str, float] = Factory(dict)
     """Provider → repetitions that were made and are not earned back yet."""
     open_kind: Callable[[str], Transport | CallTransport] = Factory(lambda: _no_kind)

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ..endpoints import SEND_JOB
 from ..errors import BadInput, ConfigError
 from ..model import Drained
-from . import delivery, inbox, jobs, refresh_ahead, retention, subscription_keeper
+from . import delivery, inbox, jobs, refresh_ahead, retention, subscription_keeper, webhook_sends
 from .core import Core
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ async def _jobs(kind: str, core: Core, runtime: Runtime, limit: int) -> tuple[in
     return await jobs.run_due(core, kind, limit)
 
 
+async def _sends(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
+    return await webhook_sends.run(core, limit)
+
+
 async def _ahead(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:
     return await refresh_ahead.run(core, limit)
 
@@ -43,6 +48,7 @@ _QUEUES: Final[Mapping[str, Work]] = {"inbox": _inbox, "outbox": delivery.run_du
 KINDS: Final[Mapping[str, Work]] = {
     **_QUEUES,
     **{kind: partial(_jobs, kind) for kind in sorted(jobs.JOBS)},
+    SEND_JOB: _sends,
     refresh_ahead.AHEAD: _ahead,
     subscription_keeper.RENEW: _subscriptions,
     retention.RETENTION: _retention,
@@ -93,14 +99,14 @@ async def run_due(core: Core, runtime: Runtime, kind: str, limit: int) -> tuple[
 
 async def drain(core: Core, runtime: Runtime) -> Drained:
     """Do what is due until nothing is; see ``Runtime.drain``."""
-    counts = dict.fromkeys([*_QUEUES, *jobs.JOBS], 0)
+    counts = dict.fromkeys([*_QUEUES, *jobs.JOBS, SEND_JOB], 0)
     failures = 0
     for kind in counts:
         while True:
             handled, failed = await run_due(core, runtime, kind, core.worker.batch)
             counts[kind] += handled
             failures += failed
-            if handled + failed == 0:
+            if handled + failed == 0 and not (kind == SEND_JOB and core.sends.held):
                 break
     # Once is all: what failed and is not held back by its state would be due again at once.
     renewals, refused = await refresh_ahead.run(core)
@@ -108,7 +114,7 @@ async def drain(core: Core, runtime: Runtime) -> Drained:
     return Drained(
         deliveries=counts["inbox"],
         events=counts["outbox"],
-        jobs=sum(counts[kind] for kind in jobs.JOBS),
+        jobs=sum(counts[kind] for kind in (*jobs.JOBS, SEND_JOB)),
         renewals=renewals + kept,
         failed=failures + refused + lost,
     )

@@ -41,6 +41,8 @@ class Registration:
     timeout: float | None = field(default=None, validator=_timeout)
     schedule: Schedule | None = None
     concurrency: int | None = field(default=None, validator=_concurrency)
+    dormant: bool = False
+    """Whether the store hears of it only once it is used: until then no event is handed to it."""
 
 
 async def register(core: Core, handlers: Mapping[str, Registration]) -> None:
@@ -54,9 +56,10 @@ async def register(core: Core, handlers: Mapping[str, Registration]) -> None:
 
 async def keep_seen(core: Core) -> None:
     """Tell the store which handlers this process has, if it was not told lately."""
-    if core.handlers and core.clock.monotonic() - core.handlers_told >= SEEN_EVERY:
+    known = {name: one for name, one in core.handlers.items() if not one.dormant}
+    if known and core.clock.monotonic() - core.handlers_told >= SEEN_EVERY:
         core.handlers_told = core.clock.monotonic()
-        await _tell(core, core.handlers)
+        await _tell(core, known)
 
 
 async def _tell(core: Core, handlers: Mapping[str, Registration]) -> None:

@@ -16,6 +16,7 @@ from .face.installing import Installing
 from .face.keys import Keys
 from .face.looking import Looking
 from .face.outbox import Outbox
+from .face.outgoing import Outgoing
 from .face.subscribing import Subscribing
 from .face.using import Using
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ..protocols import Store, Transport
 
 
-class Runtime(Connecting, Using, Looking, Keys, Events, Outbox, Deliveries, Subscribing, Installing):
+class Runtime(Connecting, Using, Looking, Keys, Events, Outbox, Deliveries, Subscribing, Installing, Outgoing):
     """Connections, operations, webhooks and events of one application.
 
     Made by :meth:`open`. Every method may be called from any task of the loop that opened it; ``BlockingRuntime`` has

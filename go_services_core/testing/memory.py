@@ -42,6 +42,7 @@ from ..model import (
 from ..states import may_become
 from .memory_budgets import Budgets
 from .memory_disconnect import Disconnects
+from .memory_endpoints import Endpoints
 from .memory_history import prune
 from .memory_ledgers import Leases, Log, Once
 from .memory_outlook import Outlooks
@@ -216,6 +217,7 @@ class MemoryStore:
         self.log = Log(tables)
         self.sealed = SealedValues(tables)
         self.workers = Workers(tables)
+        self.endpoints = Endpoints(tables)
 
     async def remember(self, name: str, value: bytes) -> bytes:
         return self._tables.meta.setdefault(name, value)

@@ -16,10 +16,12 @@ from ..resources import (
     ActivityStatus,
     Begun,
     Dispatch,
+    DispatchEntry,
+    DispatchStatus,
     LedgerKind,
 )
 from .memory_queues import Queues
-from .memory_tables import Entry, Hold, Tables
+from .memory_tables import Entry, Hold, Tables, page
 
 
 class Once:
@@ -78,7 +80,11 @@ class Once:
         entry.expires_at = self._tables.later(seconds)
 
     async def begin_dispatch(self, dispatch: Dispatch, *, owner: str, seconds: float) -> Begun:
-        made = Entry(b"", owner, self._tables.later(seconds), self._tables.clock.now(), dispatch=dispatch)
+        known = self._tables.dispatches.get(dispatch.key)
+        now = self._tables.clock.now()
+        made = Entry(b"", owner, self._tables.later(seconds), now, dispatch=dispatch, created=now)
+        if known is not None:
+            made.dispatch, made.created, made.error = known.dispatch, known.created, known.error
         return self._begin(self._tables.dispatches, dispatch.key, made)
 
     async def finish_dispatch(
@@ -86,6 +92,27 @@ class Once:
     ) -> None:
         entry = self._held(self._tables.dispatches.get(key), key, owner, fence)
         entry.status, entry.error = status, error
+
+    async def dispatches(
+        self,
+        *,
+        projector: str | None = None,
+        event_id: str | None = None,
+        status: DispatchStatus | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[DispatchEntry]:
+        entries = [
+            (one.dispatch.id, _listed(one, one.dispatch)) for one in self._tables.dispatches.values() if one.dispatch
+        ]
+        wanted = [
+            (id, entry)
+            for id, entry in entries
+            if projector in (None, entry.dispatch.projector)
+            and event_id in (None, entry.dispatch.event_id)
+            and status in (None, entry.status)
+        ]
+        return page(wanted, after, limit)
 
     def _begin(self, ledger: dict[str, Entry], key: str, made: Entry) -> Begun:
         entry = ledger.get(key)
@@ -109,6 +136,18 @@ class Once:
         entry = self._running(entry, key, owner, fence)
         entry.owner, entry.changed = None, self._tables.clock.now()
         return entry
+
+
+def _listed(entry: Entry, dispatch: Dispatch) -> DispatchEntry:
+    status: Any = entry.status
+    return DispatchEntry(
+        dispatch=dispatch,
+        status=status,
+        attempts=entry.fence,
+        error=entry.error,
+        created_at=entry.created or entry.changed,
+        updated_at=entry.changed,
+    )
 
 
 class Leases:

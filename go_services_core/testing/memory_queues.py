@@ -203,7 +203,7 @@ class Queues(Inbox, Handlers):
                 lost.append(claim.id)
         return lost
 
-    async def give_back(self, claims: Sequence[Claim]) -> builtins.list[str]:
+    async def give_back(self, claims: Sequence[Claim], *, delay: float = 0.0) -> builtins.list[str]:
         lost = []
         for claim in claims:
             slot = self._held(claim)
@@ -213,7 +213,7 @@ class Queues(Inbox, Handlers):
             again = SETTLED[claim.queue]["retry"]
             slot.status = again if slot.attempts > 1 else WAITING[claim.queue]
             slot.attempts -= 1
-            slot.owner, slot.due, slot.changed = None, self._tables.clock.now(), self._tables.clock.now()
+            slot.owner, slot.due, slot.changed = None, self._tables.later(delay), self._tables.clock.now()
         return lost
 
     async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:

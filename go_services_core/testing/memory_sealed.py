@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from attrs import evolve, frozen
 
+from ..endpoints import Endpoint
 from ..errors import BadInput
 from ..model import KeyRef, Page, Sealed, SealedCredential, SecretState
 from ..resources import Subscription
 from ..wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 from .memory_tables import Consent, Entry, Intent, Slot, Tables, page
 
-KINDS: tuple[SealedKind, ...] = ("credential", "attempt", "inbox", "idempotency", "subscription", "intent")
+KINDS: tuple[SealedKind, ...] = ("credential", "attempt", "inbox", "idempotency", "subscription", "intent", "endpoint")
 
 
 @frozen
@@ -92,6 +93,8 @@ class SealedValues:
             yield from (cell for slot in tables.inbox.values() if (cell := self._delivery(slot)) is not None)
         elif kind == "idempotency":
             yield from (_result(key, entry, found) for key, entry in tables.ledger.items() if (found := entry.result))
+        elif kind == "endpoint":
+            yield from map(self._endpoint, tables.endpoints.values())
         elif kind == "intent":
             yield from (self._late(one, kept) for one in tables.intents.values() if (kept := one.late))
         else:
@@ -174,6 +177,15 @@ class SealedValues:
             record_id=slot.id,
             connection_id=found.connection_id,
             sealed=found.sealed,
+        )
+        return Cell(row, put)
+
+    def _endpoint(self, found: Endpoint) -> Cell:
+        def put(value: Resealed) -> None:
+            self._tables.endpoints[found.id] = evolve(found, secrets=value.sealed)
+
+        row = SealedRow(
+            kind="endpoint", id=found.id, provider_id="", scope=found.scope, record_id=found.id, sealed=found.secrets
         )
         return Cell(row, put)
 

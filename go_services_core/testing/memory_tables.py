@@ -9,6 +9,7 @@ from typing import Any
 from attrs import Factory, define, evolve
 
 from ..clock import Clock
+from ..endpoints import Endpoint
 from ..errors import (
     BadInput,
     Conflict,
@@ -105,6 +106,7 @@ class Entry:
     status: str = "running"
     result: Sealed | None = None
     dispatch: Dispatch | None = None
+    created: datetime | None = None
     error: str = ""
     unsettled: datetime | None = None
     """When the first attempt began of which nobody told how it ended."""
@@ -162,6 +164,7 @@ class Tables:
     ledger: dict[str, Entry] = Factory(dict)
     dispatches: dict[str, Entry] = Factory(dict)
     subscriptions: dict[str, Subscription] = Factory(dict)
+    endpoints: dict[str, Endpoint] = Factory(dict)
     installations: dict[str, Installation] = Factory(dict)
     cursors: dict[tuple[str, ...], SyncCursor] = Factory(dict)
     budgets: dict[BudgetKey, Window] = Factory(dict)

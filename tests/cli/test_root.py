@@ -182,6 +182,8 @@ def test_commands_that_write_have_a_dry_run_and_commands_that_read_have_json() -
         "connections export", "call", "outbox replay", "outbox backfill", "outbox forget",
         "webhooks replay", "webhooks release",
         "subscriptions create", "subscriptions renew", "subscriptions cancel", "installations uninstall",
+        "endpoints add", "endpoints pause", "endpoints resume", "endpoints rotate", "endpoints remove", "endpoints test",
+        "endpoints replay", "notifications retry",
     } == writes  # fmt: skip
 
 

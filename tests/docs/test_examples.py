@@ -46,6 +46,7 @@ TERMINAL = (
     "docs/tutorial/first-connection.md",
     "docs/how-to/adopt-a-go-services-database.md",
     "docs/how-to/github-enterprise.md",
+    "docs/how-to/notify-people.md",
     "docs/how-to/operate-the-store.md",
     "docs/how-to/rotate-keys.md",
     "docs/how-to/test-with-the-sandbox.md",

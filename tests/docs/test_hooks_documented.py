@@ -366,6 +366,14 @@ async def test_event_handler_gets_the_committed_event(acme: ModuleType) -> None:
         assert ended == [(connection.id, "left")]
 
 
+@example("gs_notifications")
+async def test_notification_is_sent(acme: ModuleType) -> None:
+    async with runtime_with(acme, store=MemoryStore(), transport=github()) as runtime:
+        connection = await connected(runtime)
+        await runtime.drain()
+        assert [("acme.connected", f"{connection.scope.type}:{connection.scope.id}")] == acme.TOLD
+
+
 @example("gs_observers")
 async def test_observer_counts_what_happens(acme: ModuleType) -> None:
     async with runtime_with(acme, store=MemoryStore(), transport=github()) as runtime:

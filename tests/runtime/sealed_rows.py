@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 from attrs import evolve
 
 from go_services_core import Runtime, Scope
 from go_services_core.clock import uuid7
+from go_services_core.endpoints import Endpoint
 from go_services_core.errors import SecretError
 from go_services_core.model import Connection, Establish, Event, SealedCredential, TokenSet
 from go_services_core.resources import Subscription
@@ -17,7 +19,7 @@ from go_services_core.runtime.payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSI
 from go_services_core.runtime.sealed_values import seal_result, seal_verification
 from go_services_core.secret import SecretBytes, SecretStr
 
-KINDS = ("credential", "attempt", "inbox", "idempotency", "subscription", "intent")
+KINDS = ("credential", "attempt", "inbox", "idempotency", "subscription", "intent", "endpoint")
 TOKEN = SecretStr("verification-of-the-channel")
 RESULT = b'{"result-of-the-command": 1}'
 LONG_KEY = "k" * 2000
@@ -58,6 +60,19 @@ async def fill(app: Any, runtime: Runtime) -> Connection:
             channel_id=id,
             callback_url="https://app.example/hook",
             verification=sealed,
+            created_at=now,
+            updated_at=now,
+        ),
+        expected_version=None,
+    )
+    id = uuid7(core.clock)
+    signing = json.dumps([{"secret": TOKEN.reveal(), "until": None}]).encode()
+    await store.endpoints.save(
+        Endpoint(
+            id=id,
+            url="https://customer.example",
+            scope=connection.scope,
+            secrets=await core.sealer.seal(signing, bindings.endpoint(id, connection.scope)),
             created_at=now,
             updated_at=now,
         ),

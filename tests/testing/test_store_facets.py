@@ -10,7 +10,7 @@ import pytest
 from go_services_core.testing.kit import checks_of, conformance, examine
 from go_services_core.testing.memory import MemoryStore
 
-FACETS = ("connections", "queues", "once", "leases", "resources", "budgets", "log", "sealed")
+FACETS = ("connections", "queues", "once", "leases", "resources", "budgets", "log", "sealed", "endpoints")
 
 
 @pytest.mark.parametrize("facet", FACETS)

@@ -220,8 +220,9 @@ class Events:
         Args:
             kind: ``inbox``, ``outbox``, ``refresh.ahead``, or a kind of job: ``secrets.rewrap`` wraps anew what was
                 sealed while the primary secret backend did not answer; ``connections.revoke`` tells providers of
-                disconnects; ``subscriptions.cancel`` ends at providers what is cancelled here. ``subscriptions.renew``
-                keeps subscriptions alive. ``refresh.ahead`` renews the tokens that are about to end, within each
+                disconnects; ``subscriptions.cancel`` ends at providers what is cancelled here; ``endpoints.send``
+                sends messages to endpoints. ``subscriptions.renew`` keeps subscriptions alive.
+                ``refresh.ahead`` renews the tokens that are about to end, within each
                 provider's ``refresh_concurrency`` and ``refresh_rate``; it begins nothing after a minute. ``retention``
                 removes history by ``[retention]``, once per ``every`` seconds of all processes together, however much.
             limit: how many are claimed at most.

@@ -12,6 +12,7 @@ from . import (  # noqa: F401
     store,
     store_budgets,
     store_disconnect,
+    store_endpoints,
     store_grants,
     store_inbox,
     store_jobs,

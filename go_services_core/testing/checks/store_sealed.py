@@ -14,12 +14,13 @@ from ...protocols import Store
 from ...wrapping_keys import Resealed, SealedKind, SealedRow
 from ..kit import check
 from .store import KEY, SCOPE, attempt, change, connection, credential, established, event, new_id, now, refused
+from .store_endpoints import endpoint
 from .store_queues import delivery
 from .store_resources import subscription
 
 KINDS: tuple[SealedKind, ...] = get_args(SealedKind)
 NEWER = KeyRef("kit", "key-2", 1)
-FACETS = ("connections", "queues", "once", "resources", "sealed")
+FACETS = ("connections", "queues", "once", "resources", "endpoints", "sealed")
 
 
 async def one_of_each(store: Store, key: KeyRef = KEY) -> dict[SealedKind, SealedRow]:
@@ -46,6 +47,7 @@ async def one_of_each(store: Store, key: KeyRef = KEY) -> dict[SealedKind, Seale
     late = evolve(credential(made.id, 2), sealed=Sealed(b"late", key))
     assert await store.connections.keep_late(lease, late)
     await store.connections.drop_refresh(lease)
+    told = await store.endpoints.save(endpoint(secrets=Sealed(b"signing", key)), expected_version=None)
     own: dict[str, Any] = {"provider_id": "kit", "scope": SCOPE, "connection_id": made.id}
     (result,) = {row.id for row in await listed(store, "idempotency")} - results
     rows = (
@@ -71,6 +73,9 @@ async def one_of_each(store: Store, key: KeyRef = KEY) -> dict[SealedKind, Seale
         ),
         SealedRow(**own, kind="subscription", id=watched.id, record_id=watched.id, sealed=Sealed(b"token", key)),
         SealedRow(**own, kind="intent", id=intent, record_id=made.id, record_version=2, sealed=Sealed(b"late", key)),
+        SealedRow(
+            kind="endpoint", id=told.id, provider_id="", scope=SCOPE, record_id=told.id, sealed=Sealed(b"signing", key)
+        ),
     )
     return {row.kind: row for row in rows}
 

@@ -20,6 +20,7 @@ from go_services_store_sql.dialect import POSTGRES
 from go_services_store_sql.facets import (
     SqlBudgets,
     SqlConnections,
+    SqlEndpoints,
     SqlLeases,
     SqlLog,
     SqlOnce,
@@ -74,6 +75,7 @@ class PostgresStore:
         self.log = SqlLog(self._driver)
         self.sealed = SqlSealed(self._driver)
         self.workers = SqlWorkers(self._driver)
+        self.endpoints = SqlEndpoints(self._driver)
         self.admin = SqlAdmin(PostgresWorkbench(self._target), clock=self._clock)
 
     @property

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from go_services_core.errors import LeaseLost
-from go_services_core.resources import Begun, Dispatch
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
-from .dialect import Json
-from .statement import Row, Statement, Steps
+from peewee import ModelSelect
+
+from go_services_core.errors import LeaseLost
+from go_services_core.model import Page
+from go_services_core.resources import Begun, Dispatch, DispatchEntry
+
+from .dialect import Json, read_json, read_time
+from .models import DispatchRow
+from .statement import Param, Row, Statement, Steps
 
 BEGIN: Statement[Row] = Statement(
     """INSERT INTO service_notification_dispatches (id, event_id, projector, definition_code, recipient_key,
@@ -29,6 +37,53 @@ FINISH: Statement[Row] = Statement(
       updated_at = @now
     WHERE idempotency_key = :key AND owner = :owner AND attempts = :fence AND status = 'running' RETURNING id"""
 )
+
+
+def _entry_of(row: Row) -> DispatchEntry:
+    return DispatchEntry(
+        dispatch=Dispatch(
+            id=row[0],
+            event_id=row[1],
+            projector=row[2],
+            definition_code=row[3],
+            recipient_key=row[4],
+            key=row[5],
+            metadata=read_json(row[6]),
+        ),
+        status=row[7],
+        attempts=row[8],
+        error=row[9],
+        created_at=read_time(row[10]),
+        updated_at=read_time(row[11]),
+    )
+
+
+@cache
+def _listing(filters: frozenset[str]) -> Statement[DispatchEntry]:
+    query: ModelSelect[Any] = DispatchRow.select(
+        DispatchRow.id,
+        DispatchRow.event_id,
+        DispatchRow.projector,
+        DispatchRow.definition_code,
+        DispatchRow.recipient_key,
+        DispatchRow.idempotency_key,
+        DispatchRow.metadata,
+        DispatchRow.status,
+        DispatchRow.attempts,
+        DispatchRow.error,
+        DispatchRow.created_at,
+        DispatchRow.updated_at,
+    ).where(DispatchRow.id > Param("after"))
+    for name in sorted(filters):
+        query = query.where(getattr(DispatchRow, name) == Param(name))
+    return Statement(query.order_by(DispatchRow.id), _entry_of, tail="LIMIT :rows")
+
+
+def page(filters: Mapping[str, str | None], *, after: str | None, limit: int) -> Steps[Page[DispatchEntry]]:
+    """Notifications by id: one statement, compiled once per set of filters."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    found = yield from _listing(frozenset(given))(**given, after=after or "", rows=limit + 1)
+    return Page(tuple(found[:limit]), found[limit - 1].dispatch.id if len(found) > limit else None)
 
 
 def begin(dispatch: Dispatch, *, owner: str, seconds: float) -> Steps[Begun]:

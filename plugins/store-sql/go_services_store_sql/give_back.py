@@ -1,4 +1,4 @@
-"""Giving claims back that were not begun: due again at once, and the attempt does not count."""
+"""Giving claims back that were not begun: due again, and the attempt does not count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .dialect import Json
 from .statement import Row, Statement, Steps
 
 CHANGE = """UPDATE @table SET status = CASE WHEN attempts > 1 THEN '@again' ELSE '@new' END, owner = NULL,
-  attempts = attempts - 1, next_attempt_at = @now, updated_at = @now """
+  attempts = attempts - 1, next_attempt_at = @later(delay), updated_at = @now """
 TEXT = {
     "sqlite": """FROM json_each(:held) AS held
     WHERE @table.@key = json_extract(held.value, '$[0]') AND @handler = json_extract(held.value, '$[1]')
@@ -56,10 +56,10 @@ GIVE_BACK: Mapping[QueueName, Statement[Row]] = {
 }
 
 
-def give_back(queue: QueueName, claims: Sequence[Claim]) -> Steps[list[str]]:
+def give_back(queue: QueueName, claims: Sequence[Claim], *, delay: float) -> Steps[list[str]]:
     """Make them due again: one statement. Gives the ids that are lost."""
     held = [[claim.id.partition(":")[0], claim.handler or "", claim.owner, claim.fence] for claim in claims]
-    ended = {(row[0], row[1], row[2]) for row in (yield from GIVE_BACK[queue](held=Json(held)))}
+    ended = {(row[0], row[1], row[2]) for row in (yield from GIVE_BACK[queue](held=Json(held), delay=delay))}
     return [
         claim.id
         for claim, (key, handler, _, fence) in zip(claims, held, strict=True)

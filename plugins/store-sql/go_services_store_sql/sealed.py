@@ -87,6 +87,11 @@ PLACES: Final[Mapping[SealedKind, Place]] = {
         lock="""SELECT 1 FROM service_connections WHERE id IN (
           SELECT connection_id FROM service_refresh_intents WHERE id IN (@ids)) ORDER BY id FOR NO KEY UPDATE""",
     ),
+    "endpoint": Place(
+        table="service_webhook_endpoints",
+        payload="secrets",
+        row="'', r.scope_type, r.scope_id, r.id, 1, NULL, '', 1",
+    ),
 }
 Choice = Literal["any", "under", "except"]
 _UNDER = "r.encryption_backend = :backend AND r.encryption_key_id = :key_id AND r.encryption_version = :key_version"

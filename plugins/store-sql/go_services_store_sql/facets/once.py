@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from go_services_core.errors import BadInput
-from go_services_core.model import Event, Lease, NewJob, Sealed
+from go_services_core.model import Event, Lease, NewJob, Page, Sealed
 from go_services_core.protocols import Work
-from go_services_core.resources import Begun, Dispatch, LedgerKind
+from go_services_core.resources import Begun, Dispatch, DispatchEntry, DispatchStatus, LedgerKind
 
 from .. import dispatches, idempotency, leases, once
 from .. import jobs as queued
 from ..driver import Driver
 from ..events import enqueue
 from ..statement import Steps
+from .limits import at_least_one
 
 
 class SqlOnce:
@@ -72,6 +73,19 @@ class SqlOnce:
         await self._driver.run(
             lambda: dispatches.finish(key, owner=owner, fence=fence, status=status, error=error), alone=True
         )
+
+    async def dispatches(
+        self,
+        *,
+        projector: str | None = None,
+        event_id: str | None = None,
+        status: DispatchStatus | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page[DispatchEntry]:
+        at_least_one(limit)
+        filters = {"projector": projector, "event_id": event_id, "status": status}
+        return await self._driver.read(lambda: dispatches.page(filters, after=after, limit=limit))
 
 
 class SqlLeases:

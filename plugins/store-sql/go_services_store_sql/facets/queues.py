@@ -119,11 +119,12 @@ class SqlQueues(SqlInbox):
 
         return await self._driver.run(work, alone=len({claim.queue for claim in claims}) < 2)
 
-    async def give_back(self, claims: Sequence[Claim]) -> builtins.list[str]:
+    async def give_back(self, claims: Sequence[Claim], *, delay: float = 0.0) -> builtins.list[str]:
         def work() -> Steps[builtins.list[str]]:
             lost: set[str] = set()
             for queue in sorted({claim.queue for claim in claims}):
-                lost |= {*(yield from give_back(queue, [claim for claim in claims if claim.queue == queue]))}
+                held = [claim for claim in claims if claim.queue == queue]
+                lost |= {*(yield from give_back(queue, held, delay=delay))}
             return [claim.id for claim in claims if claim.id in lost]
 
         return await self._driver.run(work, alone=len({claim.queue for claim in claims}) < 2)

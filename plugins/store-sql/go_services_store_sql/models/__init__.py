@@ -11,6 +11,7 @@ from .connections import (
     GrantSnapshotRow,
     RefreshIntentRow,
 )
+from .endpoints import EndpointRow
 from .ledgers import ActivityRow, DispatchRow, IdempotencyRow, LeaseRow, MetaRow, MigrationRow, ReplayRow
 from .queues import EventDeliveryRow, HandlerRow, InboxRow, JobKeyRow, JobRow, OutboxRow, PositionRow
 from .resources import BudgetRow, CursorRow, InstallationRow, SubscriptionRow
@@ -33,6 +34,7 @@ __all__ = [
     "CredentialRow",
     "CursorRow",
     "DispatchRow",
+    "EndpointRow",
     "EventDeliveryRow",
     "GrantEventRow",
     "GrantSnapshotRow",
@@ -87,6 +89,8 @@ MODELS: tuple[type[Table], ...] = (
     SyncChangeRow,
     # with migration 0008
     PositionRow,
+    # with migration 0011
+    EndpointRow,
     # with migration 0012
     WorkerRow,
 )

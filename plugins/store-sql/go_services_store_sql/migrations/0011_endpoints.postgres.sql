@@ -1,0 +1,3 @@
+CREATE TABLE "service_webhook_endpoints" ("id" TEXT NOT NULL PRIMARY KEY, "url" TEXT NOT NULL, "scope_type" TEXT, "scope_id" TEXT, "events" JSONB NOT NULL DEFAULT '[]', "description" TEXT NOT NULL DEFAULT '', "ordered" BOOLEAN NOT NULL, "status" TEXT NOT NULL, "status_reason" TEXT NOT NULL DEFAULT '', "version" INTEGER NOT NULL DEFAULT 1, "failures" INTEGER NOT NULL DEFAULT 0, "failing_since" TIMESTAMPTZ, "open_until" TIMESTAMPTZ, "secrets" BYTEA NOT NULL, "encryption_backend" TEXT NOT NULL, "encryption_key_id" TEXT NOT NULL, "encryption_version" INTEGER NOT NULL, "created_at" TIMESTAMPTZ NOT NULL, "updated_at" TIMESTAMPTZ NOT NULL);
+
+CREATE INDEX "ix_service_webhook_endpoints_scope" ON "service_webhook_endpoints" ("scope_type", "scope_id");

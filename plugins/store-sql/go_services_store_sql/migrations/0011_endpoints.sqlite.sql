@@ -1,0 +1,3 @@
+CREATE TABLE "service_webhook_endpoints" ("id" TEXT NOT NULL PRIMARY KEY, "url" TEXT NOT NULL, "scope_type" TEXT, "scope_id" TEXT, "events" TEXT NOT NULL DEFAULT '[]', "description" TEXT NOT NULL DEFAULT '', "ordered" INTEGER NOT NULL, "status" TEXT NOT NULL, "status_reason" TEXT NOT NULL DEFAULT '', "version" INTEGER NOT NULL DEFAULT 1, "failures" INTEGER NOT NULL DEFAULT 0, "failing_since" TEXT, "open_until" TEXT, "secrets" BLOB NOT NULL, "encryption_backend" TEXT NOT NULL, "encryption_key_id" TEXT NOT NULL, "encryption_version" INTEGER NOT NULL, "created_at" TEXT NOT NULL, "updated_at" TEXT NOT NULL);
+
+CREATE INDEX "ix_service_webhook_endpoints_scope" ON "service_webhook_endpoints" ("scope_type", "scope_id");

@@ -11,6 +11,7 @@ from typing import get_args
 
 from go_services_core import errors
 from go_services_core.errors import ServicesError
+from go_services_core.lifecycle import EVENTS, written
 from go_services_core.runtime.retry import RULES, Repeats, Rule
 from go_services_core.testing.kit import CHECKS, Check, Kind, checks_of
 
@@ -159,6 +160,23 @@ def _follows(rule: Rule, kind: Repeats) -> str:
     return "again" if end == "end" else f"again, {end}"
 
 
+def events_page() -> str:
+    """``reference/events.md``, of which the table of events is written here and the rest by hand."""
+    begin, end = "<!-- table: events -->", "<!-- end: events -->"
+    before, _, rest = (HERE / "reference/events.md").read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    rows = ["| Event | Version | Committed with | Payload | Refusable |", "|---|---|---|---|---|"]
+    for spec in EVENTS.values():
+        fields = ", ".join(
+            f"`{name}` {written(kind)}{' (may be left out)' if name in spec.optional else ''}"
+            for name, kind in spec.fields.items()
+        )
+        rows.append(
+            f"| `{spec.name}` | {spec.version} | {spec.announces} | {fields} | {'yes' if spec.refusable else ''} |"
+        )
+    return "\n\n".join([f"{before}{begin}", "\n".join(rows), f"{end}{after}"])
+
+
 def conformance_page() -> str:
     """``reference/conformance.md``"""
     sections = []
@@ -180,6 +198,7 @@ PAGES = {
     "reference/errors.md": errors_page,
     "reference/conformance.md": conformance_page,
     "reference/outcomes.md": outcomes_page,
+    "reference/events.md": events_page,
 }
 
 if __name__ == "__main__":

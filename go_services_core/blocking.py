@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from .auth.fields import concealed
 from .blocking_calls import BlockingCalls
 from .blocking_deliveries import BlockingDeliveries
+from .blocking_lifecycle import BlockingLifecycle, register
 from .blocking_outbox import BlockingOutbox
 from .blocking_outgoing import BlockingOutgoing
 from .blocking_resources import BlockingResources
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .config.layers import Config
     from .delivery_specs import Schedule
+    from .hook_protocols import LifecycleHook
     from .plugins import PluginManager
     from .protocols import EventHandler, Observer, Store, Transport, Verdict
     from .providers import ProviderInstance
@@ -116,7 +118,13 @@ class _Loop:
 
 
 class BlockingRuntime(
-    BlockingCalls, BlockingDeliveries, BlockingOutbox, BlockingOutgoing, BlockingResources, BlockingWork
+    BlockingCalls,
+    BlockingDeliveries,
+    BlockingLifecycle,
+    BlockingOutbox,
+    BlockingOutgoing,
+    BlockingResources,
+    BlockingWork,
 ):
     """``Runtime`` for Django, Flask and scripts. Each method is documented at its namesake."""
 
@@ -128,6 +136,7 @@ class BlockingRuntime(
         self._handlers: dict[str, tuple[str, EventHandler, Mapping[str, Any]]] = {}
         self._surfaces = {}
         self._observers: dict[str, tuple[Observer, bool]] = {}
+        self._hooks: dict[tuple[str, str], tuple[str, LifecycleHook]] = {}
         self._current: _Loop | None = _Loop(options)
         self._closed = False
         _opened.add(self)
@@ -204,6 +213,8 @@ class BlockingRuntime(
             loop.run(loop.runtime.on_request(surface, provider_id, answering))
         for name, (observer, inline) in self._observers.items():
             loop.runtime.observe(observer, name=name, inline=inline)
+        for (when, name), (events, hook) in self._hooks.items():
+            loop.run(register(loop.runtime, when, events, hook, name))
         return loop
 
     def _before_fork(self) -> None:

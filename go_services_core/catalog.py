@@ -55,6 +55,10 @@ _KINDS = (
     Kind("gs_inbound_surfaces", "surfaces", s.SurfaceSpec, "id", "inbound surface"),
     Kind("gs_event_handlers", "event_handlers", s.EventHandlerSpec, "name", "event handler", dotted=True),
     Kind("gs_notifications", "notifications", s.NotificationSpec, "name", "notification", dotted=True),
+    Kind("gs_lifecycle_hooks", "lifecycle_hooks", s.LifecycleHookSpec, "name", "lifecycle hook", dotted=True),
+    Kind(
+        "gs_activity_enrichers", "activity_enrichers", s.ActivityEnricherSpec, "name", "activity enricher", dotted=True
+    ),
     Kind("gs_observers", "observers", s.ObserverSpec, "id", "observer"),
     Kind("gs_job_engines", "job_engines", s.JobEngineSpec, "id", "job engine"),
     Kind("gs_messages", "messages", s.MessageSpec, "name", "message", dotted=True),
@@ -86,6 +90,8 @@ class Catalog:
     surfaces: Mapping[str, s.SurfaceSpec] = _EMPTY
     event_handlers: Mapping[str, s.EventHandlerSpec] = _EMPTY
     notifications: Mapping[str, s.NotificationSpec] = _EMPTY
+    lifecycle_hooks: Mapping[str, s.LifecycleHookSpec] = _EMPTY
+    activity_enrichers: Mapping[str, s.ActivityEnricherSpec] = _EMPTY
     observers: Mapping[str, s.ObserverSpec] = _EMPTY
     job_engines: Mapping[str, s.JobEngineSpec] = _EMPTY
     messages: Mapping[str, s.MessageSpec] = _EMPTY

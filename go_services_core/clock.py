@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -52,16 +53,25 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def uuid7(clock: Clock) -> str:
     """A UUID version 7 (RFC 9562 §5.7): ids that sort by the time of their making, to the microsecond (§6.2)."""
-    milliseconds, microseconds = divmod((clock.now() - _EPOCH) // _MICROSECOND, 1000)
-    value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(clock.random(10), "big")
-    value = value & ~(0xFFFC << 64) | 0x7 << 76 | microseconds << 66
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return _text(value)
+    return _version7(clock.now(), clock.random(10))
+
+
+def uuid_of(at: datetime, seed: str) -> str:
+    """The UUID version 7 of that time whose other bits follow from ``seed``: made again, it is the same."""
+    return _version7(at, hashlib.sha256(seed.encode()).digest()[:10])
 
 
 def uuid_after(id: str, steps: int) -> str:
     """The id that many steps behind ``id``: what comes of something is made again alike, and sorts right behind it."""
     return _text(int(id.replace("-", ""), 16) + steps)
+
+
+def _version7(at: datetime, bits: bytes) -> str:
+    milliseconds, microseconds = divmod((at - _EPOCH) // _MICROSECOND, 1000)
+    value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | int.from_bytes(bits, "big")
+    value = value & ~(0xFFFC << 64) | 0x7 << 76 | microseconds << 66
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return _text(value)
 
 
 def _text(value: int) -> str:

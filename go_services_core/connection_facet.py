@@ -295,8 +295,9 @@ class ConnectionFacet(Protocol):
         job: NewJob | None = None,
     ) -> Connection:
         """Status ``disconnected``, the active credential revoked, every ciphertext of the connection destroyed, late
-        tokens included, its subscriptions cancelled and their verification tokens destroyed, event written, any refresh
-        lease broken: one commit. Disconnecting twice changes nothing and writes no event.
+        tokens included, its subscriptions cancelled, each with ``lifecycle.subscription_cancelled``, and their
+        verification tokens destroyed, event written, any refresh lease broken: one commit. Disconnecting twice changes
+        nothing and writes no event.
 
         ``version`` is what the provider was told about. With ``job``, of kind ``REVOKE_JOB`` and with the id of the
         active credential, that is kept as well, and the credential's ciphertext until :meth:`destroy_credential`. What

@@ -58,7 +58,7 @@ class QueueFacet(InboxFacet, OutboxFacet, Protocol):
     """Inbox, outbox and jobs: one shape of claim, heartbeat, settle, requeue and list."""
 
     async def enqueue(self, job: NewJob) -> tuple[str, bool]:
-        """Keep a job; gives its id and True.
+        """Keep a job, with its event where it has a mode; gives its id and True.
 
         Where one of the same scope, provider, mode and idempotency key is kept already, it gives that one's id and
         False, whatever became of it, and keeps nothing.
@@ -110,7 +110,9 @@ class QueueFacet(InboxFacet, OutboxFacet, Protocol):
         work: Work[Any] | None = None,
     ) -> bool:
         """End a claim. ``done`` commits ``events``, ``jobs`` and ``work`` with it; ``retry`` makes it due again in
-        ``delay`` seconds; ``dead`` sets it aside, with ``events``. A job is then succeeded, queued or failed.
+        ``delay`` seconds; ``dead`` sets it aside, with ``events``. A job is then succeeded, queued or failed; one with
+        a mode is announced by ``lifecycle.job_event`` in the same commit where it succeeded or failed, also by
+        :meth:`settle_many`.
 
         Where a ``position`` of the claim's handler is not newer than what was committed under its key, events, jobs
         and work are dropped and the claim is done all the same. Gives whether they were committed.
@@ -133,7 +135,7 @@ class QueueFacet(InboxFacet, OutboxFacet, Protocol):
         ...
 
     async def requeue(self, queue: QueueName, item_id: str, *, handler: str | None = None) -> bool:
-        """Make a dead item due again. False when it is not dead."""
+        """Make a dead item due again, a job with a mode with its event. False when it is not dead."""
         ...
 
     async def checkpoint(self, claim: Claim, text: str, *, lease: float) -> None:
@@ -399,10 +401,17 @@ class LogFacet(Protocol):
     """The activity log."""
 
     async def record(self, entries: Sequence[Activity]) -> int:
-        """Keep the entries whose ids are new, in one commit; gives their number.
+        """Keep the entries whose ids are new, with one statement; gives their number.
 
         Raises:
             Conflict: a connection does not exist; nothing was kept.
+        """
+        ...
+
+    async def trim(self, *, rows: int, limit: int, dry_run: bool = False) -> int:
+        """Remove up to ``limit`` entries, the oldest of scopes that have more than ``rows``, and give their number.
+
+        ``dry_run`` counts all that are too many.
         """
         ...
 
@@ -458,8 +467,11 @@ class SealedFacet(Protocol):
         """
         ...
 
-    async def mark(self, connection_id: str, state: SecretState, *, error: str = "") -> bool:
-        """Set whether the connection's credential can be opened; False when that is what is stored already.
+    async def mark(
+        self, connection_id: str, state: SecretState, *, error: str = "", event: Event | None = None
+    ) -> bool:
+        """Set whether the connection's credential can be opened, with ``event``; False, and no event, when that is what
+        is stored already.
 
         ``error`` goes into ``last_error`` with ``unreadable``; ``ok`` clears what an earlier mark put there.
         """

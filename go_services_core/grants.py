@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import frozen
 
 from .clock import uuid_after
+from .lifecycle import made
 from .model import Decision, Event, GrantSnapshot, Scope
 
 if TYPE_CHECKING:
@@ -41,20 +42,20 @@ class GrantEvent:
 
     def announced(self, provider_id: str, scope: Scope) -> Event:
         """The durable event that is committed with it: ``grant.<type>``."""
-        return Event(
-            id=self.id,
-            name=f"grant.{self.type}",
-            provider_id=provider_id,
-            scope=scope,
-            connection_id=self.connection_id,
-            occurred_at=self.occurred_at,
-            payload={
+        return made(
+            f"grant.{self.type}",
+            {
                 "requested": list(self.requested),
                 "granted": None if self.granted is None else list(self.granted),
                 "added": list(self.added),
                 "removed": list(self.removed),
                 "snapshot_version": self.snapshot_version,
             },
+            id=self.id,
+            at=self.occurred_at,
+            provider_id=provider_id,
+            scope=scope,
+            connection_id=self.connection_id,
         )
 
 
@@ -154,14 +155,14 @@ def needs_reconsent(events: Iterable[GrantEvent], *, cause: Event) -> Event | No
     """The event of a connection that a renewal has left without any grant; None where it still has some."""
     for lost in events:
         if lost.type == "revoked":
-            return Event(
+            return made(
+                "connection.needs_reconsent",
+                {"reason": ALL_TAKEN_BACK},
                 id=uuid_after(lost.id, 1),
-                name="connection.needs_reconsent",
+                at=cause.occurred_at,
                 provider_id=cause.provider_id,
                 scope=cause.scope,
                 connection_id=lost.connection_id,
-                occurred_at=cause.occurred_at,
-                payload={"reason": ALL_TAKEN_BACK},
             )
     return None
 

@@ -101,6 +101,16 @@ class HookSpecs:
         return ()
 
     @hookspec
+    def gs_lifecycle_hooks(self) -> Iterable[s.LifecycleHookSpec]:
+        """Hooks before and after the commit of events."""
+        return ()
+
+    @hookspec
+    def gs_activity_enrichers(self) -> Iterable[s.ActivityEnricherSpec]:
+        """What adds to entries of the activity log."""
+        return ()
+
+    @hookspec
     def gs_observers(self) -> Iterable[s.ObserverSpec]:
         """Watchers of this process."""
         return ()

@@ -19,7 +19,8 @@ class OutboxFacet(Protocol):
     async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
         """Make handler names and their event patterns known, and that a process has them at this moment.
 
-        Events from before ``now`` do not reach a name that is new.
+        Events from before ``now`` do not reach a name that is new. With an empty pattern a known handler gets nothing
+        more, and one that is not known stays so.
         """
         ...
 

@@ -384,6 +384,14 @@ class Store(Protocol):
         """Keep ``after`` under ``name`` if ``before`` is what is kept; False, and no change, if it is not."""
         ...
 
+    def listen(self, listener: Callable[[Sequence[Event]], None] | None) -> None:
+        """Have ``listener`` called, in the loop of each caller, with the events that a unit of this object committed.
+
+        After the commit, which it cannot change; not where nobody knows whether it came to pass (``CommitUnknown``).
+        It must neither wait nor raise. None ends it.
+        """
+        ...
+
     async def open(self) -> None:
         """Connect and check the schema; changes nothing.
 

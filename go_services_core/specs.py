@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import protocols as p
     from . import sealing as s
     from .exchange import CallTransport
+    from .hook_protocols import ActivityEnricher, LifecycleHook
     from .jose import Jose
     from .refs import Ref
     from .secret import SecretStr
@@ -361,6 +362,27 @@ class NotificationSpec:
     sender: Ref[n.NotificationSender]
     timeout: float = 30.0
     """Seconds that the sender has for one recipient."""
+
+
+@frozen(kw_only=True)
+class LifecycleHookSpec:
+    """Something that is asked before a matching event is committed, or told after it in this process, or both."""
+
+    name: str
+    events: str
+    """Event name or pattern: ``connection.*``."""
+    before: Ref[LifecycleHook] | None = None
+    """What it raises refuses the change. ``events`` then means at least one event that can be refused."""
+    after: Ref[LifecycleHook] | None = None
+    """What it raises is logged. It may be left out by the end of the process: what must follow is a handler's."""
+
+
+@frozen(kw_only=True)
+class ActivityEnricherSpec:
+    """Something that adds to entries of the activity log before they are kept."""
+
+    name: str
+    enrich: Ref[ActivityEnricher]
 
 
 @frozen(kw_only=True)

@@ -35,7 +35,7 @@ from go_services_core import (
 from go_services_core.blocking import BlockingRuntime
 from go_services_core.calls import OperationRequest
 from go_services_core.config import Config
-from go_services_core.errors import BadInput, OperationNotFound, SchemaOutOfDate
+from go_services_core.errors import BadInput, HookRefused, OperationNotFound, SchemaOutOfDate
 from go_services_core.model import Drained
 from go_services_core.notifications import Recipient
 from go_services_core.plugins import PluginManager
@@ -161,7 +161,7 @@ def test_both_faces_are_opened_with_the_same_arguments():
     assert list(ours.parameters.values()) == list(theirs.parameters.values())
 
 
-OWN_WAYS = {"batch", "callback", "complete", "establish", "notify_on", "observe", "on", "on_request", "work"}
+OWN_WAYS = {"batch", "callback", "complete", "establish", "events", "notify_on", "observe", "on", "on_request", "work"}
 """They read or keep what they are given in the caller's thread; tests of their own say how."""
 ASYNC = [
     name
@@ -469,3 +469,28 @@ def test_runtime_in_use_on_a_list_closes_cleanly(opened):
 def test_child_that_never_calls_may_close_without_harm(runtime, connection):
     assert in_child(runtime.close) == ""
     assert runtime.execute(connection.id, "me").status == 200
+
+
+def test_hooks_and_listeners_work_without_a_loop(runtime):
+    heard, refused = [], []
+
+    def no(event):
+        refused.append(threading.get_ident())
+        raise PermissionError
+
+    listening = runtime.events("connection.*", buffer=5)
+    runtime.after("connection.*", lambda event: heard.append(event.name), name="hears")
+    runtime.before("connection.established", no, name="no")
+    start = runtime.connect("sandbox", scope=WHO)
+    with pytest.raises(HookRefused, match="'no'"):
+        runtime.complete(consent(start.url), binding=start.binding)
+    runtime.before("connection.established", lambda event: runtime.connections(), name="no")  # may use the runtime
+    start = runtime.connect("sandbox", scope=WHO)
+    made = runtime.complete(consent(start.url), binding=start.binding)
+    assert next(listening).connection_id == made.id
+    assert refused != [threading.get_ident()]
+    runtime.disconnect(made.id)
+    assert next(listening).name == "connection.disconnected"
+    listening.close()
+    runtime.close()
+    assert heard == ["connection.established", "connection.disconnected"]

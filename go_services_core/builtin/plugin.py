@@ -17,7 +17,14 @@ from ..auth_specs import (
 )
 from ..hookspecs import hookimpl
 from ..refs import Ref
-from ..specs import AuthStrategySpec, HealthCheckSpec, SecretSourceSpec, SignerSpec, WebhookSchemeSpec
+from ..specs import (
+    AuthStrategySpec,
+    EventHandlerSpec,
+    HealthCheckSpec,
+    SecretSourceSpec,
+    SignerSpec,
+    WebhookSchemeSpec,
+)
 from ..webhook_specs import BasicWebhook, BearerWebhook, HmacWebhook, StandardWebhook, TokenWebhook
 
 GS_CONTRACT = 1
@@ -96,6 +103,11 @@ def gs_webhook_schemes() -> tuple[WebhookSchemeSpec, ...]:
             id="basic", verifier=Ref("go_services_core.webhooks.shared:BasicVerifier"), record=BasicWebhook
         ),
     )
+
+
+@hookimpl
+def gs_event_handlers() -> tuple[EventHandlerSpec, ...]:
+    return (EventHandlerSpec(name="activity", events="*", handler=Ref("go_services_core.runtime.activity:project")),)
 
 
 @hookimpl

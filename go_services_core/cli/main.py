@@ -38,6 +38,7 @@ COMMANDS: Final = {
     ),
     "subscriptions": (f"{_HERE}.subscriptions:subscriptions", "List, make, renew and cancel subscriptions."),
     "installations": (f"{_HERE}.installations:installations", "List, show and end installations of apps."),
+    "activity": (f"{_HERE}.activity:activity", "List and export the activity log."),
     "call": (f"{_HERE}.call:call", "Call an operation of a provider."),
     "endpoints": (f"{_HERE}.endpoints:endpoints", "Send events to customers, and dead messages again."),
     "notifications": (f"{_HERE}.notifications:notifications", "Show who was told of events, and retry."),

@@ -47,7 +47,7 @@ class RetentionRoot:
     replay_ledger: float = _kept(DAY, "keys whose time is over")
     idempotency: float = _kept(30 * DAY, "commands and operations that ended")
     notification_dispatches: float = _kept(90 * DAY, "notifications that were sent or failed")
-    activity_entries: float = _kept(0.0, "entries of the activity log")
+    activity_entries: float = _kept(90 * DAY, "entries of the activity log")
     grant_events: float = _kept(0.0, "earlier changes of a connection's grants")
     grant_snapshots: float = _kept(0.0, "earlier states of a connection's grants")
     credentials: float = _kept(30 * DAY, "ciphertexts of credentials that are not active")

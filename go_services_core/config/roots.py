@@ -221,6 +221,21 @@ class WorkerRoot:
     )
 
 
+def _cap(record: object, attribute: Any, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"must be at least 1, not {value!r}")
+
+
+@settings
+class ActivityRoot:
+    """``[activity]``"""
+
+    enabled: bool = setting(default=False, help="Keep every event in the activity log, when it is handled")
+    row_cap: int | None = setting(
+        default=None, help="How many entries of one scope are kept; no limit by default", validator=_cap
+    )
+
+
 @settings
 class ServeRoot:
     """``[serve]``"""
@@ -394,6 +409,7 @@ ROOTS: Final[Mapping[str, Any]] = {
     "serve": ServeRoot,
     "retention": RetentionRoot,
     "endpoints": EndpointsRoot,
+    "activity": ActivityRoot,
     "transport": None,
     "observers": None,
 }

@@ -15,7 +15,8 @@
     │   ├── VersionConflict · LeaseLost · InvalidTransition · ReplayDetected
     │   ├── RefreshLocked · SyncCursorConflict
     │   ├── IdempotencyMismatch · OperationRunning · ResultNotKept
-    │   └── RequestRunning
+    │   ├── RequestRunning
+    │   └── HookRefused · EventsMissed
     ├── CapabilityUnsupported
     ├── PermissionDenied
     ├── AuthError
@@ -87,6 +88,8 @@ from .callers import (
     ConnectionAmbiguous,
     ConnectionNotFound,
     DuplicateParameter,
+    EventsMissed,
+    HookRefused,
     IdempotencyMismatch,
     InvalidScope,
     InvalidTransition,
@@ -182,10 +185,12 @@ __all__ = [
     "EmbeddedAuthUnsupported",
     "EmbeddedExchangeFailed",
     "EmbeddedSessionInvalid",
+    "EventsMissed",
     "FacetMissing",
     "HandlerCrashed",
     "HandlerFailed",
     "HandlerTimeout",
+    "HookRefused",
     "IdempotencyMismatch",
     "InvalidGrant",
     "InvalidScope",

@@ -186,6 +186,18 @@ class ResultNotKept(Conflict):
     code = "SERVICE_RESULT_NOT_KEPT"
 
 
+class HookRefused(Conflict):
+    """A hook before the commit refused the change; nothing was committed."""
+
+    code = "SERVICE_HOOK_REFUSED"
+
+
+class EventsMissed(Conflict):
+    """Events came faster than this listener took them: what they tell has to be read from the store."""
+
+    code = "SERVICE_EVENTS_MISSED"
+
+
 class CapabilityUnsupported(ServicesError):
     """The provider does not offer this capability."""
 

@@ -13,6 +13,7 @@ from ..errors import BadInput, ProviderChanged
 from ..model import Attempt, Observation, Scope, Sealed
 from ..secret import SecretStr
 from . import bindings
+from .announce import let_pass
 from .core import Core, logger
 from .grants import asked_again
 from .payload import decode_memory, encode_memory
@@ -62,6 +63,8 @@ async def begin(
         expires_at=expires_at,
     )
     again = None if connection_id is None else await asked_again(core, connection_id, requested)
+    if again is not None:
+        await let_pass(core, again.announced(instance.id, scope))
     await core.store.connections.begin_attempt(attempt, reconsent=again)
     return attempt
 

@@ -17,6 +17,7 @@ from ..config.layers import Config
 from ..config.report import check
 from ..config.retention import RetentionRoot
 from ..config.roots import (
+    ActivityRoot,
     EgressRoot,
     EndpointsRoot,
     RuntimeRoot,
@@ -33,6 +34,7 @@ from ..protocols import PluginEnv, Store, Transport
 from ..providers import build_instances
 from ..sealing import SecretBackend
 from . import notifications, subscription_notices, webhook_fanout, webhook_sends
+from .activity import NAME as ACTIVITY
 from .budget import close as close_budgets
 from .core import Core, Ownership, logger
 from .due import check_kinds
@@ -83,6 +85,7 @@ async def build(
     (retention,) = config.bind("retention", RetentionRoot, resolve=resolve)
     (webhooks,) = config.bind("webhooks", WebhooksRoot, resolve=resolve)
     (endpoints,) = config.bind("endpoints", EndpointsRoot, resolve=resolve)
+    (activity,) = config.bind("activity", ActivityRoot, resolve=resolve)
     (egress,) = config.bind("egress", EgressRoot, resolve=resolve)
     instances = build_instances(config, catalog, resolve)
     env = PluginEnv(
@@ -141,6 +144,7 @@ async def build(
             webhooks=webhooks,
             endpoints=endpoints,
             endpoint_hosts=tuple(egress.allow.get(ENDPOINT_PROVIDER, ())),
+            activity=activity,
             catalog=catalog,
             instances=instances,
             ownership={id: _ownership(manager, instance.plugin_provider) for id, instance in instances.items()},
@@ -169,15 +173,23 @@ async def build(
                         concurrency=spec.concurrency,
                     )
                     for name, spec in catalog.event_handlers.items()
+                    if activity.enabled or name != ACTIVITY
                 },
             },
         )
         register_plugins(core)
+        if not activity.enabled:  # it may have been: nothing new waits for a handler that nobody runs
+            await store.queues.register_handlers({ACTIVITY: ""}, now=clock.now())
         webhook_fanout.load(core)
         for id, spec in sorted(catalog.observers.items()):
             observer_settings = _settings(config, f"observers.{id}", spec.settings, resolve)
             observers.add(id, spec.factory.resolve()(observer_settings, env), inline=spec.inline)
         observations.start(core.observe)
+        for name, hook in sorted(catalog.lifecycle_hooks.items()):
+            for register_hook, ref in ((core.hooks.before, hook.before), (core.hooks.after, hook.after)):
+                if ref is not None:
+                    register_hook(hook.events, ref.resolve(), name=name)
+        stack.push_async_callback(core.hooks.aclose)
         stack.push_async_callback(close_budgets, core)
         stack.push_async_callback(finish, core)
         stack.push_async_callback(webhook_sends.finish, core)

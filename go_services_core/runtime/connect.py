@@ -17,7 +17,6 @@ from ..model import (
     Connection,
     ConnectStart,
     Establish,
-    Event,
     Observation,
     Scope,
     SealedCredential,
@@ -27,6 +26,7 @@ from ..protocols import AuthStart
 from ..return_to import check_return_to
 from ..secret import SecretStr
 from . import attempts, bindings
+from .announce import proposed
 from .callback_url import choose_redirect_uri
 from .core import Core
 from .grants import drifted
@@ -210,6 +210,19 @@ async def establish_tokens(
     for _ in range(ESTABLISH_TRIES):
         known_id, version, account = await stored_as(core, instance, unnamed(record, scope), scope, whose, expected)
         connection_id = known_id or (known.connection_id if known is not None else None) or uuid7(core.clock)
+        event = await proposed(
+            core,
+            "connection.established",
+            {
+                "external_account_id": account,
+                "auth_kind": record.kind,
+                "version": version,
+                **({"source": "imported"} if known is not None else {}),
+            },
+            provider_id=instance.id,
+            scope=scope,
+            connection_id=connection_id,
+        )
         sealed = await core.sealer.seal(
             encode_tokens(tokens), bindings.credential(connection_id, version, instance.id, scope)
         )
@@ -240,20 +253,7 @@ async def establish_tokens(
                 updated_at=now,
             ),
             credential=credential,
-            event=Event(
-                id=uuid7(core.clock),
-                name="connection.established",
-                provider_id=instance.id,
-                scope=scope,
-                connection_id=connection_id,
-                occurred_at=now,
-                payload={
-                    "external_account_id": account,
-                    "auth_kind": record.kind,
-                    "version": version,
-                    **({"source": "imported"} if known is not None else {}),
-                },
-            ),
+            event=event,
             expected_connection_id=expected,
             also=drifted(core, instance, scope, connection_id, requested, granted),
         )

@@ -13,6 +13,7 @@ from attrs import Factory, define, frozen
 
 from ..auth.dpop_nonces import DpopNonces
 from ..config.retention import RetentionRoot
+from ..config.roots import ActivityRoot
 from ..errors import BadInput, ProviderNotFound, ServicesError
 from ..model import Connection, Credential, Decision, Observation, Scope
 from ..protocols import AuthContext, AuthFlow, Flow, Jwks, ProviderAdapter, SigningContext, SigningKey
@@ -47,8 +48,10 @@ if TYPE_CHECKING:
     from ..sealing import Sealer, SecretBackend
     from ..secret import SecretStr
     from ..specs import SurfaceName
+    from .activity import Writer as ActivityWriter
     from .budget_bucket import Bucket
     from .handlers import Registration
+    from .hooks import Hooks
     from .requests import Plan
 
 logger = logging.getLogger("go_services.runtime")
@@ -111,6 +114,7 @@ class Core:
     clock: Clock
     owner: str
     """Names this process in leases and claims."""
+    activity: ActivityRoot = Factory(ActivityRoot)
     observers: Observers = Factory(Observers)
     handlers: dict[str, Registration] = Factory(dict)
     handlers_told: float = Factory(lambda self: self.clock.monotonic(), takes_self=True)
@@ -183,6 +187,20 @@ class Core:
         if found is None:
             found = self.signers[scheme] = self.catalog.signer(scheme).signer.resolve()()
         return found
+
+    @cached_property
+    def activity_writer(self) -> ActivityWriter:
+        """What keeps entries of the activity log."""
+        from .activity import Writer
+
+        return Writer(self.store.log)
+
+    @cached_property
+    def hooks(self) -> Hooks:
+        """Who is asked before a change is committed, and who is told afterwards."""
+        from .hooks import Hooks
+
+        return Hooks(self.store)
 
     @cached_property
     def jose(self) -> Jose | None:

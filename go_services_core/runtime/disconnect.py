@@ -7,11 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LeaseLost, ReauthRequired, RefreshLocked, ServicesError, StoreError, VersionConflict
-from ..model import Connection, Disconnected, Observation, RefreshOpen, SealedCredential
+from ..lifecycle import with_payload
+from ..model import Connection, Disconnected, Event, Observation, RefreshOpen, SealedCredential
 from ..redaction import mask
+from .announce import proposed, told
 from .core import Core, logger
 from .load import open_credential
-from .revocation import event_of, reason_of, revocation_job, revoke
+from .revocation import reason_of, revocation_job, revoke
 from .subscription_endings import leave_ends
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconne
         await asyncio.wait({flight}, timeout=WAIT)  # which does not cancel it
     core.forget(connection_id)
     facet = core.store.connections
+    event: Event | None = None
     for _ in range(TRIES):
         opened, overtaken = await _hold(core, connection_id)
         if opened is not None:
@@ -50,12 +53,14 @@ async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconne
                 detail = "was disconnected before"
                 return Disconnected(connection=connection, revoked=False, detail=detail, pending=pending)
             if active is None:
-                return await _commit(core, connection, reason, None, "there was no credential to revoke")
+                event = event or await _propose(core, connection, reason)
+                return await _commit(core, connection, reason, event, None, "there was no credential to revoke")
             row = active
         try:
+            event = event or await _propose(core, connection, reason)  # before the provider is told
             late = (await facet.refresh_history(connection_id, row.version)).late
             if late is not None and opened is not None:  # it is what the provider knows now: save it, then revoke it
-                saved = event_of(core, connection, "credential.refreshed", {"version": late.credential.version})
+                saved = told(core, connection, "credential.refreshed", {"version": late.credential.version})
                 await facet.close_refresh(
                     late.credential,
                     lease=opened.lease,
@@ -65,7 +70,7 @@ async def disconnect(core: Core, connection_id: str, *, reason: str) -> Disconne
                 )
                 continue
             newest = row if late is None else late.credential  # which nobody without the lease can save
-            return await _end(core, connection, newest, reason, overtaken=overtaken, checked=late is None)
+            return await _end(core, connection, newest, reason, event, overtaken=overtaken, checked=late is None)
         except VersionConflict:
             await _let_go(core, opened)
         except BaseException:
@@ -100,8 +105,20 @@ async def _let_go(core: Core, opened: RefreshOpen | None) -> None:
             await core.store.connections.drop_refresh(opened.lease)
 
 
+async def _propose(core: Core, connection: Connection, reason: str) -> Event:
+    of = {"provider_id": connection.provider_id, "connection_id": connection.id}
+    return await proposed(core, "connection.disconnected", {"reason": reason}, scope=connection.scope, **of)
+
+
 async def _end(
-    core: Core, connection: Connection, row: SealedCredential, reason: str, *, overtaken: bool, checked: bool
+    core: Core,
+    connection: Connection,
+    row: SealedCredential,
+    reason: str,
+    event: Event,
+    *,
+    overtaken: bool,
+    checked: bool,
 ) -> Disconnected:
     """Tell the provider, then commit; ``checked`` has the commit fail where the credential was renewed meanwhile.
 
@@ -121,7 +138,16 @@ async def _end(
         revoked, pending = False, True
         detail = f"the provider could not be told: {reason_of(failed)}; it is tried again"
     return await _commit(
-        core, connection, reason, row, detail, revoked=revoked, pending=pending, overtaken=overtaken, checked=checked
+        core,
+        connection,
+        reason,
+        event,
+        row,
+        detail,
+        revoked=revoked,
+        pending=pending,
+        overtaken=overtaken,
+        checked=checked,
     )
 
 
@@ -129,6 +155,7 @@ async def _commit(
     core: Core,
     connection: Connection,
     reason: str,
+    event: Event,
     row: SealedCredential | None,
     detail: str,
     *,
@@ -149,7 +176,7 @@ async def _commit(
     ended = await core.store.connections.disconnect(
         connection.id,
         reason=reason,
-        event=event_of(core, connection, "connection.disconnected", payload),
+        event=with_payload(event, payload),
         version=row.version if row is not None and checked else None,
         job=revocation_job(core, connection, row) if row is not None and pending and checked else None,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..auth_specs import AuthSpec
 from ..clock import uuid7
 from ..grants import Granted, GrantEvent, GrantReport
+from ..lifecycle import event
 from ..model import Decision, Event, Scope
 from ..specs import Capability, ProviderSpec
 from .core import Core
@@ -119,14 +120,13 @@ def drifted(
     if not set(missing(requested, granted, implies)).difference(missing(requested, before, implies)):
         return ()
     return (
-        Event(
-            id=uuid7(core.clock),
-            name="grant.drift",
+        event(
+            core.clock,
+            "grant.drift",
+            drift(instance.spec, requested, granted),
             provider_id=instance.id,
             scope=scope,
             connection_id=connection_id,
-            occurred_at=core.clock.now(),
-            payload=drift(instance.spec, requested, granted),
         ),
     )
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from ..delivery_specs import Schedule
 from ..errors import Conflict, LeaseLost, StoreError, StoreUnavailable
-from ..model import Claim, Event, InboxDelivery, Scope
+from ..lifecycle import NOBODY, made
+from ..model import Claim, Event, InboxDelivery
 from .core import Core, logger
 from .spans import Span, retrying
-
-NOBODY: Final = Scope("org", "-")
-"""The scope of an event from a webhook that is not tied to a connection."""
 
 Pair: TypeAlias = tuple[Claim, Event]
 
@@ -63,21 +61,21 @@ async def _tell_subscriptions(core: Core, claims: Sequence[Claim]) -> None:
 
 def event_of(delivery: InboxDelivery) -> Event:
     """What handlers get of a delivery. Its id is the delivery's, so that each finds the other."""
-    return Event(
-        id=delivery.id,
-        name=f"webhook.{delivery.event}",
-        provider_id=delivery.provider_id,
-        scope=delivery.scope or NOBODY,
-        connection_id=delivery.connection_id,
-        occurred_at=delivery.received_at,
-        source="webhook",
-        payload={
+    return made(
+        f"webhook.{delivery.event}",
+        {
             "delivery": delivery.id,
             "delivery_id": delivery.delivery_id,
             "event": delivery.event,
             "channel": delivery.channel,
             "resource": delivery.resource,
         },
+        id=delivery.id,
+        at=delivery.received_at,
+        provider_id=delivery.provider_id,
+        scope=delivery.scope or NOBODY,
+        connection_id=delivery.connection_id,
+        source="webhook",
         order_key=delivery.order_key,
     )
 

@@ -10,9 +10,11 @@ from attrs import evolve, field, frozen
 
 from ..clock import uuid7
 from ..errors import BadInput, InvalidTransition, NotFound, VersionConflict
+from ..lifecycle import event
 from ..model import Connection, Disconnected, Event, Scope
 from ..redaction import mask
 from ..resources import INSTALLATION_MOVES, Installation, InstallationStatus
+from .announce import proposed
 from .core import Core
 from .disconnect import disconnect as end_connection
 from .subscription_making import resources_of
@@ -63,7 +65,7 @@ async def install(
                 granted_at=granted_at or live.granted_at,
                 updated_at=now,
             )
-            told = _event(core, wanted, "installation.updated", previous=live.status)
+            told = _told(core, wanted, "installation.updated", previous=live.status)
         else:
             wanted = Installation(
                 id=uuid7(core.clock),
@@ -75,7 +77,8 @@ async def install(
                 created_at=now,
                 updated_at=now,
             )
-            told = _event(core, wanted, "installation.reinstalled" if before else "installation.created", previous=None)
+            name = "installation.reinstalled" if before else "installation.created"
+            told = await proposed(core, name, _payload(wanted, previous=None), provider_id=provider_id, scope=scope)
         try:
             return await resources_of(core).upsert_installation(wanted, live=live is not None, event=told)
         except VersionConflict:
@@ -125,10 +128,8 @@ async def move(core: Core, installation_id: str, status: InstallationStatus, *, 
                 f"This installation is {found.status} and does not become {status} now.",
                 metadata={"id": found.id, "status": found.status},
             )
-        told = _event(
-            core, evolve(found, status=status), _NAMES.get(status, "installation.updated"), previous=found.status
-        )
-        told = evolve(told, payload={**told.payload, "reason": reason})
+        name = _NAMES.get(status, "installation.updated")
+        told = _told(core, evolve(found, status=status), name, previous=found.status, reason=reason)
         try:
             return await resources_of(core).set_installation_status(
                 installation_id, expected=[found.status], status=status, reason=reason, event=told
@@ -167,18 +168,16 @@ async def _connections(core: Core, installation: Installation) -> list[Connectio
             return found
 
 
-def _event(core: Core, installation: Installation, name: str, *, previous: str | None) -> Event:
-    return Event(
-        id=uuid7(core.clock),
-        name=name,
-        provider_id=installation.provider_id,
-        scope=installation.scope,
-        connection_id=None,
-        occurred_at=core.clock.now(),
-        payload={
-            "installation_id": installation.id,
-            "install_type": installation.install_type,
-            "status": installation.status,
-            "previous": previous,
-        },
-    )
+def _payload(installation: Installation, *, previous: str | None, **more: str) -> dict[str, Any]:
+    return {
+        "installation_id": installation.id,
+        "install_type": installation.install_type,
+        "status": installation.status,
+        "previous": previous,
+        **more,
+    }
+
+
+def _told(core: Core, installation: Installation, name: str, *, previous: str, **more: str) -> Event:
+    payload = _payload(installation, previous=previous, **more)
+    return event(core.clock, name, payload, provider_id=installation.provider_id, scope=installation.scope)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..clock import uuid7
 from ..errors import BadInput, InvalidTransition
-from ..model import Connection, ConnectStart, Event, Observation
+from ..model import Connection, ConnectStart, Observation
 from ..secret import SecretStr
+from .announce import proposed
 from .connect import connect, default_grants
 from .core import Core
 
@@ -55,22 +55,23 @@ async def require_reconsent(core: Core, connection_id: str, *, reason: str) -> C
     if not reason.strip():
         raise BadInput("A reason is needed: people are told it.", field="reason")
     known = await core.store.connections.get(connection_id)
-    now = core.clock.now()
-    event = Event(
-        id=uuid7(core.clock),
-        name="connection.needs_reconsent",
+    event = await proposed(
+        core,
+        "connection.needs_reconsent",
+        {"reason": reason},
         provider_id=known.provider_id,
         scope=known.scope,
         connection_id=connection_id,
-        occurred_at=now,
-        payload={"reason": reason},
     )
     connection = await core.store.connections.require_reconsent(connection_id, reason=reason, event=event)
     core.forget(connection_id)
     if known.status != "needs_reconsent":
         core.observe(
             Observation(
-                name="connection.needs_reconsent", at=now, provider_id=known.provider_id, connection_id=connection_id
+                name="connection.needs_reconsent",
+                at=event.occurred_at,
+                provider_id=known.provider_id,
+                connection_id=connection_id,
             )
         )
     return connection

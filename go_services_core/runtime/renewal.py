@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import frozen
 
@@ -38,6 +38,7 @@ from ..model import (
     TokenSet,
 )
 from . import bindings, refresh_rules
+from .announce import told
 from .core import Core, Loaded, logger
 from .grants import drifted
 from .load import load, open_credential, remember, require_active
@@ -314,7 +315,7 @@ async def _ended(core: Core, attempt: _Attempt, said: InvalidGrant) -> Loaded:
     late = (await facet.refresh_history(connection.id, row.version)).late
     if late is not None:
         return await _adopt(core, attempt, late)
-    event = _event(core, connection, "connection.pending_reauth", {"reason": said.error})
+    event = told(core, connection, "connection.pending_reauth", {"reason": said.error})
     try:
         await facet.fail_refresh(opened.lease, error=said.message, terminal=True, event=event)
     except LeaseLost:
@@ -385,7 +386,7 @@ async def _close(core: Core, attempt: _Attempt, new: SealedCredential, *, adopte
         StoreError: the store did not take it for :data:`KEEP` seconds.
     """
     opened, facet = attempt.opened, core.store.connections
-    event = _event(core, opened.connection, "credential.refreshed", {"version": new.version})
+    event = told(core, opened.connection, "credential.refreshed", {"version": new.version})
     connection, old = opened.connection, opened.credential
     drift = drifted(
         core, attempt.instance, connection.scope, connection.id, new.requested, new.granted, before=old.granted
@@ -434,16 +435,4 @@ async def _persistently(core: Core, opened: RefreshOpen, write: Callable[[], Awa
 
 
 def _lost(core: Core, connection: Connection, row: SealedCredential) -> Event:
-    return _event(core, connection, "credential.refresh_unknown", {"version": row.version})
-
-
-def _event(core: Core, connection: Connection, name: str, payload: dict[str, Any]) -> Event:
-    return Event(
-        id=uuid7(core.clock),
-        name=name,
-        provider_id=connection.provider_id,
-        scope=connection.scope,
-        connection_id=connection.id,
-        occurred_at=core.clock.now(),
-        payload=payload,
-    )
+    return told(core, connection, "credential.refresh_unknown", {"version": row.version})

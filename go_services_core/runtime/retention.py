@@ -1,4 +1,4 @@
-"""Removing history by ``[retention]``: the work of the kind ``retention``."""
+"""Removing history by ``[retention]`` and ``[activity] row_cap``: the work of the kind ``retention``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from ..errors import FacetMissing, LeaseLost, StoreError
+from . import activity
 from .core import Core, logger
 from .spans import Span
 
@@ -25,7 +26,7 @@ async def run(core: Core) -> tuple[int, int]:
         FacetMissing: the store has no leases.
     """
     policy = core.retention.policy()
-    if not policy:
+    if not policy and core.activity.row_cap is None:
         return 0, 0
     leases = getattr(core.store, "leases", None)
     if leases is None:
@@ -45,7 +46,9 @@ async def run(core: Core) -> tuple[int, int]:
                 counts = await core.store.prune({table: seconds}, batch=core.retention.batch)
                 removed |= {name: count for name, count in counts.items() if count}
             else:
-                finished = True
+                if trimmed := await activity.trim(core):
+                    removed[activity.TABLE] = removed.get(activity.TABLE, 0) + trimmed
+                finished = not core.stopping
     finally:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve
 
 from ..auth.identity import other_spellings
-from ..clock import uuid7
 from ..errors import ServicesError
-from ..model import REVOKE_JOB, Claim, Connection, Credential, Event, NewJob, SealedCredential
+from ..model import REVOKE_JOB, Claim, Connection, Credential, NewJob, SealedCredential
 from ..protocols import Flow
+from .announce import told
 from .core import Core, logger
 from .load import open_version
 from .settings_secrets import drive
@@ -118,23 +118,10 @@ async def revoke_kept(core: Core, claim: Claim) -> float | None:
         logger.warning("the tokens of connection %s were never revoked: %s", connection.id, detail)
     name = "credential.revoked" if revoked else "credential.revocation_failed"
     payload: dict[str, Any] = {"version": row.version, "attempts": claim.attempt, "detail": detail}
-    await facet.destroy_credential(row.id, event=event_of(core, connection, name, payload))
+    await facet.destroy_credential(row.id, event=told(core, connection, name, payload))
     return None
 
 
 def reason_of(failed: BaseException) -> str:
     """Why the provider could not be told, in words that hold no secret: of a foreign exception only its type."""
     return failed.message if isinstance(failed, ServicesError) else type(failed).__name__
-
-
-def event_of(core: Core, connection: Connection, name: str, payload: dict[str, Any]) -> Event:
-    """An event of a connection, now."""
-    return Event(
-        id=uuid7(core.clock),
-        name=name,
-        provider_id=connection.provider_id,
-        scope=connection.scope,
-        connection_id=connection.id,
-        occurred_at=core.clock.now(),
-        payload=payload,
-    )

@@ -14,6 +14,7 @@ from .face.deliveries import Deliveries
 from .face.events import Events
 from .face.installing import Installing
 from .face.keys import Keys
+from .face.lifecycle import Lifecycle
 from .face.looking import Looking
 from .face.outbox import Outbox
 from .face.outgoing import Outgoing
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from ..protocols import Store, Transport
 
 
-class Runtime(Connecting, Using, Looking, Keys, Events, Outbox, Deliveries, Subscribing, Installing, Outgoing):
+class Runtime(
+    Connecting, Using, Looking, Keys, Events, Outbox, Deliveries, Subscribing, Installing, Outgoing, Lifecycle
+):
     """Connections, operations, webhooks and events of one application.
 
     Made by :meth:`open`. Every method may be called from any task of the loop that opened it; ``BlockingRuntime`` has

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ..errors import CannotOpen, KeyDisabled, KeyNotFound, SecretError, ServicesError
-from ..model import Connection, KeyRef, Observation
+from ..model import Connection, Event, KeyRef, Observation, SecretState
+from .announce import told
 from .core import Core, logger
 
 UNREADABLE: Final = (CannotOpen, KeyNotFound, KeyDisabled)
@@ -14,7 +15,8 @@ UNREADABLE: Final = (CannotOpen, KeyNotFound, KeyDisabled)
 
 async def mark_unreadable(core: Core, connection: Connection, key: KeyRef, error: SecretError) -> None:
     """Keep that the credential cannot be opened. The log names connection and key when that is new, and not again."""
-    if await _mark(core, connection, "unreadable", error.message):
+    event = told(core, connection, "credential.unreadable", {"code": error.code})
+    if await _mark(core, connection, "unreadable", error.message, event):
         logger.error(
             "the credential of connection %s cannot be opened with key %s version %d of %r: %s",
             connection.id, key.key_id, key.key_version, key.backend, type(error).__name__,
@@ -24,17 +26,19 @@ async def mark_unreadable(core: Core, connection: Connection, key: KeyRef, error
 
 async def mark_readable(core: Core, connection: Connection) -> None:
     """Keep that the credential can be opened again; no statement where it always could."""
-    if connection.secret_state != "ok" and await _mark(core, connection, "ok", ""):
+    if connection.secret_state == "ok":
+        return
+    if await _mark(core, connection, "ok", "", told(core, connection, "credential.readable", {})):
         logger.info("the credential of connection %s can be opened again", connection.id)
         _observe(core, connection, ok=True)
 
 
-async def _mark(core: Core, connection: Connection, state: str, error: str) -> bool:
+async def _mark(core: Core, connection: Connection, state: SecretState, error: str, event: Event) -> bool:
     facet = getattr(core.store, "sealed", None)
     if facet is None:
         return False
     try:
-        changed: bool = await facet.mark(connection.id, state, error=error[:500])
+        changed: bool = await facet.mark(connection.id, state, error=error[:500], event=event)
     except ServicesError as failed:  # the caller's answer does not depend on it
         logger.warning("the secret state of connection %s could not be kept: %s", connection.id, failed)
         return False

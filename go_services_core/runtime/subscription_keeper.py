@@ -220,7 +220,8 @@ async def _retire(core: Core, connection: Connection, row: Subscription) -> Subs
         job = end_job(core, row)
         jobs = () if job is None else (job,)
     over = ended(row, "replaced", now)
-    told = event_of(core, over, connection, "subscription.cancelled", reason="replaced", replaced_by=row.replaced_by)
+    by = {} if row.replaced_by is None else {"replaced_by": row.replaced_by}
+    told = event_of(core, over, connection, "subscription.cancelled", reason="replaced", **by)
     return await _save(core, row, over, told, jobs=jobs)
 
 

@@ -13,6 +13,7 @@ from ..clock import uuid7
 from ..model import Event, NewJob
 from ..resources import Subscription
 from ..subscription_specs import SubscriptionAnswer, SubscriptionSpec
+from .announce import told
 from .core import Core
 
 if TYPE_CHECKING:
@@ -105,15 +106,7 @@ def event_of(core: Core, row: Subscription, connection: Connection, name: str, *
         "channel_id": row.channel_id,
         "status": row.status,
     }
-    return Event(
-        id=uuid7(core.clock),
-        name=name,
-        provider_id=row.provider_id,
-        scope=connection.scope,
-        connection_id=row.connection_id,
-        occurred_at=core.clock.now(),
-        payload={**whose, **{key: _plain(value) for key, value in payload.items()}},
-    )
+    return told(core, connection, name, {**whose, **{key: _plain(value) for key, value in payload.items()}})
 
 
 def gap_of(

@@ -14,12 +14,12 @@ from ..clock import uuid7
 from ..endpoints import ENDPOINT_PROVIDER, Endpoint, NewEndpoint
 from ..errors import BadInput, FacetMissing, NotFound, VersionConflict
 from ..hosts import DEFAULT_PORTS, PLAIN_URL
+from ..lifecycle import NOBODY, event
 from ..model import Event, Scope
 from ..secret import SecretStr
 from ..webhooks.standard import new_secret, sign
 from . import bindings
 from .core import Core
-from .inbox import NOBODY
 
 if TYPE_CHECKING:
     from ..endpoint_facet import EndpointFacet
@@ -194,14 +194,12 @@ async def secrets_of(core: Core, endpoint: Endpoint) -> tuple[SigningSecret, ...
 
 def event_of(core: Core, endpoint: Endpoint, name: str, **payload: Any) -> Event:
     """An event of an endpoint, now."""
-    return Event(
-        id=uuid7(core.clock),
-        name=f"endpoint.{name}",
+    return event(
+        core.clock,
+        f"endpoint.{name}",
+        {"endpoint_id": endpoint.id, **payload},
         provider_id=ENDPOINT_PROVIDER,
         scope=endpoint.scope or NOBODY,
-        connection_id=None,
-        occurred_at=core.clock.now(),
-        payload={"endpoint_id": endpoint.id, **payload},
     )
 
 

@@ -7,7 +7,7 @@ It belongs to one event loop, and forgets everything with the process. Leases go
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from attrs import evolve
@@ -231,6 +231,10 @@ class MemoryStore:
     @property
     def id(self) -> str:
         return self._id
+
+    def listen(self, listener: Callable[[Sequence[Event]], None] | None) -> None:
+        """See :class:`~go_services_core.protocols.Store`."""
+        self._tables.listener = listener
 
     async def open(self) -> None:
         """Nothing to do."""

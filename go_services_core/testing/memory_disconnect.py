@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from ..errors import BadInput, VersionConflict
+from ..lifecycle import subscription_cancelled
 from ..model import REVOKE_JOB, Connection, Event, Job, NewJob, SealedCredential
 from .memory_queues import Queues
 from .memory_refresh import break_refresh, not_empty
@@ -62,8 +63,8 @@ class Disconnects:
             old if old is not None and kept(tables, old.id) else None for old in tables.credentials[connection_id]
         ]
         break_refresh(tables, connection_id)
-        self._cancel_subscriptions(connection_id, reason)
         tables.enqueue(event)
+        self._cancel_subscriptions(connection_id, reason, event)
         return tables.change(connection, status="disconnected", refresh_state="ok", last_error="")
 
     def _came_late(self, active: SealedCredential) -> bool:
@@ -73,10 +74,14 @@ class Disconnects:
             for intent in self._tables.intents.values()
         )
 
-    def _cancel_subscriptions(self, connection_id: str, reason: str) -> None:
-        rows = self._tables.subscriptions
-        for id, old in rows.items():
+    def _cancel_subscriptions(self, connection_id: str, reason: str, cause: Event) -> None:
+        rows, ended = self._tables.subscriptions, 0
+        for id, old in sorted(rows.items()):
             if old.connection_id == connection_id and (old.status != "cancelled" or old.verification is not None):
+                if old.status != "cancelled":
+                    ended += 1
+                    of = {name: getattr(old, name) for name in ("id", "resource_type", "resource_id", "channel_id")}
+                    self._tables.enqueue(subscription_cancelled(cause, ended, reason=reason, **of))
                 rows[id] = evolve(
                     old,
                     status="cancelled",

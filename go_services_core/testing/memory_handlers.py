@@ -22,6 +22,10 @@ class Handlers:
 
     async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
         for name, pattern in handlers.items():
+            if not pattern:
+                if name in self._tables.handlers:
+                    self._tables.handlers[name] = ("", self._tables.handlers[name][1])
+                continue
             _, since = self._tables.handlers.get(name, (pattern, now))
             self._tables.handlers[name] = (pattern, since)
             self._tables.seen[name] = self._tables.clock.now()

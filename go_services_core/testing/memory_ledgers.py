@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -68,10 +69,11 @@ class Once:
         if work is not None:
             for step in work():
                 raise BadInput(f"The memory store runs no statements, and the work asked for {step!r}.", field="work")
-        for job in jobs:
-            await self._queues.enqueue(job)
-        for event in events:
-            self._tables.enqueue(event)
+        with self._tables.unit():
+            for job in jobs:
+                await self._queues.enqueue(job)
+            for event in events:
+                self._tables.enqueue(event)
         entry = self._held(self._tables.ledger.get(f"{kind}:{key}"), key, owner, fence)
         entry.status, entry.result = ("done", result) if ok else ("failed", None)
 
@@ -183,6 +185,19 @@ class Log:
         new = {entry.id: entry for entry in reversed(entries) if entry.id not in self._tables.activity}
         self._tables.activity.update(new)
         return len(new)
+
+    async def trim(self, *, rows: int, limit: int, dry_run: bool = False) -> int:
+        kept: Counter[Scope] = Counter()
+        over = []
+        for entry in sorted(self._tables.activity.values(), key=lambda one: (one.created_at, one.id), reverse=True):
+            kept[entry.scope] += 1
+            if kept[entry.scope] > rows:
+                over.append(entry.id)
+        if dry_run:
+            return len(over)
+        for id in over[-limit:]:
+            del self._tables.activity[id]
+        return min(len(over), limit)
 
     async def activity(
         self,

@@ -11,6 +11,7 @@ from attrs import evolve
 
 from ..errors import BadInput, Conflict, IdempotencyMismatch, LeaseLost
 from ..handled import Handled, Position, check_effect
+from ..lifecycle import JobEvent, job_event
 from ..model import (
     Claim,
     Event,
@@ -82,6 +83,7 @@ class Queues(Inbox, Handlers):
             updated_at=job.created_at,
         )
         tables.jobs[job.id] = Slot(job.id, tables.later(job.delay), job.created_at, job=kept, status="queued")
+        tables.enqueue(job_event("job.queued", kept, fence=0, at=job.created_at))
         return job.id, True
 
     async def claim(
@@ -172,25 +174,27 @@ class Queues(Inbox, Handlers):
         newer = position is None or self._advances(str(claim.handler), position)
         if newer:
             self._tables.check_new(*events)
-            kept = dict(self._tables.jobs), dict(self._tables.job_keys)
-            try:
+            with self._tables.unit():
                 for job in jobs:
                     await self.enqueue(job)
                 for step in work() if work is not None else ():
                     raise BadInput(
                         f"The memory store runs no statements, and the work asked for {step!r}.", field="work"
                     )
-            except BaseException:
-                self._tables.jobs, self._tables.job_keys = kept
-                self._slots["jobs"] = self._tables.jobs
-                raise
-            for event in events:
-                self._tables.enqueue(event)
+                for event in events:
+                    self._tables.enqueue(event)
             if position is not None:
                 self._tables.positions[str(claim.handler), position.key] = (position.at, self._tables.clock.now())
         slot.status, slot.changed = SETTLED[claim.queue][outcome], self._tables.clock.now()
         slot.owner, slot.error, slot.due, slot.crashes = None, error, self._tables.later(delay), 0
+        if slot.job is not None and outcome != "retry":
+            self._announce(slot, "job.succeeded" if outcome == "done" else "job.failed")
         return newer
+
+    def _announce(self, slot: Slot, name: JobEvent) -> None:
+        job = _job(slot)
+        assert job is not None
+        self._tables.enqueue(job_event(name, job, fence=slot.fence, at=slot.changed))
 
     async def settle_many(
         self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
@@ -240,6 +244,8 @@ class Queues(Inbox, Handlers):
         for slot in dead:
             slot.status, slot.attempts, slot.due, slot.changed = WAITING[queue], 0, now, now
             slot.crashes = 0
+            if slot.job is not None:
+                self._announce(slot, "job.requeued")
         return bool(dead)
 
     async def delivery(self, delivery_row_id: str) -> InboxDelivery | None:

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from ..endpoints import Endpoint
 from ..errors import BadInput
-from ..model import KeyRef, Page, Sealed, SealedCredential, SecretState
+from ..model import Event, KeyRef, Page, Sealed, SealedCredential, SecretState
 from ..resources import Subscription
 from ..wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 from .memory_tables import Consent, Entry, Intent, Slot, Tables, page
@@ -73,13 +73,17 @@ class SealedValues:
                 cell.put(value)
         return left
 
-    async def mark(self, connection_id: str, state: SecretState, *, error: str = "") -> bool:
+    async def mark(
+        self, connection_id: str, state: SecretState, *, error: str = "", event: Event | None = None
+    ) -> bool:
         if state not in ("ok", "unreadable"):
             raise BadInput(f"A secret state is ok or unreadable, not {state!r}.", field="state")
         connection = self._tables.connection(connection_id)
         if connection.secret_state == state:
             return False
+        self._tables.check_new(event)
         self._tables.change(connection, secret_state=state, last_error=error if state == "unreadable" else "")
+        self._tables.enqueue(event)
         return True
 
     def _cells(self, kind: SealedKind) -> Iterator[Cell]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -174,6 +175,7 @@ class Tables:
     meta: dict[str, bytes] = Factory(dict)
     workers: dict[str, tuple[WorkerProcess, datetime, datetime]] = Factory(dict)
     """With its last beat, and until when it counts as alive."""
+    listener: Callable[[Sequence[Event]], None] | None = None
 
     def later(self, seconds: float) -> datetime:
         return self.clock.now() + timedelta(seconds=seconds)
@@ -198,6 +200,27 @@ class Tables:
     def enqueue(self, event: Event | None) -> None:
         if event is not None:
             self.events[event.id] = event
+            if self.listener is not None:
+                self.listener([event])
+
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        """Jobs and events all together, or none of them; the listener is told at the end."""
+        tables: tuple[dict[Any, Any], ...] = (self.jobs, self.job_keys, self.events)
+        kept = [dict(table) for table in tables]
+        listener, told = self.listener, list[Event]()
+        self.listener = None if listener is None else told.extend
+        try:
+            yield
+        except BaseException:
+            for table, rows in zip(tables, kept, strict=True):
+                table.clear()
+                table.update(rows)
+            raise
+        finally:
+            self.listener = listener
+        if listener is not None and told:
+            listener(told)
 
     def save(self, new: SealedCredential, *, cause: Event, completes: bool = False) -> list[GrantEvent]:
         """Make ``new`` the active credential, with what that says of the grants."""

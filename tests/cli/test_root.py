@@ -180,7 +180,7 @@ def test_commands_that_write_have_a_dry_run_and_commands_that_read_have_json() -
         "secrets generate-key", "secrets rotate", "secrets rewrap", "secrets reencrypt", "secrets retire", "connect",
         "connections refresh", "connections reconsent", "connections disconnect", "connections import",
         "connections export", "call", "outbox replay", "outbox backfill", "outbox forget",
-        "webhooks replay", "webhooks release",
+        "webhooks replay", "webhooks release", "activity export",
         "subscriptions create", "subscriptions renew", "subscriptions cancel", "installations uninstall",
         "endpoints add", "endpoints pause", "endpoints resume", "endpoints rotate", "endpoints remove", "endpoints test",
         "endpoints replay", "notifications retry",

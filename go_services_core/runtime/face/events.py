@@ -224,7 +224,8 @@ class Events:
                 sends messages to endpoints. ``subscriptions.renew`` keeps subscriptions alive.
                 ``refresh.ahead`` renews the tokens that are about to end, within each
                 provider's ``refresh_concurrency`` and ``refresh_rate``; it begins nothing after a minute. ``retention``
-                removes history by ``[retention]``, once per ``every`` seconds of all processes together, however much.
+                removes history by ``[retention]`` and ``[activity] row_cap``, once per ``every`` seconds of all
+                processes together, however much.
             limit: how many are claimed at most.
 
         Raises:

@@ -18,6 +18,7 @@ from . import (  # noqa: F401
     store_jobs,
     store_leases,
     store_leasing,
+    store_lifecycle,
     store_order,
     store_outbox,
     store_queues,

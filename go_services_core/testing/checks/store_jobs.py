@@ -23,7 +23,6 @@ def job(key: str | None = None, **fields: Any) -> NewJob:
         kind="kit.work",
         provider_id="kit",
         scope=SCOPE,
-        mode="full",
         payload={"items": [1, {"text": "ü"}]},
         metadata={"why": "kit"},
         idempotency_key=key,
@@ -42,7 +41,7 @@ async def take_jobs(store: Store, *kinds: str, owner: str = "w", lease: float = 
 async def job_is_kept_and_claimed(store: Store) -> None:
     """A job is read back unchanged, with or without connection and scope, and claimed by its kind when it is due."""
     connected = await established(store)
-    wanted = job(connection_id=connected.id)
+    wanted = job(connection_id=connected.id, mode="full")
     bare = NewJob(id=new_id(), kind="kit.bare", created_at=now())
     later = job(delay=60.0)
     for one in (wanted, bare, later):

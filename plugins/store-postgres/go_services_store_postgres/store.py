@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -12,10 +12,11 @@ from psycopg import IsolationLevel, sql
 
 from go_services_core.clock import Clock, SystemClock, uuid7
 from go_services_core.errors import StoreError, StoreUnavailable
-from go_services_core.model import MigrationStep, StoreStatus
+from go_services_core.model import Event, MigrationStep, StoreStatus
 from go_services_core.protocols import PluginEnv, Work
 from go_services_store_sql import meta, migrations, retention
 from go_services_store_sql.admin import SqlAdmin
+from go_services_store_sql.announcing import Announcing
 from go_services_store_sql.dialect import POSTGRES
 from go_services_store_sql.facets import (
     SqlBudgets,
@@ -66,16 +67,17 @@ class PostgresStore:
         self._clock = clock or SystemClock()
         self._id: str | None = None
         self._driver = PostgresDriver(self._target, settings)
-        self.connections = SqlConnections(self._driver)
-        self.queues = SqlQueues(self._driver)
-        self.once = SqlOnce(self._driver)
-        self.leases = SqlLeases(self._driver)
-        self.resources = SqlResources(self._driver)
-        self.budgets = SqlBudgets(self._driver)
-        self.log = SqlLog(self._driver)
-        self.sealed = SqlSealed(self._driver)
-        self.workers = SqlWorkers(self._driver)
-        self.endpoints = SqlEndpoints(self._driver)
+        self._announcing = announcing = Announcing(self._driver)
+        self.connections = SqlConnections(announcing)
+        self.queues = SqlQueues(announcing)
+        self.once = SqlOnce(announcing)
+        self.leases = SqlLeases(announcing)
+        self.resources = SqlResources(announcing)
+        self.budgets = SqlBudgets(announcing)
+        self.log = SqlLog(announcing)
+        self.sealed = SqlSealed(announcing)
+        self.workers = SqlWorkers(announcing)
+        self.endpoints = SqlEndpoints(announcing)
         self.admin = SqlAdmin(PostgresWorkbench(self._target), clock=self._clock)
 
     @property
@@ -89,6 +91,9 @@ class PostgresStore:
 
     async def exchange(self, name: str, *, before: bytes, after: bytes) -> bool:
         return await self._driver.run(partial(meta.exchange, name, before=before, after=after), alone=True)
+
+    def listen(self, listener: Callable[[Sequence[Event]], None] | None) -> None:
+        self._announcing.listener = listener
 
     async def open(self) -> None:
         if self._id is None:

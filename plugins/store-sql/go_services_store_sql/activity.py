@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -13,9 +13,9 @@ from go_services_core.errors import BadInput
 from go_services_core.model import Page, Scope
 from go_services_core.resources import Activity
 
-from .dialect import Json, read_json, read_time
+from .dialect import Json, read_json, read_time, time_text
 from .models import ActivityRow
-from .statement import Param, Row, Statement, Steps, insert
+from .statement import Param, Row, Statement, Steps
 
 COLUMNS = (
     ActivityRow.id,
@@ -59,34 +59,73 @@ def _entry_of(row: Row) -> Activity:
     )
 
 
-INSERT: Statement[Row] = Statement(insert(ActivityRow), tail="ON CONFLICT (id) DO NOTHING RETURNING id")
+_GIVEN = tuple(column.column_name for column in COLUMNS)
+
+
+def _insert(given: str, piece: str, others: Mapping[str, str]) -> str:
+    values = ", ".join(others.get(name, piece).format(place) for place, name in enumerate(_GIVEN))
+    return f"""INSERT INTO service_activity_entries (@columns) SELECT {values} FROM {given}
+    WHERE true ON CONFLICT (id) DO NOTHING RETURNING id"""  # noqa: S608
+
+
+INSERT: Statement[Row] = Statement(
+    {
+        "sqlite": _insert("json_each(:entries)", "json_extract(value, '$[{0}]')", {}),
+        "postgres": _insert(
+            "jsonb_array_elements(:entries) AS given (value)",
+            "value ->> {0}",
+            {"metadata": "value -> {0}", "created_at": "(value ->> {0})::timestamp AT TIME ZONE 'UTC'"},
+        ),
+    },
+    columns=COLUMNS,
+)
+_OVER = """SELECT id FROM (
+      SELECT id, created_at, row_number() OVER (
+        PARTITION BY scope_type, scope_id ORDER BY created_at DESC, id DESC) AS place
+      FROM service_activity_entries) AS placed WHERE place > :kept"""
+TRIM: Statement[Row] = Statement(
+    f"""DELETE FROM service_activity_entries WHERE id IN (
+      {_OVER} ORDER BY created_at, id LIMIT :rows) RETURNING id"""  # noqa: S608
+)
+COUNT_OVER: Statement[Row] = Statement(f"SELECT count(*) FROM ({_OVER}) AS over_the_cap")  # noqa: S608
 
 
 def record(entries: Sequence[Activity]) -> Steps[int]:
-    """Keep what is new: one statement an entry."""
-    kept = 0
-    for entry in entries:
-        inserted = yield from INSERT.first(
-            id=entry.id,
-            provider_id=entry.provider_id,
-            scope_type=entry.scope.type,
-            scope_id=entry.scope.id,
-            connection_id=entry.connection_id,
-            installation_id=entry.installation_id,
-            subscription_id=entry.subscription_id,
-            sync_job_id=entry.sync_job_id,
-            channel=entry.channel,
-            action=entry.action,
-            object_type=entry.object_type,
-            object_id=entry.object_id,
-            actor=entry.actor,
-            actor_type=entry.actor_type,
-            status=entry.status,
-            metadata=Json(dict(entry.metadata)),
-            created_at=entry.created_at,
-        )
-        kept += inserted is not None
-    return kept
+    """Keep what is new: one statement."""
+    rows = [
+        [
+            entry.id,
+            entry.provider_id,
+            entry.scope.type,
+            entry.scope.id,
+            entry.connection_id,
+            entry.installation_id,
+            entry.subscription_id,
+            entry.sync_job_id,
+            entry.channel,
+            entry.action,
+            entry.object_type,
+            entry.object_id,
+            entry.actor,
+            entry.actor_type,
+            entry.status,
+            dict(entry.metadata),
+            time_text(entry.created_at),
+        ]
+        for entry in entries
+    ]
+    return len((yield from INSERT(entries=Json(rows))))
+
+
+def trim(*, rows: int, limit: int) -> Steps[int]:
+    """Remove the oldest entries beyond ``rows`` of each scope: one statement."""
+    return len((yield from TRIM(kept=rows, rows=limit)))
+
+
+def count_over(*, rows: int) -> Steps[int]:
+    """How many entries are beyond ``rows`` of their scope: one statement."""
+    ((found,),) = yield from COUNT_OVER(kept=rows)
+    return int(found)
 
 
 @cache

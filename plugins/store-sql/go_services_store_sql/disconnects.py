@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from go_services_core.errors import BadInput, VersionConflict
+from go_services_core.lifecycle import subscription_cancelled
 from go_services_core.model import REVOKE_JOB, Connection, Event, Job, NewJob, SealedCredential
 from go_services_core.states import may_become
 
@@ -40,7 +41,19 @@ CANCEL_SUBSCRIPTIONS: Statement[Row] = Statement(
       status_reason = CASE WHEN status = 'cancelled' THEN status_reason ELSE :reason END,
       verification_token = NULL, encryption_backend = '', encryption_key_id = '', encryption_version = 1,
       version = version + 1, updated_at = @now
-    WHERE connection_id = :connection_id AND (status <> 'cancelled' OR verification_token IS NOT NULL)"""
+    WHERE connection_id = :connection_id AND (status <> 'cancelled' OR verification_token IS NOT NULL)
+    RETURNING id, resource_type, resource_id, channel_id"""
+)
+# Locked: one that somebody else cancels at the same moment has its event already.
+CANCELLED_BEFORE: Statement[Row] = Statement(
+    {
+        "sqlite": """SELECT id FROM service_subscriptions
+        WHERE connection_id = :connection_id AND status = 'cancelled' AND verification_token IS NOT NULL""",
+        "postgres": """WITH mine AS MATERIALIZED (
+          SELECT id, status FROM service_subscriptions WHERE connection_id = :connection_id
+            AND (status <> 'cancelled' OR verification_token IS NOT NULL) ORDER BY id FOR NO KEY UPDATE)
+        SELECT id FROM mine WHERE status = 'cancelled'""",
+    }
 )
 PENDING: Statement[Job] = Statement(
     JobRow.select(*jobs.COLUMNS)
@@ -57,7 +70,8 @@ PENDING: Statement[Job] = Statement(
 def disconnect(
     connection_id: str, *, reason: str, event: Event, version: int | None, job: NewJob | None
 ) -> Steps[Connection]:
-    """Status, credentials, subscriptions, lease, job and event together: 8 statements, 2 more with a job.
+    """Status, credentials, subscriptions, lease, job and event together: 9 statements, one more for each
+    subscription, 2 more with a job.
 
     A second time nothing. Raises ConnectionNotFound, VersionConflict or BadInput.
     """
@@ -76,9 +90,13 @@ def disconnect(
     yield from REVOKE(connection_id=connection_id, reason=reason)
     yield from DESTROY(connection_id=connection_id, empty=b"")
     yield from late.DESTROY(connection_id=connection_id)
-    yield from CANCEL_SUBSCRIPTIONS(connection_id=connection_id, reason=reason)
+    before = {row[0] for row in (yield from CANCELLED_BEFORE(connection_id=connection_id))}
+    cancelled = yield from CANCEL_SUBSCRIPTIONS(connection_id=connection_id, reason=reason)
     yield from leases.break_lease(leases.refresh_of(connection_id))
     yield from enqueue(event)
+    for place, row in enumerate(sorted(row for row in cancelled if row[0] not in before), start=1):
+        of = dict(zip(("id", "resource_type", "resource_id", "channel_id"), row, strict=True))
+        yield from enqueue(subscription_cancelled(event, place, reason=reason, **of))
     return ended
 
 

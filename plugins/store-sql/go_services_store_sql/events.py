@@ -11,7 +11,7 @@ from go_services_core.model import Event, Scope
 from .dialect import Json, read_json, read_time, time_text
 from .models import OutboxRow
 from .models.columns import Time
-from .statement import Row, Statement, Steps, insert
+from .statement import Call, Row, Statement, Steps, insert
 
 COLUMNS = (
     OutboxRow.event_id,
@@ -63,14 +63,13 @@ INSERT_NEW: Statement[Row] = Statement(
 
 def enqueue(event: Event) -> Steps[None]:
     """Write ``event`` into the outbox: one statement."""
-    yield from INSERT_EVENT(**_values(event))
+    yield Call(INSERT_EVENT, _values(event), (event,))
 
 
 def enqueue_new(events: Sequence[Event]) -> Steps[None]:
     """Write those of ``events`` into the outbox whose ids are new: one statement."""
-    yield from INSERT_NEW(
-        events=Json([{name: _plain(value) for name, value in _values(event).items()} for event in events])
-    )
+    rows = Json([{name: _plain(value) for name, value in _values(event).items()} for event in events])
+    yield Call(INSERT_NEW, {"events": rows}, events)  # a listener is told also of one that was there
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ REGISTER: Statement[Row] = Statement(
     """INSERT INTO service_event_handlers (name, pattern, created_at, seen_at) VALUES (:name, :pattern, :now, @now)
     ON CONFLICT (name) DO UPDATE SET pattern = excluded.pattern, seen_at = excluded.seen_at"""
 )
+SILENCE: Statement[Row] = Statement("UPDATE service_event_handlers SET pattern = '' WHERE name = :name")
 HANDLERS: Statement[Row] = Statement("SELECT name, pattern, created_at FROM service_event_handlers")
 TAKE_PENDING: Statement[Row] = Statement(
     {
@@ -70,9 +71,9 @@ class Wanted:
 
 
 def register(handlers: Mapping[str, str], *, now: datetime) -> Steps[None]:
-    """Make handlers known; a known one keeps its time and takes the new pattern."""
+    """Make handlers known; a known one keeps its time and takes the new pattern. One without a pattern is not made."""
     for name, pattern in sorted(handlers.items()):
-        yield from REGISTER(name=name, pattern=pattern, now=now)
+        yield from REGISTER(name=name, pattern=pattern, now=now) if pattern else SILENCE(name=name)
 
 
 def fan_out(wanted: Wanted, limit: int, rows: int) -> Steps[tuple[list[Row], dict[str, Event], bool, int]]:

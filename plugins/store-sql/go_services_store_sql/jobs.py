@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from go_services_core.errors import BadInput, IdempotencyMismatch
+from go_services_core.lifecycle import JobEvent, job_event
 from go_services_core.model import Claim, Job, NewJob, Page, QueueItem, Scope
 
 from . import connections
 from .dialect import Json, read_json, read_time
+from .events import enqueue as enqueue_event
 from .listing import Listing
 from .models import JobKeyRow, JobRow
 from .statement import Param, Row, Statement, Steps, insert
@@ -34,6 +36,7 @@ COLUMNS = (
     JobRow.order_key,
 )
 SETTLED = {"done": "succeeded", "retry": "queued", "dead": "failed"}
+ENDED: Mapping[str, JobEvent] = {"done": "job.succeeded", "dead": "job.failed"}
 
 
 def job_of(row: Row) -> Job:
@@ -141,7 +144,8 @@ SETTLE: Statement[Row] = Statement(
     """UPDATE service_sync_jobs SET status = :status, owner = NULL,
       next_attempt_at = CASE WHEN :status = 'queued' THEN @later(delay) END,
       last_error = :error, updated_at = @now
-    WHERE id = :id AND owner = :owner AND fence = :fence AND status = 'running' RETURNING id"""
+    WHERE id = :id AND owner = :owner AND fence = :fence AND status = 'running' RETURNING fence, @columns""",
+    columns=COLUMNS,
 )
 SETTLE_MANY: Statement[Row] = Statement(
     {
@@ -152,19 +156,21 @@ SETTLE_MANY: Statement[Row] = Statement(
         WHERE service_sync_jobs.id = json_extract(held.value, '$[0]')
           AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
           AND status = 'running'
-        RETURNING service_sync_jobs.id, fence""",
+        RETURNING fence, @columns""",
         "postgres": """UPDATE service_sync_jobs SET status = :status, owner = NULL,
           next_attempt_at = CASE WHEN :status = 'queued' THEN @later(delay) END,
           last_error = :error, updated_at = @now
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'running'
-        RETURNING id, fence""",
-    }
+        RETURNING fence, @columns""",
+    },
+    columns=COLUMNS,
 )
 REQUEUE: Statement[Row] = Statement(
     """UPDATE service_sync_jobs SET status = 'queued', attempts = 0, next_attempt_at = @now, updated_at = @now
-    WHERE id = :id AND status = 'failed' RETURNING id"""
+    WHERE id = :id AND status = 'failed' RETURNING fence, @columns""",
+    columns=COLUMNS,
 )
 GET: Statement[Job] = Statement(JobRow.select(*COLUMNS).where(JobRow.id == Param("id")), job_of)
 LIST = Listing(
@@ -188,7 +194,7 @@ LIST = Listing(
 
 
 def enqueue(job: NewJob) -> Steps[tuple[str, bool]]:
-    """Keep a job: one statement, one more each for a connection and an idempotency key.
+    """Keep a job: one statement, one more each for a connection and an idempotency key, two for a data sync.
 
     Raises IdempotencyMismatch, ConnectionNotFound or BadInput.
     """
@@ -215,6 +221,12 @@ def enqueue(job: NewJob) -> Steps[tuple[str, bool]]:
         metadata=Json(dict(job.metadata)),
         created_at=job.created_at,
     )
+    if job.mode:
+        kept = yield from GET.first(id=job.id)
+        assert kept is not None
+        announced = job_event("job.queued", kept, fence=0, at=job.created_at)
+        assert announced is not None
+        yield from enqueue_event(announced)
     return job.id, True
 
 
@@ -270,20 +282,39 @@ def checkpoint(claim: Claim, text: str, *, seconds: float) -> Steps[bool]:
 def settle(claim: Claim, outcome: str, *, error: str, delay: float) -> Steps[bool]:
     """End the claim; False when it is not held any more."""
     values: dict[str, Any] = {"status": SETTLED[outcome], "error": error, "delay": delay}
-    return (yield from SETTLE.first(**values, id=claim.id, owner=claim.owner, fence=claim.fence)) is not None
+    ended = yield from SETTLE.first(**values, id=claim.id, owner=claim.owner, fence=claim.fence)
+    if ended is None:
+        return False
+    yield from _announce(ENDED.get(outcome), ended)
+    return True
+
+
+def _announce(name: JobEvent | None, row: Row) -> Steps[None]:
+    """The event of what became of the job in a row of its fence and ``COLUMNS``: a statement for a data sync."""
+    if name is not None:
+        job = job_of(row[1:])
+        event = job_event(name, job, fence=row[0], at=job.updated_at)
+        if event is not None:
+            yield from enqueue_event(event)
 
 
 def settle_many(claims: Sequence[Claim], outcome: str, *, error: str, delay: float) -> Steps[list[str]]:
     """End the claims: one statement. Gives the ids that are lost."""
     held = Json([[claim.id, claim.owner, claim.fence] for claim in claims])
     ended = yield from SETTLE_MANY(held=held, status=SETTLED[outcome], error=error, delay=delay)
-    kept = {(row[0], row[1]) for row in ended}
+    for row in ended:
+        yield from _announce(ENDED.get(outcome), row)
+    kept = {(row[1], row[0]) for row in ended}
     return [claim.id for claim in claims if (claim.id, claim.fence) not in kept]
 
 
 def requeue(job_id: str) -> Steps[bool]:
-    """Make a failed job due again."""
-    return (yield from REQUEUE.first(id=job_id)) is not None
+    """Make a failed job due again: one statement, and one for the event of a data sync."""
+    row = yield from REQUEUE.first(id=job_id)
+    if row is None:
+        return False
+    yield from _announce("job.requeued", row)
+    return True
 
 
 def get(job_id: str) -> Steps[Job | None]:

@@ -12,11 +12,12 @@ from typing import Any, Final, Literal
 
 from attrs import frozen
 
-from go_services_core.model import KeyRef, Page, Scope, Sealed, SecretState
+from go_services_core.model import Event, KeyRef, Page, Scope, Sealed, SecretState
 from go_services_core.wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 
 from . import connections
 from .dialect import Json
+from .events import enqueue
 from .statement import Row, Statement, Steps
 
 PAGE_BYTES: Final = 8 * 2**20
@@ -288,13 +289,15 @@ def replace(values: Sequence[Resealed]) -> Steps[list[str]]:
     return [value.row.id for value in values if value.row.id not in done]
 
 
-def mark(connection_id: str, state: SecretState, *, error: str) -> Steps[bool]:
-    """One statement, a second one where nothing changes. Raises ConnectionNotFound.
+def mark(connection_id: str, state: SecretState, *, error: str, event: Event | None) -> Steps[bool]:
+    """One statement, and one for the event or where nothing changes. Raises ConnectionNotFound.
 
     A connection that the Go system deleted is marked as well: its credentials are still there.
     """
     error = error if state == "unreadable" else ""
     if (yield from MARK.first(id=connection_id, state=state, error=error)) is not None:
+        if event is not None:
+            yield from enqueue(event)
         return True
     if (yield from KNOWN.first(id=connection_id)) is None:
         raise connections.missing(connection_id)

@@ -27,6 +27,8 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import peewee
 from attrs import frozen
 
+from go_services_core.model import Event
+
 from .dialect import Dialect
 
 R = TypeVar("R")
@@ -88,6 +90,8 @@ class Call:
 
     statement: Statement[Any]
     values: Mapping[str, Any]
+    events: Sequence[Event] = ()
+    """What it writes into the outbox."""
 
 
 Steps: TypeAlias = Generator[Call, list[Row], T]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from go_services_core.clock import Clock, SystemClock, uuid7
 from go_services_core.errors import SchemaOutOfDate, StoreError, StoreUnavailable
-from go_services_core.model import MigrationStep, StoreStatus
+from go_services_core.model import Event, MigrationStep, StoreStatus
 from go_services_core.protocols import PluginEnv, Work
 from go_services_store_sql import meta, migrations, retention
 from go_services_store_sql.admin import SqlAdmin
+from go_services_store_sql.announcing import Announcing
 from go_services_store_sql.dialect import SQLITE
 from go_services_store_sql.driver import drive
 from go_services_store_sql.facets import (
@@ -68,16 +69,17 @@ class SqliteStore:
         self._clock = clock or SystemClock()
         self._id: str | None = None
         self._driver = SqliteDriver(self._path, busy_timeout=busy_timeout, max_batch=max_batch)
-        self.connections = SqlConnections(self._driver)
-        self.queues = SqlQueues(self._driver)
-        self.once = SqlOnce(self._driver)
-        self.leases = SqlLeases(self._driver)
-        self.resources = SqlResources(self._driver)
-        self.budgets = SqlBudgets(self._driver)
-        self.log = SqlLog(self._driver)
-        self.sealed = SqlSealed(self._driver)
-        self.workers = SqlWorkers(self._driver)
-        self.endpoints = SqlEndpoints(self._driver)
+        self._announcing = announcing = Announcing(self._driver)
+        self.connections = SqlConnections(announcing)
+        self.queues = SqlQueues(announcing)
+        self.once = SqlOnce(announcing)
+        self.leases = SqlLeases(announcing)
+        self.resources = SqlResources(announcing)
+        self.budgets = SqlBudgets(announcing)
+        self.log = SqlLog(announcing)
+        self.sealed = SqlSealed(announcing)
+        self.workers = SqlWorkers(announcing)
+        self.endpoints = SqlEndpoints(announcing)
         self.admin = SqlAdmin(SqliteWorkbench(self._path, busy_timeout=busy_timeout), clock=self._clock)
 
     @property
@@ -91,6 +93,9 @@ class SqliteStore:
 
     async def exchange(self, name: str, *, before: bytes, after: bytes) -> bool:
         return await self._driver.run(partial(meta.exchange, name, before=before, after=after), alone=True)
+
+    def listen(self, listener: Callable[[Sequence[Event]], None] | None) -> None:
+        self._announcing.listener = listener
 
     async def open(self) -> None:
         if self._id is None:

@@ -38,11 +38,16 @@ SETTLE_MANY = {"inbox": inbox.settle_many, "outbox": outbox.settle_many, "jobs":
 PAGE = {"inbox": inbox.page, "outbox": outbox.page, "jobs": jobs.page}
 
 
+def announced(claim: Claim) -> bool:
+    """Whether the end of the claim is an event of its own."""
+    return claim.job is not None and bool(claim.job.mode)
+
+
 class SqlQueues(SqlInbox):
     """The ``queues`` facet."""
 
     async def enqueue(self, job: NewJob) -> tuple[str, bool]:
-        return await self._driver.run(lambda: jobs.enqueue(job), alone=job.idempotency_key is None)
+        return await self._driver.run(lambda: jobs.enqueue(job), alone=job.idempotency_key is None and not job.mode)
 
     async def register_handlers(self, handlers: Mapping[str, str], *, now: datetime) -> None:
         await self._driver.run(lambda: fan_out.register(handlers, now=now))
@@ -104,7 +109,7 @@ class SqlQueues(SqlInbox):
                 yield from work()
             return True
 
-        return await self._driver.run(unit, alone=not (events or jobs or position or work))
+        return await self._driver.run(unit, alone=not (events or jobs or position or work or announced(claim)))
 
     async def settle_many(
         self, claims: Sequence[Claim], outcome: Outcome, *, error: str = "", delay: float = 0.0
@@ -117,7 +122,8 @@ class SqlQueues(SqlInbox):
                     lost += yield from unit(held, outcome, error=error, delay=delay)
             return lost
 
-        return await self._driver.run(work, alone=len({claim.queue for claim in claims}) < 2)
+        told = any(announced(claim) for claim in claims)
+        return await self._driver.run(work, alone=len({claim.queue for claim in claims}) < 2 and not told)
 
     async def give_back(self, claims: Sequence[Claim], *, delay: float = 0.0) -> builtins.list[str]:
         def work() -> Steps[builtins.list[str]]:
@@ -143,7 +149,7 @@ class SqlQueues(SqlInbox):
         if queue == "inbox":
             return await self._driver.run(lambda: inbox.requeue(item_id), alone=True)
         if queue == "jobs":
-            return await self._driver.run(lambda: jobs.requeue(item_id), alone=True)
+            return await self._driver.run(lambda: jobs.requeue(item_id))
         return await self._driver.run(lambda: outbox.requeue(item_id, handler=handler), alone=True)
 
     async def event(self, event_id: str) -> Event | None:

@@ -227,7 +227,15 @@ class SqlLog:
         self._driver = driver
 
     async def record(self, entries: Sequence[Activity]) -> int:
-        return await self._driver.run(lambda: activity.record(entries), alone=len(entries) < 2)
+        if not entries:
+            return 0
+        return await self._driver.run(lambda: activity.record(entries), alone=True)
+
+    async def trim(self, *, rows: int, limit: int, dry_run: bool = False) -> int:
+        at_least_one(limit)
+        if dry_run:
+            return await self._driver.read(lambda: activity.count_over(rows=rows), scan=True)
+        return await self._driver.run(lambda: activity.trim(rows=rows, limit=limit), alone=True)
 
     async def activity(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from go_services_core.errors import BadInput
-from go_services_core.model import KeyRef, Page, SecretState
+from go_services_core.model import Event, KeyRef, Page, SecretState
 from go_services_core.wrapping_keys import KeyUse, Resealed, SealedKind, SealedRow
 
 from .. import sealed
@@ -54,7 +54,11 @@ class SqlSealed:
         # the same value in any backup, and to end that is the provider's part.
         return await self._driver.run(lambda: sealed.replace(values))
 
-    async def mark(self, connection_id: str, state: SecretState, *, error: str = "") -> bool:
+    async def mark(
+        self, connection_id: str, state: SecretState, *, error: str = "", event: Event | None = None
+    ) -> bool:
         if state not in ("ok", "unreadable"):
             raise BadInput(f"A secret state is ok or unreadable, not {state!r}.", field="state")
-        return await self._driver.run(lambda: sealed.mark(connection_id, state, error=error), alone=True)
+        return await self._driver.run(
+            lambda: sealed.mark(connection_id, state, error=error, event=event), alone=event is None
+        )

@@ -89,9 +89,9 @@ MODELS: tuple[type[Table], ...] = (
     SyncChangeRow,
     # with migration 0008
     PositionRow,
-    # with migration 0011
+    # with migration 0010
     EndpointRow,
-    # with migration 0012
+    # with migration 0011
     WorkerRow,
 )
 """All tables, each after those that it refers to."""

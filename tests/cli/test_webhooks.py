@@ -17,6 +17,19 @@ from go_services_core.testing.sandbox.webhooks import sign
 from .conftest import Run
 
 
+WEBHOOK = """
+[providers.sandbox.webhook]
+scheme = "hmac"
+signature_header = "webhook-signature"
+encoding = "base64"
+prefix = "v1,"
+signed = ["id", "timestamp", "body"]
+id_header = "webhook-id"
+timestamp_header = "webhook-timestamp"
+event_field = "type"
+"""
+
+
 def request(sandbox: SandboxProcess, id: str, body: bytes) -> InboundRequest:
     stamp = int(time.time())
     headers = {
@@ -32,6 +45,14 @@ def request(sandbox: SandboxProcess, id: str, body: bytes) -> InboundRequest:
 @pytest.fixture
 def ids(connected_config: Path, sandbox: SandboxProcess) -> list[str]:
     """Three deliveries: one dead at its handler, one delivered, one in quarantine."""
+
+    folder, file = connected_config, connected_config / "go-services.toml"
+    (folder / "webhook.secret").write_text(sandbox.webhook_secret.reveal())
+    (folder / "webhook.secret").chmod(0o600)
+    text = file.read_text()
+    assert "[providers.sandbox]\n" in text
+    secrets = '[providers.sandbox]\nwebhook_secrets = ["file:webhook.secret"]\n'
+    file.write_text(text.replace("[providers.sandbox]\n", secrets) + WEBHOOK)
 
     async def fill() -> list[str]:
         async with Runtime.open("go-services.toml") as runtime:

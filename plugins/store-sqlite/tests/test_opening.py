@@ -117,7 +117,7 @@ async def test_status_tells_schema_rows_and_problems(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
     await store.migrate()
     after = await store.status()
-    assert (after.dialect, after.schema_version, after.pending, after.problems) == ("sqlite", 6, (), ())
+    assert (after.dialect, after.schema_version, after.pending, after.problems) == ("sqlite", 7, (), ())
     assert after.tables["service_connections"] == 0
     open_to_all(path)
     (problem,) = (await store.status()).problems
@@ -175,7 +175,7 @@ async def test_damage_inside_the_file_is_reported_by_status(path: Path, store: S
 async def test_newer_schema_is_refused(path: Path) -> None:
     store = SqliteStore(path)
     await store.migrate()
-    change(path, "INSERT INTO service_migrations VALUES (7, 'tomorrow', 'x', '2030-01-01 00:00:00.000000')")
+    change(path, "INSERT INTO service_migrations VALUES (8, 'tomorrow', 'x', '2030-01-01 00:00:00.000000')")
     before = read(path)
     with pytest.raises(SchemaTooNew, match="0007"):
         await store.open()

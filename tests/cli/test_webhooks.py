@@ -16,7 +16,6 @@ from go_services_core.testing.sandbox.webhooks import sign
 
 from .conftest import Run
 
-
 WEBHOOK = """
 [providers.sandbox.webhook]
 scheme = "hmac"

@@ -177,7 +177,7 @@ async def test_newer_schema_is_refused(path: Path) -> None:
     await store.migrate()
     change(path, "INSERT INTO service_migrations VALUES (8, 'tomorrow', 'x', '2030-01-01 00:00:00.000000')")
     before = read(path)
-    with pytest.raises(SchemaTooNew, match="0007"):
+    with pytest.raises(SchemaTooNew, match="0008"):
         await store.open()
     with pytest.raises(SchemaTooNew):
         await store.migrate()

@@ -131,9 +131,9 @@ def test_vacuum_makes_the_file_smaller(run: Run, ready: Path) -> None:
 def test_down_undoes_the_last_migration_and_spares_rows(run: Run, ready: Path) -> None:
     last = json.loads(run("store", "status", "--json").stdout)["latest_version"]
     assert run("store", "down", "--dry-run").stdout.startswith(f"Would undo {last} ")
-    run("store", "down")  # its columns hold nothing yet
-    run("store", "down")  # its indexes never do
-    last -= 2
+    while last > 4:
+        run("store", "down")  # these hold nothing yet
+        last -= 1
     sql(
         "INSERT INTO service_refresh_intents (id, connection_id, version, resource, fence, sent_at, payload)"
         " VALUES ('i', 'c', 1, 'refresh:c', 1, '2026-01-01 00:00:00.000000', x'01')"

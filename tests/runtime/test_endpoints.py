@@ -184,7 +184,9 @@ async def test_endpoint_that_operations_share_needs_what_each_of_them_needs(app)
         Operation("read", "POST", "/echo/graphql", capability="free", call=GraphQL(document="{ a }")),
         Operation("write", "POST", "/echo/graphql", capability="kept", call=GraphQL(document="mutation { a }")),
     )
-    app.set(operations=operations, capabilities=(Capability("free"), Capability("kept", grants="never")))
+    app.set(
+        operations=operations, subscriptions=(), capabilities=(Capability("free"), Capability("kept", grants="never"))
+    )
     async with app.open() as runtime:
         connection = await app.connect(runtime)
         for path, params in (("/echo/graphql", {}), ("/echo/{x}", {"x": "graphql"}), ("/echo//graphql;v=1", {})):
@@ -198,7 +200,7 @@ async def test_endpoint_takes_cost_and_rules_of_the_operation_that_describes_it(
                   params=Param("path", "path", style="segments")),
         Operation("files.any", "PUT", "/{any}/x", params=Param("any", "path")),
     )  # fmt: skip
-    app.set(operations=operations, capabilities=Capability("files", grants="never"))
+    app.set(operations=operations, subscriptions=(), capabilities=Capability("files", grants="never"))
     async with app.open() as runtime:
         connection = await app.connect(runtime)
         with pytest.raises(PermissionDenied, match=r"put /echo/\{path\} needs the capability files"):

@@ -73,6 +73,8 @@ def error(
         settings=absent,
         worker=absent,
         webhooks=absent,
+        endpoints=absent,
+        activity=absent,
         catalog=absent,
         instances={},
         ownership={"acme": Ownership(error_classifier=classifier)},

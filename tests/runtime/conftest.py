@@ -93,7 +93,9 @@ class App:
         }
 
     def set(self, provider_id: str = "sandbox", **changes: Any) -> None:
-        """Change fields of a provider's record."""
+        """Change fields of a provider's record. Other operations than the sandbox's know no subscriptions."""
+        if "operations" in changes:
+            changes.setdefault("subscriptions", ())
         self.providers.specs[provider_id] = evolve(self.providers.specs[provider_id], **changes)
 
     def config(self, settings: Mapping[str, Any] | None = None) -> Config:

@@ -200,7 +200,7 @@ async def test_endpoint_takes_cost_and_rules_of_the_operation_that_describes_it(
                   params=Param("path", "path", style="segments")),
         Operation("files.any", "PUT", "/{any}/x", params=Param("any", "path")),
     )  # fmt: skip
-    app.set(operations=operations, subscriptions=(), capabilities=Capability("files", grants="never"))
+    app.set(operations=operations, capabilities=Capability("files", grants="never"))
     async with app.open() as runtime:
         connection = await app.connect(runtime)
         with pytest.raises(PermissionDenied, match=r"put /echo/\{path\} needs the capability files"):

@@ -36,7 +36,7 @@ INSTALLATION_MOVES: Final[Mapping[str, frozenset[str]]] = {
 
 HISTORY: Final[Mapping[str, str]] = {
     "service_lifecycle_outbox": "events that every handler has, with their deliveries",
-    "service_webhook_deliveries": "deliveries that were processed, superseded, quarantined or dropped",
+    "service_webhook_deliveries": "deliveries that were superseded, quarantined, dropped, or handled by every handler",
     "service_sync_jobs": "jobs that succeeded",
     "service_oauth_attempts": "consents whose time is over",
     "service_refresh_intents": "refreshes that ended",

@@ -56,7 +56,11 @@ def _history(tables: Tables) -> dict[str, tuple[MutableMapping[Any, Any], Iterab
         "service_lifecycle_outbox": (tables.events, _delivered(tables)),
         "service_webhook_deliveries": (
             tables.inbox,
-            changed(tables.inbox, "processed", "superseded", "quarantined", "dropped"),
+            [
+                (key, at)
+                for key, at in changed(tables.inbox, "processed", "superseded", "quarantined", "dropped")
+                if _is_handled(tables, key)
+            ],
         ),
         "service_sync_jobs": (tables.jobs, changed(tables.jobs, "succeeded")),
         "service_oauth_attempts": (tables.attempts, since(tables.attempts, lambda row: row.attempt.expires_at)),
@@ -81,6 +85,13 @@ def _over(window: Window) -> datetime:
 
 def _deliveries(tables: Tables, event_id: str) -> list[Slot]:
     return [slot for slot in tables.outbox.values() if slot.event is not None and slot.event.id == event_id]
+
+
+def _is_handled(tables: Tables, event_id: str) -> bool:
+    """Whether no handler still has to do with the event, or there is none."""
+    if event_id in tables.events and event_id not in tables.heard:
+        return False
+    return all(slot.status == "delivered" for slot in _deliveries(tables, event_id))
 
 
 def _delivered(tables: Tables) -> list[tuple[str, datetime]]:

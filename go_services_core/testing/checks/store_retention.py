@@ -14,6 +14,7 @@ from ...resources import HISTORY, BudgetKey
 from ..kit import check
 from .store import SCOPE, attempt, change, credential, established, event, new_id, now, refused
 from .store_budgets import entry, logged
+from .store_inbox import event_for
 from .store_jobs import job, take_jobs
 from .store_leases import dispatch
 from .store_queues import delivery, items, take
@@ -67,6 +68,27 @@ async def settled_items_are_history(store: Store) -> None:
     assert [claim.event for claim in await take(store, "h")] == [dead.event]
     assert (await queues.enqueue(job("done")))[1]
     assert not (await queues.enqueue(job("waits", delay=60.0)))[1]
+
+
+@check("STORE-431", "store", needs=("queues",))
+async def delivery_is_history_when_its_handlers_are_done(store: Store) -> None:
+    """A processed delivery stays while its event waits for its handlers, is with one of them or is dead there."""
+    queues = store.queues
+    await queues.register_handlers({"h": "webhook.*"}, now=now() - timedelta(hours=1))
+    await queues.accept(delivery("read"))
+    (claim,) = await take(store)
+    await queues.pass_on([(claim, event_for(claim))])
+    left = {"service_webhook_deliveries": 0.0}
+    await asyncio.sleep(0.01)
+    assert await store.prune(left) == {"service_webhook_deliveries": 0}
+    (held,) = await take(store, "h")
+    assert await store.prune(left) == {"service_webhook_deliveries": 0}
+    await queues.settle(held, "dead", error="broken")
+    assert await store.prune(left) == {"service_webhook_deliveries": 0}
+    assert await queues.requeue("outbox", held.id)
+    (held,) = await take(store, "h")
+    await queues.settle(held, "done")
+    assert await store.prune(left) == {"service_webhook_deliveries": 1}
 
 
 @check("STORE-191", "store", needs=("connections", "once", "log", "resources", "budgets"))

@@ -14,8 +14,13 @@ from .driver import Driver
 from .statement import Row, Statement, Steps
 
 CONDITIONS = {
+    # A delivery's event has its id; handlers that still have to do with it read the request.
     "service_webhook_deliveries": """status IN ('processed', 'superseded', 'quarantined', 'dropped')
-        AND updated_at < @later(age)""",
+        AND updated_at < @later(age) AND NOT EXISTS (
+        SELECT 1 FROM service_lifecycle_outbox AS passed WHERE passed.event_id = service_webhook_deliveries.id
+          AND passed.status = 'pending') AND NOT EXISTS (
+        SELECT 1 FROM service_event_deliveries AS open WHERE open.event_id = service_webhook_deliveries.id
+          AND open.status <> 'delivered')""",
     "service_lifecycle_outbox": """status <> 'pending' AND updated_at < @later(age) AND NOT EXISTS (
         SELECT 1 FROM service_event_deliveries AS open WHERE open.event_id = service_lifecycle_outbox.event_id
           AND (open.status <> 'delivered' OR open.updated_at >= @later(age)))""",

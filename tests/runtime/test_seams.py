@@ -1,0 +1,50 @@
+"""Where two rules meet: retention and handlers that wait, keys and indexes, ids and their parts, messages about messages."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from go_services_core import HttpResponse
+from go_services_core.delivery_specs import Schedule
+from go_services_core.errors import Unrecoverable
+from go_services_core.handled import Handled
+from go_services_core.model import Event, Scope
+from go_services_core.web.request import WebRequest
+from go_services_core.web.routes import answer
+from go_services_core.web.site import Site
+
+from .test_refresh_kills import on_disk, server
+from .test_surfaces import TokenVerifier, counting, keyed
+
+__all__ = ["on_disk", "server"]
+
+BODY = b'{"type": "item.created"}'
+PAST = "'2001-01-01 00:00:00.000000'"
+
+
+@pytest.mark.parametrize("outcome", ["dead", "retry"])
+async def test_request_of_a_delivery_is_kept_while_a_handler_may_still_want_it(live, outcome):
+    """P96, P73: of what is replayed after the retention of deliveries, the handler finds the request."""
+    bodies = []
+    broken = [Unrecoverable("not now") if outcome == "dead" else RuntimeError("not now")]
+
+    async def handler(event, context):
+        if broken:
+            raise broken.pop()
+        bodies.append((await context.request()).body)
+
+    async with live.open() as runtime:
+        await runtime.on("webhook.*", handler, name="h", schedule=Schedule(delays=(0.0,), jitter=0.0))
+        await runtime.accept_webhook("sandbox", live.webhook(BODY))
+        await runtime.run_due("inbox")
+        await runtime.run_due("outbox")
+        for table in ("service_webhook_deliveries", "service_lifecycle_outbox", "service_event_deliveries"):
+            live.rows(f"UPDATE {table} SET updated_at = {PAST}")
+        await runtime.run_due("retention")
+        if outcome == "dead":
+            ((row,),) = live.rows("SELECT id FROM service_webhook_deliveries")
+            assert (await runtime.replay(row)).handlers == 1
+        await runtime.drain()
+        assert bodies == [BODY]

@@ -51,6 +51,8 @@ KEY_HEADERS: Final = ("Idempotency-Key", "X-Idempotency-Key", "X-Message-Id")
 """Headers that have a request's key where its scheme found none."""
 ATTEMPTS: Final = 5
 """So often a handler is run for one request."""
+MOST_KEY: Final = 255
+"""Characters of a key that are kept; the hash of a longer one takes its place, as an index has no room for it."""
 LARGEST_ANSWER: Final = 256 * 1024
 """Bytes of an answer that is kept; a larger one is refused, since it could not be given again."""
 
@@ -139,6 +141,8 @@ def _key_of(
             hint=f"Send one of the headers {', '.join(KEY_HEADERS)}.",
             field="idempotency_key",
         )
+    if len(given) > MOST_KEY:
+        given = f"sha256:{hashlib.sha256(given.encode('utf-8', 'surrogatepass')).hexdigest()}"
     return json.dumps([provider_id, surface, "" if connection is None else connection.id, given])
 
 

@@ -48,3 +48,29 @@ async def test_request_of_a_delivery_is_kept_while_a_handler_may_still_want_it(l
             assert (await runtime.replay(row)).handlers == 1
         await runtime.drain()
         assert bodies == [BODY]
+
+
+async def test_key_of_any_length_is_answered_once(on_disk, monkeypatch):
+    """PostgreSQL refuses what is longer than a third of a page in an index."""
+    async with on_disk.open() as runtime:
+        monkeypatch.setitem(runtime._core.verifiers, "sandbox", TokenVerifier(None))
+        handler, ran = counting(HttpResponse(201))
+        await runtime.on_request("command", "sandbox", handler)
+        sent = keyed(idempotency_key=secrets.token_hex(3500))
+        assert (await runtime.receive("command", "sandbox", sent)).status == 201
+        assert (await runtime.receive("command", "sandbox", sent)).status == 201
+        assert len(ran) == 1
+
+
+@pytest.mark.parametrize("id", ["%00", "a%00b", "%0a", "%7f"])
+async def test_id_in_an_url_that_no_column_holds_is_nobody(on_disk, id):
+    async def body():
+        yield BODY
+
+    async with on_disk.open() as runtime:
+        sent = on_disk.webhook(BODY)
+        for path in (f"/webhooks/{id}", f"/webhooks/sandbox/{id}", f"/surfaces/command/{id}"):
+            request = WebRequest(
+                method="POST", target=path, path=path, headers=sent.headers, body=body, scheme="http", native=None
+            )
+            assert (await answer(runtime, request, Site())).status == 404, path

@@ -27,6 +27,11 @@ def _order_key(record: object, attribute: Attribute[str | None], value: str | No
         raise BadInput("An order key may not be blank; None asks for no order.", field=attribute.name)
 
 
+def _event_id(record: object, attribute: Attribute[str], value: str) -> None:
+    if not value.strip() or ":" in value:
+        raise BadInput(f"An event's id is not blank and has no colon, not {value!r}.", field="event.id")
+
+
 @frozen
 class Scope:
     """Whose connection it is: a user or an organisation of the application."""
@@ -181,7 +186,8 @@ class SealedCredential:
 class Event:
     """A change that has been committed, for durable handlers. The payload holds no secret."""
 
-    id: str
+    id: str = field(validator=_event_id)
+    """Without a colon: the outbox shows what one handler has of an event as ``EVENT:HANDLER``."""
     name: str
     provider_id: str
     scope: Scope

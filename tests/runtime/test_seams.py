@@ -74,3 +74,29 @@ async def test_id_in_an_url_that_no_column_holds_is_nobody(on_disk, id):
                 method="POST", target=path, path=path, headers=sent.headers, body=body, scheme="http", native=None
             )
             assert (await answer(runtime, request, Site())).status == 404, path
+
+
+@pytest.mark.parametrize("id", ["order:17:paid", " ", ""])
+async def test_event_whose_id_would_not_be_found_again_is_refused(either, id):
+    """An item of the outbox is EVENT:HANDLER: of such an event none would ever be settled."""
+
+    async def emits(event, context):
+        made = Event(
+            id=id,
+            name="order.paid",
+            provider_id="sandbox",
+            scope=Scope("org", "o"),
+            connection_id=None,
+            occurred_at=either.clock.now(),
+        )
+        return Handled(events=(made,))
+
+    async with either.open() as runtime:
+        await runtime.on("webhook.*", emits, name="emits", schedule=Schedule(delays=()))
+        await runtime.accept_webhook("sandbox", either.webhook(BODY))
+        assert (await runtime.drain()).failed == 1
+        ((name, status, error),) = [
+            (item.name, item.status, item.error) for item in (await runtime._core.store.queues.list("outbox")).items
+        ]
+        assert (name, status) == ("webhook.item.created", "dead")
+        assert "An event's id is not blank and has no colon" in error

@@ -167,7 +167,7 @@ class _Worker:
             if done:
                 core.wake(*(self.kinds if kind == "outbox" else FOLLOWS.get(kind, ())))
             full = done > 0 and done + failed >= batch
-            await self._wait(kind, 0.0 if full else poll)
+            await self._wait(kind, 0.0 if full else poll, may_be_woken=kind not in due.POLLS)
 
     def _broke(self, kind: str, error: Exception, *, first: bool) -> None:
         core = self.core

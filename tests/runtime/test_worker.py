@@ -126,6 +126,33 @@ async def test_idle_worker_asks_the_database_a_bounded_number_of_things(live):
     assert sum("service_lifecycle_outbox" in text or "service_event_deliveries" in text for text in looked) <= 4
 
 
+async def test_handled_events_have_no_periodic_work_done_more_often(live, monkeypatch):
+    """What is looked for every 15 or 60 seconds is not looked for after each batch of events."""
+    looks = dict.fromkeys(due.POLLS, 0)
+
+    def counting(kind, work):
+        async def counted(core, runtime, limit):
+            looks[kind] += 1
+            return await work(core, runtime, limit)
+
+        return counted
+
+    monkeypatch.setattr(due, "KINDS", {**due.KINDS, **{kind: counting(kind, due.KINDS[kind]) for kind in due.POLLS}})
+    async with live.open(settings=FAST) as runtime:
+        seen = []
+
+        async def handler(event, context):
+            seen.append(event.id)
+
+        await runtime.on("webhook.*", handler, name="h")
+        async with at_work(runtime):
+            for number in range(5):
+                await runtime.accept_webhook("sandbox", live.webhook(BODY, id=f"d{number}"))
+                await eventually(lambda number=number: len(seen) == number + 1)
+                await asyncio.sleep(0.1)
+    assert looks == dict.fromkeys(due.POLLS, 1)
+
+
 async def test_kinds_are_chosen_and_unknown_ones_refused(live):
     async with live.open(settings=FAST) as runtime:
         with pytest.raises(BadInput, match=r"inbox, outbox"):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HANDLER: Final = "go_services.endpoints"
 """Name of the durable handler that brings events to endpoints."""
+MESSAGE_DEAD: Final = "endpoint.message_dead"
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -49,6 +50,8 @@ async def fan_out(core: Core, event: Event) -> Handled | None:
     await wake(core)
     if not any(fnmatchcase(event.name, pattern) for pattern in core.endpoints.events):
         return None
+    if event.name == MESSAGE_DEAD and event.payload.get("event") == MESSAGE_DEAD:
+        return None  # endpoints that do not answer would be told of each other for ever
     jobs: list[NewJob] = []
     after: str | None = None
     while True:

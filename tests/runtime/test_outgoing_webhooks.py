@@ -503,3 +503,21 @@ async def test_worker_sends_what_its_handler_brings(app: App, customer: Receiver
         stop.set()
         assert (await working).cut_off == ()
         assert len(customer.got) == 1
+
+
+async def test_message_that_is_dead_makes_no_endless_row_of_messages_about_messages(
+    memory: App, customer: Receiver
+) -> None:
+    """Two endpoints that hear everything, and answer nothing: that one could not be told is told, and that this could
+    not be told is not."""
+    customer.answers = [(500, {})]
+    settings = {"endpoints.events": ["*"], "endpoints.delays": [], "endpoints.open_after": 10_000}
+    async with opened(memory, customer, **settings) as runtime:
+        for _ in range(2):
+            await runtime.add_endpoint(customer.url, events=["endpoint.message_dead", "order.*"])
+        await emit(runtime, event(memory, "order.paid"))
+        for _ in range(6):
+            await runtime.drain()
+        sent = [name for name, _, _ in await messages(runtime)]
+        assert sorted(sent) == ["endpoint.message_dead"] * 4 + ["order.paid"] * 2
+        assert (await events_of(runtime)).count("endpoint.message_dead") == 6

@@ -12,6 +12,7 @@ from ..errors import BadInput, WebhookRejected, WebhookTooLarge
 from ..http import InboundRequest
 from ..model import Accepted, InboxDelivery, Observation
 from ..protocols import Challenge, Rejected, Verdict, Verified, WebhookVerifier
+from ..webhooks.reading import MOST_EVENT, usable
 from . import bindings
 from .core import Core
 from .payload import encode_request
@@ -36,6 +37,7 @@ async def accept_webhook(
     door, verdict = await authentic(core, provider_id, request, connection_id=connection_id)
     if isinstance(verdict, Challenge):
         return Accepted(id="", challenge=verdict.body, content_type=verdict.content_type)
+    verdict = _storable(provider_id, verdict)
     connection = door.connection
     scope = None if connection is None else connection.scope
     instance = core.instance(provider_id)
@@ -70,6 +72,22 @@ async def accept_webhook(
     if accepted.supersedes:
         core.observe(Observation(name="webhook.superseded", **about))
     return accepted
+
+
+def _storable(provider_id: str, verdict: Verified) -> Verified:
+    """What the scheme found, as columns and log lines can hold it: schemes are also other people's.
+
+    Raises:
+        WebhookRejected: the delivery has no id by which a repetition would be known.
+    """
+    if not usable(verdict.delivery_id):
+        raise WebhookRejected("The delivery was rejected: the scheme found no id of it.", plugin=provider_id)
+    return evolve(
+        verdict,
+        event=usable(verdict.event, MOST_EVENT) or "unknown",
+        channel=usable(verdict.channel),
+        resource=usable(verdict.resource),
+    )
 
 
 async def authentic(

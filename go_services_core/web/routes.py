@@ -73,6 +73,11 @@ def _exists(name: str, site: Site) -> bool:
     return name in site.routes and name in ROUTES and (name != "connect" or site.scope_of is not None)
 
 
+def _is_id(part: str) -> bool:
+    """Whether it can be an id: not every database takes every character in a question."""
+    return bool(part) and part.isprintable()
+
+
 def _found(request: WebRequest, site: Site) -> tuple[Handler, tuple[Any, ...]]:
     """What answers the request.
 
@@ -81,7 +86,7 @@ def _found(request: WebRequest, site: Site) -> tuple[Handler, tuple[Any, ...]]:
     """
     name, *parts = request.segments or ("",)
     route = ROUTES[name] if _exists(name, site) else None
-    if route is None or not route.fewest <= len(parts) <= route.most or not all(parts):
+    if route is None or not route.fewest <= len(parts) <= route.most or not all(map(_is_id, parts)):
         raise RequestRefused("There is nothing here.", status=HTTPStatus.NOT_FOUND)
     if request.method not in route.methods:
         raise RequestRefused(

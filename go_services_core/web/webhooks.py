@@ -37,11 +37,13 @@ async def receive(
         return guarded(await runtime.receive("webhook", provider_id, received, connection_id=connection_id))
     except (WebhookRejected, IdempotencyMismatch) as error:
         return error_answer(request, error)
-    except BadInput as error:
-        return error_answer(request, error) if error.field == "idempotency_key" else _nobody(request)
     except NotFound:
         return _nobody(request)
     except Exception as error:
+        if isinstance(error, BadInput) and error.field == "idempotency_key":
+            return error_answer(request, error)
+        if isinstance(error, BadInput) and error.field in ("webhook", "connection_id"):
+            return _nobody(request)
         if not isinstance(error, ServicesError):
             logger.exception("a webhook of %s could not be taken in", provider_id)
         code = error.code if isinstance(error, ServicesError) else ServicesError.code

@@ -8,9 +8,11 @@ import pytest
 
 from go_services_core import HttpResponse
 from go_services_core.delivery_specs import Schedule
-from go_services_core.errors import Unrecoverable
+from go_services_core.errors import Unrecoverable, WebhookRejected
 from go_services_core.handled import Handled
 from go_services_core.model import Event, Scope
+from go_services_core.protocols import Verified
+from go_services_core.runtime.surfaces import LARGEST_ANSWER
 from go_services_core.web.request import WebRequest
 from go_services_core.web.routes import answer
 from go_services_core.web.site import Site
@@ -100,3 +102,58 @@ async def test_event_whose_id_would_not_be_found_again_is_refused(either, id):
         ]
         assert (name, status) == ("webhook.item.created", "dead")
         assert "An event's id is not blank and has no colon" in error
+
+
+class FoundVerifier:
+    """Another's scheme, which takes what it finds as it is."""
+
+    def __init__(self, **found):
+        self.found = {"delivery_id": "d", "event": "e", **found}
+
+    def verify(self, request, *, secrets, now):
+        yield from ()
+        return Verified(**self.found)
+
+
+@pytest.mark.parametrize("id", ["", " \n", "a\x00b", "\ud800", "i" * 256])
+async def test_delivery_without_an_id_that_can_be_kept_is_rejected(on_disk, monkeypatch, id):
+    """P62, P68: without an id all deliveries would be repetitions of the first, which ends up alone."""
+    async with on_disk.open() as runtime:
+        monkeypatch.setitem(runtime._core.verifiers, "sandbox", FoundVerifier(delivery_id=id))
+        with pytest.raises(WebhookRejected, match="no id"):
+            await runtime.accept_webhook("sandbox", on_disk.webhook(BODY))
+        assert (await runtime.deliveries()).items == ()
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", "t" * 9000])
+async def test_delivery_is_kept_whatever_a_scheme_says_that_it_is_about(on_disk, monkeypatch, text):
+    async with on_disk.open() as runtime:
+        found = FoundVerifier(event=text, channel=text, resource=text)
+        monkeypatch.setitem(runtime._core.verifiers, "sandbox", found)
+        names = []
+
+        async def handler(event, context):
+            names.append((event.name, event.payload["channel"], event.payload["resource"]))
+
+        await runtime.on("webhook.*", handler, name="h")
+        await runtime.accept_webhook("sandbox", on_disk.webhook(BODY))
+        await runtime.drain()
+        assert names == [("webhook.unknown", "", "")]
+
+
+async def test_answer_that_is_too_large_does_not_tell_the_provider_that_nobody_is_there(app):
+    """A sender that reads 404 may take the endpoint for gone."""
+
+    async def body():
+        yield BODY
+
+    async with app.open() as runtime:
+        await runtime.on_request("webhook", "sandbox", counting(HttpResponse(200, (), b"a" * LARGEST_ANSWER))[0])
+        request = WebRequest(
+            method="POST",
+            target="/webhooks/sandbox",
+            path="/webhooks/sandbox",
+            headers=app.webhook(BODY).headers,
+            body=body,
+        )
+        assert (await answer(runtime, request, Site())).status == 503

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 
 import pytest
+from attrs import evolve
 
 from go_services_core import HttpResponse
+from go_services_core.clock import uuid7
 from go_services_core.delivery_specs import Schedule
-from go_services_core.errors import Unrecoverable, WebhookRejected
+from go_services_core.errors import BadInput, Unrecoverable, WebhookRejected
 from go_services_core.handled import Handled
-from go_services_core.model import Event, Scope
+from go_services_core.model import Event, NewJob, Scope
 from go_services_core.protocols import Verified
 from go_services_core.runtime.surfaces import LARGEST_ANSWER
 from go_services_core.web.request import WebRequest
@@ -157,3 +160,18 @@ async def test_answer_that_is_too_large_does_not_tell_the_provider_that_nobody_i
             body=body,
         )
         assert (await answer(runtime, request, Site())).status == 503
+
+
+async def test_key_that_has_no_room_in_an_index_is_no_failure_of_the_database(on_disk):
+    """P96: what fails for ever may not be told as what passes, or it is tried for ever."""
+    async with on_disk.open() as runtime:
+        job = NewJob(
+            id=uuid7(on_disk.clock),
+            kind="kit",
+            idempotency_key=secrets.token_hex(5000),
+            created_at=on_disk.clock.now(),
+        )
+        with suppress(BadInput):
+            await runtime._core.store.queues.enqueue(job)
+        other = evolve(job, id=uuid7(on_disk.clock), idempotency_key="k")
+        assert await runtime._core.store.queues.enqueue(other) == (other.id, True)

@@ -48,7 +48,7 @@ def explain(error: psycopg.Error, target: Target) -> ServicesError:
     """The typed error for one of psycopg's. It quotes no values and no password."""
     state = error.sqlstate or ""
     said = target.clean(error.diag.message_primary or str(error))
-    if isinstance(error, psycopg.DataError) or state.startswith("22"):
+    if isinstance(error, psycopg.DataError) or state.startswith(("22", "54")):  # 54: no room in an index
         return BadInput(f"PostgreSQL cannot store a value of this change ({state or said}).", plugin=PLUGIN)
     if isinstance(error, psycopg.IntegrityError):
         return Conflict(f"The database refuses the change: {_sentence(said)}", plugin=PLUGIN)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from ..delivery_specs import Schedule
-from ..errors import Conflict, LeaseLost, StoreError, StoreUnavailable
+from ..errors import BadInput, Conflict, LeaseLost, StoreError, StoreUnavailable
 from ..lifecycle import NOBODY, made
 from ..model import Claim, Event, InboxDelivery
 from .core import Core, logger
@@ -31,7 +31,7 @@ async def run_due(core: Core, limit: int) -> tuple[int, int]:
                 logger.warning("the lease of delivery %s was lost; its new holder goes on", id)
         except StoreUnavailable:
             raise
-        except (StoreError, Conflict) as error:
+        except (StoreError, Conflict, BadInput) as error:
             span.failed(error)
             failed = await _one_by_one(core, pairs)
         span.detail["failed"] = failed
@@ -88,13 +88,13 @@ async def _one_by_one(core: Core, pairs: Sequence[Pair]) -> int:
             failed += len(await core.store.queues.pass_on([pair]))
         except StoreUnavailable:
             raise
-        except (StoreError, Conflict) as error:
+        except (StoreError, Conflict, BadInput) as error:
             failed += 1
             await _put_back(core, pair[0], error)
     return failed
 
 
-async def _put_back(core: Core, claim: Claim, error: StoreError | Conflict) -> None:
+async def _put_back(core: Core, claim: Claim, error: StoreError | Conflict | BadInput) -> None:
     assert claim.delivery is not None
     instance = core.instances.get(claim.delivery.provider_id)
     schedule = Schedule() if instance is None else instance.spec.inbox.schedule

@@ -314,7 +314,8 @@ async def test_batch_is_passed_on_in_one_unit_of_constant_statements(app, runtim
     assert once == ["BEGIN", "UPDATE", "COMMIT", "BEGIN", "UPDATE", "INSERT", "COMMIT"]
 
 
-async def test_delivery_that_the_store_refuses_does_not_hold_up_its_batch(either, monkeypatch):
+@pytest.mark.parametrize("kind", [Conflict, BadInput])
+async def test_delivery_that_the_store_refuses_does_not_hold_up_its_batch(either, monkeypatch, kind):
     """P96: the one is tried again on its provider's schedule, and is dead after its last attempt."""
     app = with_tokens(either, schedule=Schedule(delays=(0.0,)))
     async with app.open() as runtime:
@@ -326,7 +327,7 @@ async def test_delivery_that_the_store_refuses_does_not_hold_up_its_batch(either
 
         async def refusing(pairs):
             if any(claim.id == ids[1] for claim, _ in pairs):
-                raise Conflict("a constraint refused")
+                raise kind("a constraint refused")
             return await real(pairs)
 
         monkeypatch.setattr(queues, "pass_on", refusing)

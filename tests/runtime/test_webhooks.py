@@ -94,6 +94,24 @@ async def test_same_id_with_another_body_is_visible_and_not_handled(either):
         assert [item.id for item in await inbox(runtime, "quarantined")] == [other.id]
 
 
+async def test_what_becomes_of_a_delivery_is_observed(app, runtime):
+    """The signals of the runbook: how many are kept, known already, in quarantine, or refused."""
+    told = []
+    runtime.observe(told.append, name="test", inline=True)
+    sent = app.webhook(b'{"type": "a"}')
+    for request in (sent, sent, app.webhook(b'{"type": "b"}')):
+        await runtime.accept_webhook("sandbox", request)
+    with pytest.raises(WebhookRejected):
+        await runtime.accept_webhook("sandbox", changed(sent, webhook_signature="v1,bad"))
+    seen = [(one.name, one.ok, one.provider_id) for one in told if one.phase == "end" and one.name != "webhook.accept"]
+    assert seen == [
+        ("webhook.accepted", True, "sandbox"),
+        ("webhook.duplicate", True, "sandbox"),
+        ("webhook.quarantined", True, "sandbox"),
+        ("webhook.rejected", False, "sandbox"),
+    ]
+
+
 def changed(request, **headers):
     pairs = tuple((name, headers.get(name.replace("-", "_"), value)) for name, value in request.headers)
     return InboundRequest(request.method, request.target, pairs, request.body)

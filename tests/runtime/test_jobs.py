@@ -196,7 +196,7 @@ async def test_progress_of_the_job_is_kept(memory, clock, remote):
 
 
 async def test_job_that_is_slower_than_its_lease_is_not_done_twice(live, monkeypatch):
-    """P67."""
+    """P67, P92."""
     begun = []
 
     async def slow(core, claim):

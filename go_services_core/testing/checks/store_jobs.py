@@ -69,11 +69,18 @@ async def job_is_kept_and_claimed(store: Store) -> None:
 
 @check("STORE-121", "store", needs=("queues",))
 async def same_key_is_the_same_job(store: Store) -> None:
-    """The same scope, provider, mode and key give the first job, also after it ended; anything else is a new one."""
+    """The same scope, provider, mode and key give the first job, also after it ended; anything else is a new one.
+
+    A key that is taken does not keep its job from being tried again (P93).
+    """
     answers = await asyncio.gather(*(store.queues.enqueue(job("k")) for _ in range(16)))
     assert len({job_id for job_id, _ in answers}) == 1
     assert sum(created for _, created in answers) == 1
+    (first,) = await take_jobs(store)
+    await store.queues.settle(first, "retry", error="busy")
+    assert await store.queues.enqueue(job("k")) == (first.id, False)
     (claim,) = await take_jobs(store)
+    assert (claim.id, claim.attempt) == (first.id, 2)
     await store.queues.settle(claim, "done")
     assert await store.queues.enqueue(job("k")) == (claim.id, False)
     others = [

@@ -17,6 +17,7 @@ from attrs import evolve, fields
 from go_services_core import Scope, errors
 from go_services_core.cli.main import main
 from go_services_core.config import describe
+from go_services_core.config.roots import WorkerRoot
 from go_services_core.delivery_specs import Schedule
 from go_services_core.hookspecs import HookSpecs
 from go_services_core.model import Observation
@@ -182,6 +183,7 @@ def test_every_conformance_check_is_in_the_reference() -> None:
     [
         ("reference/events.md", f"after {Schedule().attempts} attempts"),
         ("how-to/write-a-handler.md", f"after {Schedule().attempts} attempts"),
+        ("how-to/run-workers.md", f"lease = {WorkerRoot().lease:.1f}"),
         ("explanation/outbox.md", f"every {handlers.SEEN_EVERY:g} seconds"),
         ("reference/events.md", f"up to {observers.LIMIT} observations wait"),
         ("reference/events.md", f"observers have {observers.CLOSING:g} seconds"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..testing.sandbox import Sandbox
 
 _VARIABLE: Final = "SANDBOX_CLIENT_SECRET"
+_WEBHOOK_VARIABLE: Final = "SANDBOX_WEBHOOK_SECRET"
 
 
 @click.command()
@@ -32,17 +33,25 @@ _VARIABLE: Final = "SANDBOX_CLIENT_SECRET"
     help="What happens to a refresh token that was used.",
 )
 @click.option("--redirect-uri", "redirect_uris", multiple=True, help="Register this redirect URI. May be repeated.")
+@click.option("--webhook", metavar="URL", help="Tell this URL of each new item, with a signed webhook.")
 @click.option("--json", "as_json", is_flag=True, help="Print address and registration as one line of JSON instead.")
 def sandbox(
-    port: int, auto_approve: bool, token_lifetime: float, rotation: Any, redirect_uris: tuple[str, ...], as_json: bool
+    port: int,
+    auto_approve: bool,
+    token_lifetime: float,
+    rotation: Any,
+    redirect_uris: tuple[str, ...],
+    webhook: str | None,
+    as_json: bool,
 ) -> None:
     """Serve an OAuth provider with an API on 127.0.0.1 until Ctrl-C, to try connections on.
 
-    Prints the lines for the configuration file that declare it as provider `sandbox`. The client secret among them is
-    worth nothing outside this sandbox.
+    Prints the lines for the configuration file that declare it as provider `sandbox`. The secrets among them are worth
+    nothing outside this sandbox.
 
     \b
     go-services sandbox --port 8400 --auto-approve
+    go-services sandbox --webhook http://127.0.0.1:8080/webhooks/sandbox
     """
     import asyncio
 
@@ -61,6 +70,7 @@ def sandbox(
         options["redirect_uris"] = redirect_uris
 
     def ready(running: Sandbox) -> None:
+        running.webhook_url = webhook
         if as_json:
             show_json_line(
                 {
@@ -87,6 +97,7 @@ def _table(running: Sandbox) -> str:
     lines = [
         f"# A sandbox provider on {url}. To connect it, put these lines into go-services.toml and set",
         f"# {_VARIABLE}={running.client_secret.reveal()}",
+        f"# {_WEBHOOK_VARIABLE}={running.webhook_secret.reveal()}",
         "",
         "[egress.allow]",
         f'sandbox = ["{url.removeprefix("http://")}"]',
@@ -97,6 +108,10 @@ def _table(running: Sandbox) -> str:
         f'client_secret = "env:{_VARIABLE}"',
         f'api = {{base_url = "{url}"}}',
         'identity = {url = "/userinfo"}',
+        f'webhook_secrets = ["env:{_WEBHOOK_VARIABLE}"]',
+        "",
+        "[providers.sandbox.webhook]",
+        *_webhook(),
         "",
         "[providers.sandbox.auth]",
         'kind = "oauth2_auth_code"',
@@ -126,3 +141,19 @@ def _table(running: Sandbox) -> str:
             lines += ["required = true"] if param.required else []
             lines += [f'help = "{param.help}"'] if param.help else []
     return "\n".join(lines)
+
+
+def _webhook() -> list[str]:
+    """The record of how deliveries are verified: what differs from the defaults, and the scheme."""
+    import json
+
+    import attrs
+
+    from ..testing.sandbox.webhooks import WEBHOOK
+
+    lines = [f'scheme = "{WEBHOOK.scheme}"']
+    for field in attrs.fields(type(WEBHOOK)):
+        value = getattr(WEBHOOK, field.name)
+        if value != field.default:
+            lines.append(f"{field.name} = {json.dumps(value)}")
+    return lines

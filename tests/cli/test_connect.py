@@ -125,9 +125,10 @@ def test_what_the_sandbox_command_prints_is_all_that_it_takes_to_connect_it(
     try:
         assert process.stdout is not None
         printed = "".join(iter(process.stdout.readline, "# Ctrl-C ends it.\n"))
-        secret = re.search(r"^# SANDBOX_CLIENT_SECRET=(\S+)$", printed, re.MULTILINE)
-        assert secret is not None
-        monkeypatch.setenv("SANDBOX_CLIENT_SECRET", secret[1])
+        for name in ("SANDBOX_CLIENT_SECRET", "SANDBOX_WEBHOOK_SECRET"):
+            secret = re.search(rf"^# {name}=(\S+)$", printed, re.MULTILINE)
+            assert secret is not None
+            monkeypatch.setenv(name, secret[1])
         with (ready / "go-services.toml").open("a") as file:
             file.write(printed)
         made = connect()

@@ -6,6 +6,7 @@ import tomllib
 
 from go_services_core.cli.sandbox import _table
 from go_services_core.testing.sandbox import Sandbox
+from go_services_core.webhook_specs import HmacWebhook
 
 
 async def test_printed_lines_say_what_the_record_says() -> None:
@@ -20,3 +21,16 @@ async def test_printed_lines_say_what_the_record_says() -> None:
         for param, of_record in zip(told.get("params", ()), operation.params, strict=True):
             assert (param["name"], param["where"], param["type"]) == (of_record.name, of_record.where, of_record.type)
             assert (param.get("required", False), param.get("help", "")) == (of_record.required, of_record.help or "")
+
+
+async def test_printed_lines_say_how_webhooks_are_verified() -> None:
+    async with Sandbox() as sandbox:
+        lines, record = _table(sandbox), sandbox.spec().webhook
+    declared = tomllib.loads(lines)["providers"]["sandbox"]
+    assert declared["webhook_secrets"] == ["env:SANDBOX_WEBHOOK_SECRET"]
+    assert declared["webhook"].pop("scheme") == "hmac"
+    assert HmacWebhook(**{name: _frozen(value) for name, value in declared["webhook"].items()}) == record
+
+
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value

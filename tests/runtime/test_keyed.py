@@ -288,7 +288,7 @@ async def test_timed_out_call_goes_on_with_its_key_and_creates_once(app, runtime
     assert names(app) == ["lamp"]
     made = await create(runtime, connection)
     assert (made.replayed, made.data["name"]) == (False, "lamp")
-    assert dict(made.headers)["Idempotent-Redelivered"] == "true"
+    assert dict(made.headers)["Idempotent-Replayed"] == "true"
     assert names(app) == ["lamp"]
     counted()
     assert (await create(runtime, connection)).data == made.data

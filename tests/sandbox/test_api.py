@@ -140,8 +140,8 @@ async def test_created_item_can_be_read_and_is_listed(client, sandbox, token):
 
 async def test_idempotency_key_makes_one_item_of_two_requests(client, sandbox, token):
     first, again = await create(client, token, "k1", name="a"), await create(client, token, "k1", name="a")
-    assert "Idempotent-Redelivered" not in first.headers
-    assert (again.status, again.headers["Idempotent-Redelivered"], again.json) == (201, "true", first.json)
+    assert "Idempotent-Replayed" not in first.headers
+    assert (again.status, again.headers["Idempotent-Replayed"], again.json) == (201, "true", first.json)
     assert len(sandbox.items) == 121
     assert (await create(client, token, "k2", name="a")).json["id"] == 122
     assert (await create(client, token, name="a")).json["id"] == 123
@@ -158,7 +158,7 @@ async def test_idempotency_keys_of_two_accounts_are_apart(client, sandbox, token
     await create(client, token, "k1", name="a")
     sandbox.account = Account(id="2002")
     other = (await client.tokens())["access_token"]
-    assert "Idempotent-Redelivered" not in (await create(client, other, "k1", name="a")).headers
+    assert "Idempotent-Replayed" not in (await create(client, other, "k1", name="a")).headers
 
 
 @pytest.mark.parametrize("fields", [{}, {"name": ""}, {"name": "  "}, {"name": 1}])

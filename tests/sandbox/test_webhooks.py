@@ -108,3 +108,17 @@ async def test_status_of_the_receiver_is_the_result_and_redirects_are_not_follow
 async def test_delivery_to_nobody_is_a_typed_error(sandbox):
     with pytest.raises(ConnectFailed, match="cannot be reached"):
         await sandbox.deliver("http://127.0.0.1:1/hooks")
+
+
+async def test_new_items_are_told_to_the_webhook_url_once(sandbox, client, receiver):
+    sandbox.webhook_url = receiver.url
+    headers = {"Authorization": f"Bearer {(await client.tokens())['access_token']}", "Idempotency-Key": "k1"}
+    for _ in range(2):  # the second is a repetition under the same key
+        made = await client.send("POST", "/items", json={"name": "lamp"}, headers=headers)
+    assert [json.loads(one.body) for one in receiver.seen] == [{"type": "item.created", "data": made.json}]
+
+
+async def test_item_is_made_also_where_nobody_takes_its_webhook(sandbox, client):
+    sandbox.webhook_url = "http://127.0.0.1:1/hooks"
+    headers = {"Authorization": f"Bearer {(await client.tokens())['access_token']}"}
+    assert (await client.send("POST", "/items", json={"name": "lamp"}, headers=headers)).status == 201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -12,6 +13,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from attrs import asdict
 
+from ...errors import ConnectFailed, RequestTimeout
 from ...secret import SecretStr
 from . import parameters
 from .refused import Refused
@@ -177,7 +179,10 @@ async def create_item(sandbox: Sandbox, request: web.Request, access: AccessToke
     item, replayed = sandbox.items.create(name, body=body, owner=access.grant.account.id, key=key)
     headers = {"Location": f"{sandbox.url}/items/{item['id']}"}
     if replayed:
-        headers["Idempotent-Redelivered"] = "true"
+        headers["Idempotent-Replayed"] = "true"
+    elif sandbox.webhook_url is not None:
+        with contextlib.suppress(ConnectFailed, RequestTimeout):
+            await sandbox.deliver(sandbox.webhook_url, event="item.created", data=item)
     return web.json_response(item, status=201, headers=headers)
 
 

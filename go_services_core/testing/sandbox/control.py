@@ -33,6 +33,7 @@ KNOBS: Final[Mapping[str, tuple[type, ...]]] = {
     "rotation_grace": _NUMBER,
     "subscription_lifetime": _NUMBER,
     "token_answer": (str,),
+    "webhook_url": (str, type(None)),
 }
 """Attributes of :class:`Sandbox` that the action ``set`` sets, and the types that they take."""
 

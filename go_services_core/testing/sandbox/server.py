@@ -131,6 +131,8 @@ class Sandbox(Registration):
         """Seconds that a subscription lives at most; one that asks for more gets this."""
         self.announce = False
         """Whether the address of a new subscription is called before the answer to its creation."""
+        self.webhook_url: str | None = None
+        """Who is told of each new item, before the answer to its creation; nobody where it is None."""
         self.budget = api.RateBudget()
         self.faults = Faults(ENDPOINTS)
         self.token_answers = TokenAnswers()

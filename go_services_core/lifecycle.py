@@ -261,7 +261,7 @@ _ALL: Final = (
     EventSpec(name="job.requeued", announces="a failed data sync that was made due again", fields=_JOB),
     EventSpec(
         name="webhook.*",
-        announces="the settlement of an accepted delivery; `*` is the provider's name for the event",
+        announces="a delivery that was accepted and is handed to handlers; `*` is the provider's name for the event",
         fields={
             "delivery": str,
             "delivery_id": str,

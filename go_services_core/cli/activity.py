@@ -79,7 +79,9 @@ def list_activity(session: Session, /, after: str | None, limit: int, as_json: b
 
 @activity.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=str))
-@click.option("--format", "form", type=click.Choice(FORMATS), default="jsonl", show_default=True, help="Of the file.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="Of the file; by default csv for FILE.csv, else jsonl."
+)
 @_filters
 @click.option("--resume", is_flag=True, help="Go on with an export of the same entries that was interrupted.")
 @dry_run
@@ -88,7 +90,7 @@ def list_activity(session: Session, /, after: str | None, limit: int, as_json: b
 def export(
     session: Session,
     file: str,
-    form: str,
+    form: str | None,
     provider_id: str | None,
     scope: Scope | None,
     connection_id: str | None,
@@ -121,6 +123,7 @@ def export(
         "until": until or now_of.now(UTC),
     }
     path = Path(file)
+    form = form or ("csv" if path.suffix.lower() == ".csv" else "jsonl")
     asked = {name: None if value is None else str(value) for name, value in filters.items()}
     if until is None:
         asked["until"] = None

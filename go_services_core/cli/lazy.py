@@ -10,6 +10,8 @@ import click
 
 from ..errors import nearest
 
+_SUMMARY = 300  # characters: every first sentence
+
 
 class Group(click.Group):
     """A group that suggests the nearest command for one that does not exist."""
@@ -24,6 +26,12 @@ class Group(click.Group):
             remedy = f"Did you mean {near!r}?" if near else f"`{ctx.command_path} --help` lists the commands."
             ctx.fail(f"There is no command {name!r}. {remedy}")
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summaries in full, over several lines where one is too short for them."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(_SUMMARY)) for name, one in commands if one is not None])
 
 
 class LazyGroup(Group):

@@ -17,6 +17,7 @@ from .session import Session, pass_session
 
 if TYPE_CHECKING:
     from ..model import QueueItem
+    from ..outbox import Replayed
 
 _STATUSES = ("pending", "processing", "retry_ready", "delivered", "dead")
 
@@ -203,6 +204,11 @@ def replay(
 
     What changed since it was looked at is left alone: of two operators one replays it.
     """
+
+    def told(so_far: Replayed) -> None:
+        if so_far.found:
+            click.echo(f"{so_far.replayed} of {so_far.found} …", err=True)
+
     with session.runtime() as runtime:
         done = runtime.replay_events(
             ids,
@@ -214,7 +220,7 @@ def replay(
             everything=everything,
             again=again,
             dry_run=dry_run,
-            progress=lambda so_far: click.echo(f"{so_far.replayed} of {so_far.found} …", err=True),
+            progress=told,
         )
     if as_json:
         show_json({"dry_run": dry_run, "found": done.found, "replayed": done.replayed})

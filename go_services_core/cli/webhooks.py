@@ -121,7 +121,9 @@ def _as_fields(one: Delivery) -> dict[str, Any]:
 @webhooks.command()
 @click.argument("delivery")
 @click.option(
-    "--body", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write the body into this new file."
+    "--body",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
+    help="Write the body into this new file; - writes it, and nothing else, to standard output.",
 )
 @as_json
 @pass_session
@@ -134,6 +136,9 @@ def show(session: Session, delivery: str, body: Path | None, as_json: bool) -> N
     with session.runtime() as runtime:
         found = runtime.delivery(delivery)
         request = runtime.delivery_request(delivery)
+    if body is not None and str(body) == "-":
+        click.echo(request.body, nl=False)
+        return
     if body is not None:
         _write(body, request.body)
     headers = [(name, _header(name, value)) for name, value in request.headers]
@@ -152,6 +157,7 @@ def show(session: Session, delivery: str, body: Path | None, as_json: bool) -> N
             ("body", f"{len(request.body)} bytes"),
         ]
     )
+    click.echo()
     table(
         ("handler", "status", "attempts", "next", "error"),
         ((row.handler, row.status, row.attempts, row.next_attempt_at, row.error) for row in found.handlers),
@@ -226,6 +232,8 @@ def replay(
         return
     verb = "Would replay" if dry_run else "Replayed"
     click.echo(f"{verb} {done.handlers} handlers and {done.deliveries} deliveries of {done.seen} that were looked at.")
+    if delivery is not None and not (done.handlers or done.deliveries or done.changed_meanwhile or again):
+        click.echo("Nothing of it is dead; --again has it handled once more.")
     if done.changed_meanwhile:
         click.echo(f"{done.changed_meanwhile} were replayed or went on elsewhere meanwhile.")
 

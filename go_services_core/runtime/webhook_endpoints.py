@@ -224,7 +224,8 @@ def checked_url(core: Core, url: str) -> str:
     if parts.scheme != "https" and not (parts.scheme == "http" and allowed):
         raise BadInput(
             "An endpoint's URL begins with https://.",
-            hint=f'Plain http needs the host in the setting egress.allow.{ENDPOINT_PROVIDER}, such as "{host}:{port}".',
+            hint=f"Plain http needs the host in the setting egress.allow.{ENDPOINT_PROVIDER}, such as "
+            f'"{host}:{port or 80}".',
             field="url",
         )
     return url

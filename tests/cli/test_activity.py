@@ -73,7 +73,7 @@ def test_export_has_every_entry_in_a_stable_order(
     file = log / f"log.{form}"
     would = json.loads(run("activity", "export", str(file), "--format", form, "--dry-run", "--json").stdout)
     assert (would["entries"], file.exists()) == (25, False)
-    done = run("activity", "export", str(file), "--format", form)
+    done = run("activity", "export", str(file))  # the file's name tells the format
     assert done.stdout == f"Wrote 25 entries to {file}.\n"
     assert done.stderr.splitlines()[-1] == "25 entries"  # progress, page by page
     assert len(done.stderr.splitlines()) == 7

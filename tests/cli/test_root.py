@@ -40,6 +40,13 @@ def test_every_command_of_the_table_can_be_imported_and_says_the_same_summary(ru
         assert summary.endswith(".")
 
 
+def test_summaries_of_a_group_are_whole_sentences(run: Run) -> None:
+    listed = run("webhooks", "--help").stdout
+    assert "..." not in listed.partition("Commands:")[2]
+    for word, end in (("dead", "one of their handlers."), ("list", "a page at a time."), ("show", "each handler.")):
+        assert end in " ".join(listed.partition(f"  {word} ")[2].split()), word
+
+
 def test_unknown_command_suggests_the_nearest(run: Run) -> None:
     assert "Did you mean 'plugins'?" in run("plugin", code=2).stderr
     assert "Did you mean 'list'?" in run("plugins", "lst", code=2).stderr

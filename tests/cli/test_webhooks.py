@@ -114,6 +114,7 @@ def test_show_tells_all_but_secrets_and_writes_the_body(ids: list[str], run: Run
     body = folder / "body.json"
     assert body.read_bytes() == b'{"type": "paid"}'
     assert stat.S_IMODE(body.stat().st_mode) == 0o600
+    assert run("webhooks", "show", ids[0], "--body", "-").stdout == '{"type": "paid"}'
     assert run("webhooks", "show", ids[0], "--body", "body.json", code=1).stderr.startswith("error:")
     assert "nobody" in run("webhooks", "show", "nobody", code=1).stderr
 
@@ -126,6 +127,7 @@ def test_replay_counts_and_happens_once(ids: list[str], run: Run) -> None:
     assert replayed("--all", "--dry-run") == (1, 1)
     assert "Would replay 1 handlers" in run("webhooks", "replay", ids[0], "--dry-run").stdout
     assert replayed(ids[1]) == (1, 0)
+    assert "Nothing of it is dead; --again" in run("webhooks", "replay", ids[1]).stdout
     assert replayed("--since", "1h", "--handler", "other") == (1, 0)
     assert replayed("--since", "1h") == (1, 1)
     assert replayed("--all") == (0, 0)

@@ -10,7 +10,7 @@ import click
 from . import options
 from .exits import FAILED, OK
 from .lazy import Group
-from .options import as_json, dry_run
+from .options import as_json, dry_run, moment
 from .output import fields, show_json, show_json_line, table
 from .session import Session, pass_session
 
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 _STATUSES = ("active", "paused", "disabled")
 _MESSAGES = ("queued", "running", "succeeded", "failed")
 _DAY = "1d"
-
-
-def _utc(ctx: click.Context, param: click.Parameter, value: datetime | None) -> datetime | None:
-    from datetime import UTC
-
-    return None if value is None else value.replace(tzinfo=UTC)
 
 
 @click.group(cls=Group)
@@ -208,8 +202,8 @@ def test(session: Session, endpoint: str, dry_run: bool, as_json: bool) -> int:
 @endpoints.command()
 @click.argument("endpoint", required=False)
 @click.option("--status", type=click.Choice(_MESSAGES), help="Only with this status; failed is dead.")
-@click.option("--since", type=click.DateTime(), callback=_utc, help="Made at this time (UTC) or later.")
-@click.option("--until", type=click.DateTime(), callback=_utc, help="Made before this time (UTC).")
+@click.option("--since", metavar="TIME", callback=moment, help="Made then or later: 2026-07-01T12:00Z, 2h.")
+@click.option("--until", metavar="TIME", callback=moment, help="Made before then, or as long ago.")
 @click.option("--after", metavar="ID", help="Begin after this message.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many are looked at.")
 @as_json
@@ -240,8 +234,8 @@ def messages(
 @endpoints.command()
 @click.argument("endpoint", required=False)
 @click.option("--message", metavar="ID", help="Only this message, whichever endpoint it is for.")
-@click.option("--since", type=click.DateTime(), callback=_utc, help="Made at this time (UTC) or later.")
-@click.option("--until", type=click.DateTime(), callback=_utc, help="Made before this time (UTC).")
+@click.option("--since", metavar="TIME", callback=moment, help="Made then or later: 2026-07-01T12:00Z, 2h.")
+@click.option("--until", metavar="TIME", callback=moment, help="Made before then, or as long ago.")
 @dry_run
 @as_json
 @pass_session

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from . import options
 from .exits import OK
 from .lazy import Group
-from .options import as_json, dry_run
+from .options import as_json, dry_run, moment
 from .output import show_json, table
 from .session import Session, pass_session
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ..model import QueueItem
     from ..outbox import Replayed
 
 _STATUSES = ("pending", "processing", "retry_ready", "delivered", "dead")
-
-
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
-    """``2026-11-22T10:00:00Z``, without a zone in UTC, or ``90m`` for so long ago."""
-    from datetime import UTC, timedelta
-
-    if value is None:
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return datetime.now(UTC) - timedelta(seconds=options.seconds(ctx, param, value))
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _filters(command: Any) -> Any:
@@ -40,8 +27,8 @@ def _filters(command: Any) -> Any:
         click.option("--handler", help="Only of this handler."),
         click.option("--event", help="Only of this event, by its name."),
         click.option("--provider", help="Only of this provider."),
-        click.option("--since", metavar="TIME", callback=_moment, help="Only events from then on: a time, or 90m ago."),
-        click.option("--until", metavar="TIME", callback=_moment, help="Only events from before then."),
+        click.option("--since", metavar="TIME", callback=moment, help="Only events from then on: a time, or 90m ago."),
+        click.option("--until", metavar="TIME", callback=moment, help="Only events from before then."),
     ):
         command = option(command)
     return command
@@ -232,8 +219,8 @@ def replay(
 
 @outbox.command()
 @click.argument("handler")
-@click.option("--since", metavar="TIME", required=True, callback=_moment, help="Events from then on: a time, or 90d.")
-@click.option("--until", metavar="TIME", callback=_moment, help="Events from before then; now by default.")
+@click.option("--since", metavar="TIME", required=True, callback=moment, help="Events from then on: a time, or 90d.")
+@click.option("--until", metavar="TIME", callback=moment, help="Events from before then; now by default.")
 @dry_run
 @as_json
 @pass_session

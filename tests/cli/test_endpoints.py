@@ -91,7 +91,8 @@ def test_test_tells_what_the_endpoint_answered(endpoint: str, run: Run) -> None:
 
 def test_messages_and_notifications_are_listed(endpoint: str, run: Run) -> None:
     assert json.loads(run("endpoints", "messages", endpoint, "--json").stdout) == {"messages": [], "next": None}
-    assert "No such message" in run("endpoints", "messages", "--status", "failed", "--since", "2026-01-01").stdout
+    assert "No such message" in run("endpoints", "messages", "--status", "failed", "--since", "2h").stdout
+    assert "neither a time" in run("endpoints", "messages", "--since", "yesterday", code=2).stderr
     assert "Replayed 0 dead messages." in run("endpoints", "replay", endpoint).stdout
     assert "There is no message" in run("endpoints", "replay", "--message", "none", code=1).stderr
     for wrong in ((), (endpoint, "--message", "m"), ("--message", "m", "--dry-run")):

@@ -71,11 +71,11 @@ class SqliteDriver:
             connection.set_trace_callback(callback)
 
     async def run(self, work: Work[T], *, destroys: bool = False, alone: bool = False) -> T:
-        """See :class:`go_services_store_sql.driver.Driver`; ``alone`` makes no difference here."""
+        """See :class:`go_services_store_sql.driver.Driver`."""
         self._check_process()
         if self._writer is None:
             raise _not_open()
-        return await self._writer.submit(work, destroys=destroys)
+        return await self._writer.submit(work, destroys=destroys, alone=alone)
 
     async def read(self, work: Work[T], *, scan: bool = False) -> T:
         """See :class:`go_services_store_sql.driver.Driver`. A point read takes less than a hop to a thread."""

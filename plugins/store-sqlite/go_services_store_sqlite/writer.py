@@ -35,6 +35,7 @@ RETRY: Final = 1.0
 class _Job:
     work: Work[Any]
     destroys: bool
+    alone: bool
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     value: Any = None
@@ -59,14 +60,17 @@ class Writer:
         self._thread = threading.Thread(target=self._main, name="go-services-sqlite", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work[T], *, destroys: bool) -> asyncio.Future[T]:
-        """Queue a unit; the future belongs to the running loop. Cancelling it does not cancel the unit."""
+    def submit(self, work: Work[T], *, destroys: bool, alone: bool) -> asyncio.Future[T]:
+        """Queue a unit; the future belongs to the running loop. Cancelling it does not cancel the unit.
+
+        One that is ``alone`` changes nothing but by its last statement, which SQLite undoes by itself where it fails.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         with self._gate:
             if self._closed:
                 raise StoreUnavailable("The store is closed.", plugin="store-sqlite")
-            self._queue.put(_Job(work, destroys, loop, future))
+            self._queue.put(_Job(work, destroys, alone, loop, future))
         return future
 
     def close(self) -> None:
@@ -129,7 +133,8 @@ class Writer:
 
     def _run(self, job: _Job, *, shared: bool) -> None:
         connection = self._connection
-        if shared:
+        marked = shared and not job.alone
+        if marked:
             connection.execute("SAVEPOINT unit")
         try:
             job.value = drive(job.work, lambda call: execute(connection, call))
@@ -137,9 +142,9 @@ class Writer:
             job.error = explain(error, self._path) if isinstance(error, sqlite3.Error) else error
             if job.error is not error:
                 job.error.__cause__ = error
-            if connection.in_transaction:
-                connection.execute("ROLLBACK TO unit" if shared else "ROLLBACK")
-        if shared and connection.in_transaction:
+            if connection.in_transaction and (marked or not shared):
+                connection.execute("ROLLBACK TO unit" if marked else "ROLLBACK")
+        if marked and connection.in_transaction:
             connection.execute("RELEASE unit")
 
     def _commit(self, batch: Sequence[_Job]) -> None:

@@ -92,6 +92,26 @@ async def test_failing_unit_alone_leaves_nothing(notes: SqliteStore) -> None:
     assert await notes._driver.run(note("a")) == "a"
 
 
+async def test_failing_unit_of_one_statement_undoes_only_itself_without_a_savepoint(notes: SqliteStore) -> None:
+    texts: list[str] = []
+    notes.trace(texts.append)
+
+    begun, gate = threading.Event(), threading.Event()
+    holding = asyncio.ensure_future(notes._driver.run(lambda: hold(gate, begun)))
+    await asyncio.to_thread(begun.wait, 10)
+    tasks = [asyncio.ensure_future(notes._driver.run(note(text), alone=True)) for text in ("a", "a", "b")]
+    await asyncio.sleep(0)
+    gate.set()
+    await holding
+    first, second, third = await asyncio.gather(*tasks, return_exceptions=True)
+    notes.trace(None)
+    assert (first, third) == ("a", "b")
+    assert isinstance(second, Conflict)
+    assert await read_notes(notes) == ["a", "b"]
+    assert not [text for text in texts if text.startswith("SAVEPOINT")]
+    assert texts.count("COMMIT") == 2  # that of the unit which held the writer, and one for all three
+
+
 async def test_failed_commit_fails_every_caller(notes: SqliteStore) -> None:
     orphan: Statement[Row] = Statement("INSERT INTO notes (text, parent) VALUES ('x', 'nobody')")
 

@@ -3,7 +3,8 @@ SQLite by itself.
 
 All are durable: ``fsync`` and ``synchronous_commit`` are on, and PgQueuer's tables are logged. A row has 1 KiB of
 payload. Ours hands an event to its handler, claims it, and settles delivery and event; the loop by hand claims and
-settles a delivery that is handed out already. PgQueuer is driven as by its own worker, in batches as large as ours
+settles a delivery that is handed out already. The inbox is driven as by the worker: it claims deliveries and commits
+their ends with an event for each. PgQueuer is driven as by its own worker, in batches as large as ours
 (https://pgqueuer.readthedocs.io: ``dequeue`` and the buffered ``log_jobs``); Procrastinate by its fetch and finish.
 """
 
@@ -25,6 +26,7 @@ from psycopg import AsyncConnection
 
 from go_services_core.clock import SystemClock
 from go_services_core.protocols import Store
+from go_services_core.runtime.inbox import event_of
 from go_services_core.testing.postgres import PostgresServer
 from go_services_store_sqlite.store import SqliteStore
 
@@ -79,6 +81,13 @@ FROM numbers
 async def _take(store: Store) -> int:
     claims = await store.queues.claim("outbox", owner="bench", lease=60, limit=BATCH, handlers=["bench"])
     assert await store.queues.settle_many(claims, "done") == []
+    return len(claims)
+
+
+async def _pass_on(store: Store) -> int:
+    claims = await store.queues.claim("inbox", owner="bench", lease=60, limit=BATCH)
+    pairs = [(claim, event_of(claim.delivery)) for claim in claims if claim.delivery is not None]
+    assert not pairs or await store.queues.pass_on(pairs) == []
     return len(claims)
 
 
@@ -153,22 +162,32 @@ async def drain(server: PostgresServer) -> list[Result]:
             await _fill(here, ITEMS, by_hand=True)
             return await _rate(take_by_hand, ITEMS)
 
+        async def inbox() -> float:
+            await here.raw.execute("TRUNCATE service_event_deliveries, service_lifecycle_outbox")
+            await here.fill(ITEMS)
+            return await _rate(lambda: _pass_on(here.store), ITEMS)
+
         await ours()
-        mine, hand, peer, slow = await alternate_async(ours, by_hand, pgqueuer, procrastinate, pairs=PAIRS)
+        await inbox()
+        mine, hand, peer, slow, passed = await alternate_async(
+            ours, by_hand, pgqueuer, procrastinate, inbox, pairs=PAIRS
+        )
     return [
         ratio(
-            f"pg-outbox-{name}",
+            f"pg-{name}",
             better="higher",
             unit="items/s",
-            samples=mine,
+            samples=taken,
             peer_samples=samples,
             peer_name=f"{peer_name}, durable, 1 KiB",
             target=target,
         )
-        for name, samples, peer_name, target in (
-            ("hand", hand, "psycopg by hand, batch 100", 0.6),
-            ("pgqueuer", peer, "PgQueuer, batch 100", 1.0),
-            ("procrastinate", slow, "Procrastinate, one worker", 20.0),
+        for name, taken, samples, peer_name, target in (
+            ("outbox-hand", mine, hand, "psycopg by hand, batch 100", 0.6),
+            ("outbox-pgqueuer", mine, peer, "PgQueuer, batch 100", 1.0),
+            ("outbox-procrastinate", mine, slow, "Procrastinate, one worker", 20.0),
+            ("inbox-pgqueuer", passed, peer, "PgQueuer, batch 100", 0.6),
+            ("inbox-procrastinate", passed, slow, "Procrastinate, one worker", 20.0),
         )
     ]
 

@@ -115,6 +115,7 @@ CLAIM: Statement[Row] = Statement(
     },
     columns=COLUMNS,
 )
+# PostgreSQL: a bare status would let the planner scan the whole index of what is due, as in the outbox.
 HEARTBEAT: Statement[Row] = Statement(
     {
         "sqlite": """UPDATE service_webhook_deliveries SET next_attempt_at = @later(seconds)
@@ -126,7 +127,8 @@ HEARTBEAT: Statement[Row] = Statement(
         "postgres": """UPDATE service_webhook_deliveries SET next_attempt_at = @later(seconds)
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
-          AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
+          AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer
+          AND coalesce(status, '') = 'processing'
         RETURNING id, fence""",
     }
 )
@@ -151,7 +153,8 @@ SETTLE_MANY: Statement[Row] = Statement(
           last_error = :error, updated_at = @now
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
-          AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer AND status = 'processing'
+          AND id = value ->> 0 AND owner = value ->> 1 AND fence = (value ->> 2)::integer
+          AND coalesce(status, '') = 'processing'
         RETURNING id, fence""",
     }
 )

@@ -98,6 +98,8 @@ EVENTS: Statement[Row] = Statement(
     },
     columns=events.COLUMNS,
 )
+# PostgreSQL: an index of what is due, which a bare status would let the planner take here, is scanned as a whole,
+# with the entries of all that was settled since the last VACUUM.
 HEARTBEAT: Statement[Row] = Statement(
     {
         "sqlite": """UPDATE service_event_deliveries SET next_attempt_at = @later(seconds)
@@ -110,7 +112,7 @@ HEARTBEAT: Statement[Row] = Statement(
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE event_id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
-          AND fence = (value ->> 3)::integer AND status = 'processing'
+          AND fence = (value ->> 3)::integer AND coalesce(status, '') = 'processing'
         RETURNING event_id, handler, fence""",
     }
 )
@@ -138,7 +140,7 @@ SETTLE_MANY: Statement[Row] = Statement(
         FROM jsonb_array_elements(:held) AS held (value)
         WHERE event_id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
           AND event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
-          AND fence = (value ->> 3)::integer AND status = 'processing'
+          AND fence = (value ->> 3)::integer AND coalesce(status, '') = 'processing'
         RETURNING event_id, handler, fence""",
     }
 )

@@ -379,11 +379,11 @@ async def test_effect_with_jobs_events_and_work_commits_once(app: Any, runtime: 
 async def test_older_state_after_newer_state_has_no_effect(either: Any) -> None:
     """P69."""
     async with either.open() as runtime:
-        state: dict[str, int] = {}
+        effects: list[int] = []
 
         async def handler(event: Event, context: Any) -> Handled:
             def work() -> Any:
-                state[event.payload["order"]] = event.payload["version"]
+                effects.append(event.payload["version"])
                 yield from ()
 
             return Handled(work=work, position=Position(f"order/{event.payload['order']}", event.payload["version"]))
@@ -392,8 +392,7 @@ async def test_older_state_after_newer_state_has_no_effect(either: Any) -> None:
         for version in (1, 4, 2, 3, 5, 5):
             await told(runtime, 1, payload={"order": "a", "version": version})
             assert await runtime.run_due("outbox") == 1
-            assert state["a"] == max(version, state["a"])
-        assert state == {"a": 5}
+        assert effects == [1, 4, 5]
         assert (await states(runtime))["delivered"] == 6
 
 

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import importlib.util
 import io
+import logging
 import os
 import re
 import socket
@@ -145,6 +146,26 @@ def test_example_is_left_out_for_a_reason(reason: str) -> None:
 @pytest.mark.parametrize(("page", "test"), RUN_ELSEWHERE.items())
 def test_page_that_another_test_runs_is_named_in_it(page: str, test: str) -> None:
     assert Path(page).name in (ROOT / test).read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _apart() -> Iterator[None]:
+    """What an application sets for its process ends with its page: the root logger (Litestar), settings (Django)."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    _forget_django()
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    _forget_django()
+
+
+def _forget_django() -> None:
+    if "django.conf" in sys.modules:
+        from django.conf import settings
+        from django.utils.functional import empty
+
+        settings._wrapped = empty
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if page not in RUN_ELSEWHERE])

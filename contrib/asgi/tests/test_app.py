@@ -119,6 +119,9 @@ async def test_certificate_of_the_tls_extension_reaches_the_scheme(monkeypatch: 
 async def test_neither_code_nor_state_is_in_the_servers_access_log(caplog: pytest.LogCaptureFixture) -> None:
     async with face_app() as app, Runtime.open(**app.opening) as runtime:
         caplog.set_level(logging.INFO)
+        caplog.set_level(logging.INFO, "uvicorn.access")
+        access = logging.getLogger("uvicorn.access")  # another server of this process may have set it
+        access.propagate, access.disabled = True, False
         async with serving(GoServices(runtime, **app.options), app.listening, lifespan="off", access_log=True):
             face = FaceSubject(app, runtime)
             assert (await face.send("GET", "/callback?code=the-code-of-u1&state=the-state-of-u1")).status == 401

@@ -74,7 +74,7 @@ class TestInLitestar(FaceKit):
             async def mount(scope: Any, receive: Any, send: Any) -> None:
                 await services(scope, receive, send)
 
-            return Litestar([mount], openapi_config=None)
+            return Litestar([mount], openapi_config=None, logging_config=None)  # it would set the root logger
 
         async with subject(mounted, MOUNT) as made:
             yield made

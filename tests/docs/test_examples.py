@@ -150,14 +150,21 @@ def test_page_that_another_test_runs_is_named_in_it(page: str, test: str) -> Non
 
 @pytest.fixture(autouse=True)
 def _apart() -> Iterator[None]:
-    """What an application sets for its process ends with its page: the root logger (Litestar), settings (Django)."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
+    """What an application sets for its process ends with its page: loggers (Litestar, uvicorn), settings (Django)."""
+    before = {logger: (logger.level, logger.handlers[:], logger.propagate, logger.disabled) for logger in _loggers()}
     _forget_django()
     yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
+    for logger in _loggers():
+        level, handlers, propagate, disabled = before.get(logger, (logging.NOTSET, [], True, False))
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.propagate, logger.disabled = propagate, disabled
     _forget_django()
+
+
+def _loggers() -> list[logging.Logger]:
+    known = logging.Logger.manager.loggerDict.values()
+    return [logging.getLogger(), *(each for each in known if isinstance(each, logging.Logger))]
 
 
 def _forget_django() -> None:

@@ -64,9 +64,10 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .config.layers import Config
     from .delivery_specs import Schedule
+    from .handler_protocols import EventHandler
     from .hook_protocols import LifecycleHook
     from .plugins import PluginManager
-    from .protocols import EventHandler, Observer, Store, Transport, Verdict
+    from .protocols import Observer, Store, Transport, Verdict
     from .providers import ProviderInstance
 
 T = TypeVar("T")

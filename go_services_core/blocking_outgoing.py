@@ -14,8 +14,8 @@ from .runtime.runtime import Runtime
 from .secret import SecretStr
 
 if TYPE_CHECKING:
+    from .handler_protocols import EventHandler
     from .notifications import Definition, NotificationSender, RecipientResolver
-    from .protocols import EventHandler
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from .blocking import _Loop
+    from .handler_protocols import InboundHandler
     from .http import HttpResponse, InboundRequest
-    from .protocols import InboundHandler
     from .specs import SurfaceName
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ import pluggy
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from . import protocols as p
+    from . import ownership as o
     from . import specs as s
     from .catalog import Catalog
     from .runtime.runtime import Runtime
@@ -138,22 +138,22 @@ class HookSpecs:
     # --- ownership: a provider id, the first answer wins, the core answers last ------------------------------------
 
     @hookspec(firstresult=True)
-    def gs_callback_url(self, provider_id: str) -> p.CallbackUrl | None:
+    def gs_callback_url(self, provider_id: str) -> o.CallbackUrl | None:
         """The object that chooses this provider's redirect URI, or None to leave it to others."""
         return None
 
     @hookspec(firstresult=True)
-    def gs_error_classifier(self, provider_id: str) -> p.ErrorClassifier | None:
+    def gs_error_classifier(self, provider_id: str) -> o.ErrorClassifier | None:
         """The object that types this provider's error answers, or None."""
         return None
 
     @hookspec(firstresult=True)
-    def gs_rate_limit_policy(self, provider_id: str) -> p.RateLimitPolicy | None:
+    def gs_rate_limit_policy(self, provider_id: str) -> o.RateLimitPolicy | None:
         """The object that keeps this provider's budget, or None."""
         return None
 
     @hookspec(firstresult=True)
-    def gs_connection_policy(self, provider_id: str) -> p.ConnectionPolicy | None:
+    def gs_connection_policy(self, provider_id: str) -> o.ConnectionPolicy | None:
         """The object that chooses the connection for a scope, or None."""
         return None
 

@@ -10,7 +10,7 @@ from attrs import frozen
 from .model import Event
 
 if TYPE_CHECKING:
-    from .protocols import HandlerContext
+    from .handler_protocols import HandlerContext
 
 
 @frozen

@@ -7,7 +7,7 @@ class (or None when it has none), ``env`` a :class:`PluginEnv`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -18,7 +18,6 @@ from .auth.dpop_nonces import DpopNonces
 from .clock import Clock
 from .http import HttpRequest, HttpResponse, InboundRequest, StreamedResponse
 from .model import (
-    Connection,
     Credential,
     Event,
     Health,
@@ -33,17 +32,13 @@ from .secret import SecretStr
 
 if TYPE_CHECKING:
     from .auth_specs import AuthSpec
-    from .call_specs import RateBudget
     from .connection_facet import ConnectionFacet
     from .endpoint_facet import EndpointFacet
     from .exchange import Reconciliation, Unsettled
     from .facets import BudgetFacet, LeaseFacet, LogFacet, OnceFacet, QueueFacet, ResourceFacet, SealedFacet
-    from .handled import Handled
     from .jose import Jose
-    from .rate_limits import RateFact
     from .runtime.runtime import Runtime
     from .sealing import SecretBackend
-    from .specs import Operation
     from .subscription_specs import SubscriptionAnswer, SubscriptionRequest
     from .worker_facet import WorkerFacet
 
@@ -426,7 +421,7 @@ class Store(Protocol):
         ...
 
 
-# --- inbound, events, everything else -------------------------------------------------------------------------------
+# --- inbound, everything else ----------------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
@@ -482,53 +477,6 @@ class WebhookVerifier(Protocol):
         ...
 
 
-class HandlerContext(Protocol):
-    """What a durable handler may use."""
-
-    @property
-    def runtime(self) -> Runtime: ...
-
-    async def request(self) -> InboundRequest:
-        """The webhook request behind the event, opened from the inbox.
-
-        Raises:
-            NotFound: the event does not come from a webhook.
-        """
-        ...
-
-
-class EventHandler(Protocol):
-    """A durable handler. What it returns commits together with the settlement: a ``Work``, or more as ``Handled``."""
-
-    def __call__(self, event: Event, context: HandlerContext, /) -> Awaitable[Handled | Work[Any] | None]: ...
-
-
-class SurfaceContext(HandlerContext, Protocol):
-    """What the handler of a surface may use."""
-
-    @property
-    def connection(self) -> Connection | None:
-        """Of the URL that was called, where it has one."""
-        ...
-
-    @property
-    def verified(self) -> Verified | None:
-        """What the provider's scheme found in the request."""
-        ...
-
-
-class InboundHandler(Protocol):
-    """Answers a request on a surface: with the answer alone, or with what follows from it besides.
-
-    What is ``Handled`` commits together with the record of the answer, once, or not at all. A vendor that wants its
-    answer within seconds gets it, and a job or an event does the rest.
-    """
-
-    def __call__(
-        self, request: InboundRequest, context: SurfaceContext, /
-    ) -> Awaitable[HttpResponse | tuple[HttpResponse, Handled]]: ...
-
-
 class Observer(Protocol):
     """Watches. What it raises is logged and dropped; it is told from a thread of its own unless it is inline."""
 
@@ -553,72 +501,3 @@ class HealthCheck(Protocol):
     """One line of ``go-services doctor``."""
 
     def __call__(self, runtime: Runtime, /) -> Awaitable[Health]: ...
-
-
-@frozen(kw_only=True)
-class CallbackRequest:
-    """Who is about to consent, and to what."""
-
-    provider_id: str
-    scope: Scope
-    connection_id: str | None = None
-    """The connection that is consented to again; None for a new one."""
-    requested: tuple[str, ...] = ()
-    """The grants that will be asked for."""
-
-    @property
-    def reconsent(self) -> bool:
-        """Whether it is a consent that is given again."""
-        return self.connection_id is not None
-
-    @property
-    def flow(self) -> Literal["connect", "reconsent"]:
-        """The same in a word."""
-        return "reconsent" if self.reconsent else "connect"
-
-
-class CallbackUrl(Protocol):
-    """Chooses the redirect URI of a provider; blank leaves it to the configuration.
-
-    It is asked when the caller of ``connect`` and the provider's table gave none. If it is blank for a ``reconsent``,
-    it is asked once more as for a ``connect``. What it raises ends the call of ``connect``.
-    """
-
-    def __call__(self, request: CallbackRequest, /) -> str: ...
-
-
-class ErrorClassifier(Protocol):
-    """Turns an unsuccessful answer into a typed error; None leaves it to the core."""
-
-    def __call__(self, response: HttpResponse, /) -> Exception | None: ...
-
-
-class RateLimitPolicy:
-    """A plugin's own say in the rate limit of a provider: inherit from it, and override what differs.
-
-    An object of another class that has ``before`` and ``after`` alone does as well.
-    """
-
-    def before(self, bucket: str) -> float:
-        """Seconds to wait before the call of ``connection:operation``; 0 to go.
-
-        The runtime's own budget holds besides.
-        """
-        return 0.0
-
-    def after(self, bucket: str, response: HttpResponse) -> None:
-        """See the answer of a call that :meth:`before` was asked for."""
-
-    def budget(self, operation: Operation) -> RateBudget | None:
-        """The budget that counts calls of ``operation``, in place of what the records say; None for those."""
-        return None
-
-    def learn(self, response: HttpResponse, now: datetime) -> Iterable[RateFact]:
-        """What an answer tells of the rate limit, besides what ``RateBudget.learn`` names."""
-        return ()
-
-
-class ConnectionPolicy(Protocol):
-    """Chooses among the connections that could serve a scope."""
-
-    def __call__(self, scope: Scope, connections: Sequence[Connection], /) -> Connection | None: ...

@@ -22,6 +22,7 @@ from .webhook_specs import WebhookSpec
 if TYPE_CHECKING:
     import click
 
+    from . import handler_protocols as h
     from . import notifications as n
     from . import protocols as p
     from . import sealing as s
@@ -330,7 +331,7 @@ class SurfaceSpec:
     surface: SurfaceName = field(validator=validators.in_(get_args(SurfaceName)))
     provider_id: str | None = None
     """Whose requests; None answers for every provider that has no handler of its own on the surface."""
-    handler: Ref[p.InboundHandler]
+    handler: Ref[h.InboundHandler]
 
 
 @frozen(kw_only=True)
@@ -340,7 +341,7 @@ class EventHandlerSpec:
     name: str
     events: str
     """Event name or pattern: ``connection.*``."""
-    handler: Ref[p.EventHandler]
+    handler: Ref[h.EventHandler]
     timeout: float | None = None
     """Seconds that it has for one event; None for what the provider's inbox says of webhooks, else for
     ``[worker] handler_timeout``."""

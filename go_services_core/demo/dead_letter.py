@@ -10,7 +10,7 @@ from ..errors import Unrecoverable
 from ..model import Event
 
 if TYPE_CHECKING:
-    from ..protocols import HandlerContext
+    from ..handler_protocols import HandlerContext
     from .steps import Stage
 
 HANDLER: Final = "demo-letter"

@@ -21,7 +21,7 @@ from ..handled import Handled
 from ..model import Event
 
 if TYPE_CHECKING:
-    from ..protocols import HandlerContext
+    from ..handler_protocols import HandlerContext
     from .steps import Stage
 
 COUNT: Final = 20

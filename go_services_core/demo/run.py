@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendUnavailable, ConfigError, ServicesError, StoreError, WebhookRejected
+from ..handler_protocols import HandlerContext
 from ..http import InboundRequest
 from ..model import Accepted, Event
-from ..protocols import HandlerContext
 from .files import Files
 from .steps import STEPS, Stage, remember
 

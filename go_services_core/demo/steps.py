@@ -24,7 +24,7 @@ from .outage import outage
 from .worker import worker
 
 if TYPE_CHECKING:
-    from ..protocols import HandlerContext
+    from ..handler_protocols import HandlerContext
     from ..runtime.runtime import Runtime
     from ..testing.sandbox import Sandbox
 

@@ -17,8 +17,8 @@ from .core import Core, logger
 
 if TYPE_CHECKING:
     from ..facets import LogFacet
+    from ..handler_protocols import HandlerContext
     from ..model import Event
-    from ..protocols import HandlerContext
 
 NAME: Final = "activity"
 """The handler that projects events into the log; ``[activity] enabled`` turns it on."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..facets import BudgetFacet
     from ..http import HttpResponse
     from ..model import Scope
-    from ..protocols import RateLimitPolicy
+    from ..ownership import RateLimitPolicy
     from ..rate_limits import Learner, RateFact
 
 logger = logging.getLogger("go_services.runtime")

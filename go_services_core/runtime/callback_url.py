@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ..errors import BadInput, PluginError
 from ..model import Scope
-from ..protocols import CallbackRequest
+from ..ownership import CallbackRequest
 from .core import Core, Ownership
 
 if TYPE_CHECKING:

@@ -31,18 +31,10 @@ if TYPE_CHECKING:
     from ..config.roots import EndpointsRoot, RuntimeRoot, WebhooksRoot, WorkerRoot
     from ..config.secrets import SourcedSecret
     from ..exchange import CallTransport
+    from ..handler_protocols import InboundHandler
     from ..jose import Jose
-    from ..protocols import (
-        CallbackUrl,
-        ConnectionPolicy,
-        ErrorClassifier,
-        InboundHandler,
-        RateLimitPolicy,
-        Signer,
-        Store,
-        Transport,
-        WebhookVerifier,
-    )
+    from ..ownership import CallbackUrl, ConnectionPolicy, ErrorClassifier, RateLimitPolicy
+    from ..protocols import Signer, Store, Transport, WebhookVerifier
     from ..providers import ProviderInstance
     from ..resources import Subscription
     from ..sealing import Sealer, SecretBackend

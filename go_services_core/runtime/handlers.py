@@ -14,7 +14,7 @@ from ..errors import BadInput
 from ..model import Event
 
 if TYPE_CHECKING:
-    from ..protocols import EventHandler
+    from ..handler_protocols import EventHandler
     from .core import Core
 
 SEEN_EVERY: Final = 60.0

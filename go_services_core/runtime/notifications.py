@@ -17,8 +17,8 @@ from .handlers import Registration
 from .spans import Span
 
 if TYPE_CHECKING:
+    from ..handler_protocols import EventHandler, HandlerContext
     from ..notifications import Definition, NotificationSender, RecipientResolver
-    from ..protocols import EventHandler, HandlerContext
     from ..specs import NotificationSpec
 
 PREFIX: Final = "notifications."

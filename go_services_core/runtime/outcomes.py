@@ -21,7 +21,7 @@ from ..retry_after import retry_after
 from .core import Core, logger
 
 if TYPE_CHECKING:
-    from ..protocols import ErrorClassifier
+    from ..ownership import ErrorClassifier
     from ..providers import ProviderInstance
     from ..secret import SecretStr
 

@@ -19,8 +19,8 @@ from .subscription_making import resources_of
 from .subscription_rules import event_of
 
 if TYPE_CHECKING:
+    from ..handler_protocols import HandlerContext
     from ..model import Event
-    from ..protocols import HandlerContext
     from ..resources import Subscription
 
 

@@ -42,8 +42,8 @@ from .sealed_values import open_result, seal_result
 from .spans import Span
 
 if TYPE_CHECKING:
+    from ..handler_protocols import InboundHandler
     from ..model import Connection, Sealed
-    from ..protocols import InboundHandler
     from .runtime import Runtime
 
 SURFACES: Final[tuple[SurfaceName, ...]] = get_args(SurfaceName)

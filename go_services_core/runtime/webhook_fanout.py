@@ -20,7 +20,7 @@ from .handlers import Registration, register
 from .webhook_endpoints import facet
 
 if TYPE_CHECKING:
-    from ..protocols import HandlerContext
+    from ..handler_protocols import HandlerContext
 
 HANDLER: Final = "go_services.endpoints"
 """Name of the durable handler that brings events to endpoints."""

@@ -30,16 +30,9 @@ from go_services_core.config.secrets import SourceSettings
 from go_services_core.errors import CannotOpen, ProviderUnavailable, RateLimited
 from go_services_core.hookspecs import COLLECTED, HookSpecs
 from go_services_core.model import Binding, Connection
+from go_services_core.ownership import CallbackRequest
 from go_services_core.plugins import PluginManager
-from go_services_core.protocols import (
-    AuthContext,
-    CallbackRequest,
-    PluginEnv,
-    Rejected,
-    SigningContext,
-    SigningKey,
-    Verified,
-)
+from go_services_core.protocols import AuthContext, PluginEnv, Rejected, SigningContext, SigningKey, Verified
 from go_services_core.testing.clock import FrozenClock
 from go_services_core.testing.memory import MemoryStore
 from go_services_core.testing.transport import ScriptedTransport
@@ -65,7 +58,7 @@ def signature(hook: str) -> str:
     declared = inspect.signature(getattr(HookSpecs, hook))
     parameters = [parameter for name, parameter in declared.parameters.items() if name != "self"]
     shown = str(declared.replace(parameters=parameters)).replace("'", "")
-    return "def " + hook + re.sub(r"\b[sp]\.", "", shown)
+    return "def " + hook + re.sub(r"\b[os]\.", "", shown)
 
 
 def undocumented(sections: Sections) -> list[str]:

@@ -14,7 +14,7 @@ from go_services_core.call_specs import RateBudget, Window
 from go_services_core.errors import BudgetExhausted, FacetMissing, OperationNotFound, RateLimited, StoreUnavailable
 from go_services_core.http import HttpResponse
 from go_services_core.model import Connection
-from go_services_core.protocols import RateLimitPolicy
+from go_services_core.ownership import RateLimitPolicy
 from go_services_core.rate_limits import RateFact
 from go_services_core.refs import Ref
 from go_services_core.runtime.budget_bucket import Bucket

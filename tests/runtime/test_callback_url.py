@@ -6,7 +6,7 @@ import pytest
 
 from go_services_core import Scope, hookimpl
 from go_services_core.errors import BadInput, PluginError
-from go_services_core.protocols import CallbackRequest
+from go_services_core.ownership import CallbackRequest
 
 from .attacks import refused
 

@@ -22,7 +22,8 @@ from go_services_core.errors import (
     RateLimited,
 )
 from go_services_core.http import Headers, HttpResponse
-from go_services_core.protocols import ErrorClassifier, ProviderAdapter
+from go_services_core.ownership import ErrorClassifier
+from go_services_core.protocols import ProviderAdapter
 from go_services_core.providers import ProviderInstance
 from go_services_core.refs import Ref
 from go_services_core.runtime.core import Core, Ownership

@@ -30,7 +30,8 @@ from go_services_core import (
     settings,
 )
 from go_services_core.callback import callback_response
-from go_services_core.protocols import AuthContext, Flow, HandlerContext, Work
+from go_services_core.handler_protocols import HandlerContext
+from go_services_core.protocols import AuthContext, Flow, Work
 
 
 @settings

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ...delivery_specs import Schedule
-    from ...protocols import EventHandler, InboundHandler, Observer, Verdict
+    from ...handler_protocols import EventHandler, InboundHandler
+    from ...protocols import Observer, Verdict
     from ...secret import SecretStr
     from ...specs import SurfaceName
     from ..runtime import Runtime

@@ -17,8 +17,8 @@ from .. import webhook_messages as _messages
 from ..core import Core
 
 if TYPE_CHECKING:
+    from ...handler_protocols import EventHandler
     from ...notifications import Definition, NotificationSender, RecipientResolver
-    from ...protocols import EventHandler
 
 
 class Outgoing:

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from go_services_auth_jwt.webhook_mtls import MtlsVerifier
@@ -90,6 +90,7 @@ def test_a_certificate_outside_its_time_is_rejected() -> None:
         assert "not valid now" in reason(driven(verifier, over_tls(PARTNER), now=moment))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_certificate_makes_the_scheme_raise(der: bytes) -> None:
     verifier = MtlsVerifier(MtlsWebhook(id_header="X-Id", subjects="hooks.partner.example"))

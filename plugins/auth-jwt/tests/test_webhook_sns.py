@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from go_services_auth_jwt.webhook_sns import SnsVerifier
@@ -268,6 +268,7 @@ def test_the_end_of_a_subscription_is_a_delivery_that_handlers_see() -> None:
     assert found.event == "sns.unsubscribed"
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*message(), "Token", "SubscribeURL"]),

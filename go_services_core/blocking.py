@@ -19,9 +19,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from .auth.fields import concealed
 from .blocking_calls import BlockingCalls
+from .blocking_connecting import BlockingConnecting
 from .blocking_deliveries import BlockingDeliveries
+from .blocking_keys import BlockingKeys
 from .blocking_lifecycle import BlockingLifecycle, register
 from .blocking_outbox import BlockingOutbox
 from .blocking_outgoing import BlockingOutgoing
@@ -31,15 +32,10 @@ from .grants import GrantEvent, GrantReport
 from .http import InboundRequest
 from .model import (
     Accepted,
-    CallbackResult,
     Connection,
-    ConnectStart,
-    DeviceStart,
-    Disconnected,
     Drained,
     GrantSnapshot,
     Health,
-    Job,
     KeyRef,
     MigrationStep,
     Page,
@@ -51,13 +47,9 @@ from .model import (
 )
 from .outlook import ConnectionHealth
 from .resources import Budget
-from .runtime.callback import CallbackParams, received
 from .runtime.forecast import WITHIN
-from .runtime.rotation import BATCH, Progress
 from .runtime.runtime import Runtime
 from .secret import SecretStr
-from .transfer import Exported, Imported, TokenImport
-from .wrapping_keys import KeyInfo, KeyStatus, RotationReport
 
 if TYPE_CHECKING:
     from .catalog import Catalog
@@ -120,7 +112,9 @@ class _Loop:
 
 class BlockingRuntime(
     BlockingCalls,
+    BlockingConnecting,
     BlockingDeliveries,
+    BlockingKeys,
     BlockingLifecycle,
     BlockingOutbox,
     BlockingOutgoing,
@@ -246,158 +240,6 @@ class BlockingRuntime(
         """Run an async function of your own on the loop; it gets the async face, and then what is given here."""
         return self._run(call, *args, **kwargs)
 
-    # --- connecting ------------------------------------------------------------------------------------------------
-
-    def connect(
-        self,
-        provider_id: str,
-        *,
-        scope: Scope,
-        redirect_uri: str | None = None,
-        grants: Iterable[str] = (),
-        auth: str | None = None,
-        connection_id: str | None = None,
-        session: SecretStr | str | None = None,
-        return_to: str | None = None,
-    ) -> ConnectStart:
-        return self._run(
-            Runtime.connect,
-            provider_id,
-            scope=scope,
-            redirect_uri=redirect_uri,
-            grants=grants,
-            auth=auth,
-            connection_id=connection_id,
-            session=session,
-            return_to=return_to,
-        )
-
-    def begin_device(
-        self,
-        provider_id: str,
-        *,
-        scope: Scope,
-        grants: Iterable[str] = (),
-        auth: str | None = None,
-        connection_id: str | None = None,
-    ) -> DeviceStart:
-        return self._run(
-            Runtime.begin_device, provider_id, scope=scope, grants=grants, auth=auth, connection_id=connection_id
-        )
-
-    def poll_device(self, attempt_id: str, *, binding: SecretStr | str) -> Connection:
-        return self._run(Runtime.poll_device, attempt_id, binding=binding)
-
-    def connect_device(
-        self,
-        provider_id: str,
-        *,
-        scope: Scope,
-        show: Callable[[DeviceStart], Any],
-        grants: Iterable[str] = (),
-        auth: str | None = None,
-        connection_id: str | None = None,
-    ) -> Connection:
-        return self._run(
-            Runtime.connect_device,
-            provider_id,
-            scope=scope,
-            show=show,
-            grants=grants,
-            auth=auth,
-            connection_id=connection_id,
-        )
-
-    def complete(
-        self,
-        params: CallbackParams,
-        *,
-        binding: SecretStr | str,
-        redirect_uri: str | None = None,
-    ) -> Connection:
-        params, binding = received(params, binding)  # as in Runtime
-        return self._run(Runtime.complete, params, binding=binding, redirect_uri=redirect_uri)
-
-    def callback(
-        self,
-        params: CallbackParams,
-        *,
-        binding: SecretStr | str,
-        redirect_uri: str | None = None,
-    ) -> CallbackResult:
-        params, binding = received(params, binding)  # as in Runtime
-        return self._run(Runtime.callback, params, binding=binding, redirect_uri=redirect_uri)
-
-    def establish(
-        self,
-        provider_id: str,
-        *,
-        scope: Scope,
-        fields: Mapping[str, SecretStr | str],
-        auth: str | None = None,
-        grants: Iterable[str] = (),
-    ) -> Connection:
-        fields = concealed(fields)  # as in Runtime
-        return self._run(Runtime.establish, provider_id, scope=scope, fields=fields, auth=auth, grants=grants)
-
-    def reconsent(
-        self,
-        connection_id: str,
-        *,
-        grants: Iterable[str] = (),
-        redirect_uri: str | None = None,
-        session: SecretStr | str | None = None,
-        return_to: str | None = None,
-    ) -> ConnectStart:
-        return self._run(
-            Runtime.reconsent,
-            connection_id,
-            grants=grants,
-            redirect_uri=redirect_uri,
-            session=session,
-            return_to=return_to,
-        )
-
-    def require_reconsent(self, connection_id: str, *, reason: str) -> Connection:
-        return self._run(Runtime.require_reconsent, connection_id, reason=reason)
-
-    def import_connection(
-        self,
-        provider_id: str,
-        *,
-        scope: Scope,
-        tokens: TokenImport,
-        auth: str | None = None,
-        account: str | None = None,
-        verify: bool = True,
-        dry_run: bool = False,
-    ) -> Imported:
-        return self._run(
-            Runtime.import_connection,
-            provider_id,
-            scope=scope,
-            tokens=tokens,
-            auth=auth,
-            account=account,
-            verify=verify,
-            dry_run=dry_run,
-        )
-
-    def export_scope(self, scope: Scope, *, key: SecretStr) -> Exported:
-        return self._run(Runtime.export_scope, scope, key=key)
-
-    def import_bundle(self, bundle: bytes, *, key: SecretStr, dry_run: bool = False) -> tuple[Imported, ...]:
-        return self._run(Runtime.import_bundle, bundle, key=key, dry_run=dry_run)
-
-    def refresh(self, connection_id: str) -> Connection:
-        return self._run(Runtime.refresh, connection_id)
-
-    def disconnect(self, connection_id: str, *, reason: str = "") -> Disconnected:
-        return self._run(Runtime.disconnect, connection_id, reason=reason)
-
-    def pending_revocations(self, connection_id: str) -> Sequence[Job]:
-        return self._run(Runtime.pending_revocations, connection_id)
-
     # --- looking ---------------------------------------------------------------------------------------------------
 
     def budget(self, connection_id: str, operation: str) -> Mapping[str, Budget]:
@@ -489,51 +331,6 @@ class BlockingRuntime(
 
     def health(self) -> list[tuple[str, Health]]:
         return self._run(Runtime.health)
-
-    # --- keys ------------------------------------------------------------------------------------------------------
-
-    def key_status(self, *, count: bool = True) -> KeyStatus:
-        return self._run(Runtime.key_status, count=count)
-
-    def add_key(self, *, dry_run: bool = False) -> KeyInfo:
-        return self._run(Runtime.add_key, dry_run=dry_run)
-
-    def rotate_key(self, to: str | None = None, *, dry_run: bool = False) -> tuple[KeyRef, KeyRef]:
-        return self._run(Runtime.rotate_key, to, dry_run=dry_run)
-
-    def retire_key(self, key_id: str, version: int | None = None, *, dry_run: bool = False) -> str:
-        return self._run(Runtime.retire_key, key_id, version, dry_run=dry_run)
-
-    def rewrap(
-        self,
-        *,
-        all: bool = False,
-        dry_run: bool = False,
-        verify: bool = False,
-        batch: int = BATCH,
-        rate: float | None = None,
-        progress: Progress | None = None,
-    ) -> RotationReport:
-        return self._run(
-            Runtime.rewrap, all=all, dry_run=dry_run, verify=verify, batch=batch, rate=rate, progress=progress
-        )
-
-    def reencrypt(
-        self,
-        *,
-        all: bool = False,
-        dry_run: bool = False,
-        verify: bool = True,
-        batch: int = BATCH,
-        rate: float | None = None,
-        progress: Progress | None = None,
-    ) -> RotationReport:
-        return self._run(
-            Runtime.reencrypt, all=all, dry_run=dry_run, verify=verify, batch=batch, rate=rate, progress=progress
-        )
-
-    def retry_unreadable(self) -> tuple[str, ...]:
-        return self._run(Runtime.retry_unreadable)
 
     # --- events in and out -----------------------------------------------------------------------------------------
 

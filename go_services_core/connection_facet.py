@@ -17,17 +17,15 @@ from .model import (
     Event,
     GrantSnapshot,
     Job,
-    Lease,
     NewJob,
     Page,
-    RefreshHistory,
-    RefreshOpen,
     Scope,
     Sealed,
     SealedCredential,
     SecretState,
 )
 from .outlook import Outlook
+from .refreshes import Lease, RefreshHistory, RefreshOpen
 
 
 class ConnectionFacet(Protocol):

@@ -17,7 +17,6 @@ from .model import (
     InboxDelivery,
     Job,
     KeyRef,
-    Lease,
     NewJob,
     Outcome,
     Page,
@@ -28,6 +27,7 @@ from .model import (
     SecretState,
 )
 from .outbox_facet import OutboxFacet
+from .refreshes import Lease
 from .resources import (
     Activity,
     ActivityStatus,

@@ -7,7 +7,8 @@ from typing import Literal
 
 from attrs import frozen
 
-from .model import Connection, RefreshHistory, SealedCredential
+from .model import Connection, SealedCredential
+from .refreshes import RefreshHistory
 
 Verdict = Literal["ok", "renew soon", "reauth soon", "action needed"]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import LeaseLost, ReauthRequired, RefreshLocked, ServicesError, StoreError, VersionConflict
 from ..lifecycle import with_payload
-from ..model import Connection, Disconnected, Event, Observation, RefreshOpen, SealedCredential
+from ..model import Connection, Disconnected, Event, Observation, SealedCredential
 from ..redaction import mask
+from ..refreshes import RefreshOpen
 from .announce import proposed, told
 from .core import Core, logger
 from .load import open_credential

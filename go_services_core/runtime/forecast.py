@@ -7,8 +7,9 @@ from typing import Final
 
 from ..auth_specs import AuthSpec
 from ..errors import BadInput, ConfigError, ProviderNotFound
-from ..model import Page, RefreshHistory, Scope
+from ..model import Page, Scope
 from ..outlook import ConnectionHealth, CredentialFacts, Outlook, Verdict
+from ..refreshes import RefreshHistory
 from . import refresh_rules
 from .core import Core
 

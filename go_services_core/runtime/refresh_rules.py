@@ -21,9 +21,10 @@ from ..errors import (
 
 if TYPE_CHECKING:
     from ..auth_specs import AuthSpec
-    from ..model import RefreshHistory, SealedCredential, TokenSet
+    from ..model import SealedCredential, TokenSet
     from ..outlook import CredentialFacts
     from ..protocols import AuthFlow
+    from ..refreshes import RefreshHistory
 
 MARGIN: Final = timedelta(minutes=5)
 """A token is renewed this long before it ends, or a tenth of its life if that is shorter."""

@@ -26,17 +26,8 @@ from ..errors import (
     StoreError,
     VersionConflict,
 )
-from ..model import (
-    Connection,
-    Credential,
-    Event,
-    LateToken,
-    Observation,
-    RefreshHistory,
-    RefreshOpen,
-    SealedCredential,
-    TokenSet,
-)
+from ..model import Connection, Credential, Event, Observation, SealedCredential, TokenSet
+from ..refreshes import LateToken, RefreshHistory, RefreshOpen
 from . import bindings, refresh_rules
 from .announce import told
 from .core import Core, Loaded, logger

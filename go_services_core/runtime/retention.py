@@ -11,7 +11,7 @@ from .core import Core, logger
 from .spans import Span
 
 if TYPE_CHECKING:
-    from ..model import Lease
+    from ..refreshes import Lease
 
 RETENTION: Final = "retention"
 """The kind of work, and the resource whose lease says that one process does it."""

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from attrs import evolve
 
 from ..errors import BadInput, Conflict, IdempotencyMismatch, LeaseLost
-from ..model import Event, Lease, NewJob, Page, Scope, Sealed
+from ..model import Event, NewJob, Page, Scope, Sealed
 from ..protocols import Work
+from ..refreshes import Lease
 from ..resources import (
     Activity,
     ActivityStatus,

@@ -8,8 +8,9 @@ from typing import Literal
 from attrs import evolve
 
 from ..errors import BadInput
-from ..model import Connection, Page, RefreshHistory, Scope
+from ..model import Connection, Page, Scope
 from ..outlook import CredentialFacts, Outlook
+from ..refreshes import RefreshHistory
 from .memory_refresh import Refreshes
 from .memory_tables import page
 

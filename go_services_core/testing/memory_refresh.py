@@ -8,15 +8,8 @@ from typing import Literal
 
 from ..errors import BadInput, InvalidTransition, LeaseLost, ReauthRequired, RefreshLocked, VersionConflict
 from ..grants import ALL_TAKEN_BACK, needs_reconsent
-from ..model import (
-    AbandonedRefresh,
-    Event,
-    LateToken,
-    Lease,
-    RefreshHistory,
-    RefreshOpen,
-    SealedCredential,
-)
+from ..model import Event, SealedCredential
+from ..refreshes import AbandonedRefresh, LateToken, Lease, RefreshHistory, RefreshOpen
 from ..states import RENEWED, may_become
 from .memory_tables import Hold, Intent, Tables
 

@@ -25,13 +25,13 @@ from ..model import (
     GrantSnapshot,
     InboxDelivery,
     Job,
-    Lease,
     Page,
     Scope,
     Sealed,
     SealedCredential,
     T,
 )
+from ..refreshes import Lease
 from ..resources import Activity, BudgetKey, Dispatch, Installation, Subscription, SyncCursor
 from ..worker_status import WorkerProcess
 

@@ -24,8 +24,9 @@ from go_services_core.errors import (
     TokenEndpointError,
     TokenResponseInvalid,
 )
-from go_services_core.model import KeyRef, RefreshHistory, Sealed, SealedCredential, TokenSet
+from go_services_core.model import KeyRef, Sealed, SealedCredential, TokenSet
 from go_services_core.outlook import CredentialFacts
+from go_services_core.refreshes import RefreshHistory
 from go_services_core.runtime.refresh_rules import (
     ending_at,
     longest_margin,

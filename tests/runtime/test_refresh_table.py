@@ -17,7 +17,8 @@ from go_services_core import Runtime
 from go_services_core.clock import uuid7
 from go_services_core.errors import ConnectFailed, RequestTimeout, ServicesError
 from go_services_core.http import HttpResponse
-from go_services_core.model import Connection, RefreshOpen, SealedCredential, TokenSet
+from go_services_core.model import Connection, SealedCredential, TokenSet
+from go_services_core.refreshes import RefreshOpen
 from go_services_core.runtime import bindings
 from go_services_core.runtime.payload import encode_tokens
 from go_services_core.secret import SecretStr

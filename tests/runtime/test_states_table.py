@@ -16,7 +16,8 @@ from attrs import define, evolve, field, frozen
 
 from go_services_core.errors import ServicesError
 from go_services_core.grants import GrantEvent
-from go_services_core.model import Connection, ConnectionStatus, Lease
+from go_services_core.model import Connection, ConnectionStatus
+from go_services_core.refreshes import Lease
 from go_services_core.states import CONNECTION_MOVES
 from go_services_core.testing.checks.store import attempt, change, credential, event, new_id, now
 from go_services_core.testing.memory import MemoryStore

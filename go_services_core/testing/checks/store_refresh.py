@@ -10,9 +10,10 @@ from typing import Literal
 from attrs import evolve
 
 from ...errors import BadInput, LeaseLost, ReauthRequired, RefreshLocked, VersionConflict
-from ...model import LateToken, Lease, RefreshHistory, Scope
+from ...model import Scope
 from ...outlook import CredentialFacts
 from ...protocols import Store
+from ...refreshes import LateToken, Lease, RefreshHistory
 from ..kit import check
 from .store import SCOPE, change, connection, credential, established, event, new_id, now, outbox_ids, refused
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from go_services_core.model import KeyRef, LateToken, Lease, Sealed, SealedCredential
+from go_services_core.model import KeyRef, Sealed, SealedCredential
+from go_services_core.refreshes import LateToken, Lease
 from go_services_core.states import RENEWED
 
 from . import leases

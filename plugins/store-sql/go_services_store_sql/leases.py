@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from go_services_core.errors import LeaseLost
-from go_services_core.model import Lease
+from go_services_core.refreshes import Lease
 
 from .statement import Row, Statement, Steps
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, Literal
 
-from go_services_core.model import Page, RefreshHistory, Scope
+from go_services_core.model import Page, Scope
 from go_services_core.outlook import CredentialFacts, Outlook
+from go_services_core.refreshes import RefreshHistory
 
 from . import connections
 from .dialect import read_time, read_time_or_none

@@ -14,7 +14,8 @@ from go_services_core.errors import (
     VersionConflict,
 )
 from go_services_core.grants import ALL_TAKEN_BACK, needs_reconsent
-from go_services_core.model import AbandonedRefresh, Event, Lease, RefreshHistory, RefreshOpen, SealedCredential
+from go_services_core.model import Event, SealedCredential
+from go_services_core.refreshes import AbandonedRefresh, Lease, RefreshHistory, RefreshOpen
 from go_services_core.states import RENEWED, may_become
 
 from . import connections, late, leases

@@ -15,17 +15,15 @@ from go_services_core.model import (
     Event,
     GrantSnapshot,
     Job,
-    Lease,
     NewJob,
     Page,
-    RefreshHistory,
-    RefreshOpen,
     Scope,
     Sealed,
     SealedCredential,
     SecretState,
 )
 from go_services_core.outlook import Outlook
+from go_services_core.refreshes import Lease, RefreshHistory, RefreshOpen
 
 from .. import attempts, connections, disconnects, grants, outlook, refresh
 from ..driver import Driver

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from go_services_core.errors import BadInput
-from go_services_core.model import Event, Lease, NewJob, Page, Sealed
+from go_services_core.model import Event, NewJob, Page, Sealed
 from go_services_core.protocols import Work
+from go_services_core.refreshes import Lease
 from go_services_core.resources import Begun, Dispatch, DispatchEntry, DispatchStatus, LedgerKind
 
 from .. import dispatches, idempotency, leases, once

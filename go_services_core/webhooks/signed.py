@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from attrs import field, frozen
 
 from ..http import InboundRequest
-from ..protocols import Rejected, Verdict
+from ..protocols import FlowStep, Rejected, Verdict
 from ..secret import SecretStr
 from ..webhook_specs import SignedWebhook
 from . import reading
@@ -21,8 +22,6 @@ from . import reading
 _PARTS: Final = ("id", "timestamp", "body", "method", "target", "path", "url", "form")
 _MOST_SIGNATURES: Final = 64
 """More than that in one header are not looked at: each costs a comparison under every live secret."""
-Matches = Callable[[bytes, Sequence[str], Sequence[bytes]], bool]
-"""Whether one of the encoded signatures (second) over the message (first) is right under one of the keys (third)."""
 
 
 @frozen(kw_only=True)
@@ -33,17 +32,29 @@ class _Signed:
     """Encoded, without the prefix."""
 
 
-class SignedDelivery:
-    """Checks everything about a signed delivery but the signature itself."""
+class SignedVerifier(ABC):
+    """Checks everything about a signed delivery but the signature itself, which ``_matches`` of a subclass compares."""
 
     def __init__(self, record: SignedWebhook) -> None:
         _check(record)
         self._record = record
 
-    def verdict(
-        self, request: InboundRequest, secrets: Sequence[SecretStr], now: datetime, matches: Matches
-    ) -> Verdict:
-        """The verdict, with ``matches`` to compare the signatures."""
+    def channel(self, request: InboundRequest) -> str | None:
+        """The channel that the delivery claims to come on."""
+        return reading.channel_of(self._record, request)
+
+    def verify(
+        self, request: InboundRequest, *, secrets: Sequence[SecretStr], now: datetime
+    ) -> Generator[FlowStep, Any, Verdict]:
+        """The verdict; nothing is parsed before a signature fitted."""
+        yield from ()
+        return self._verdict(request, secrets, now)
+
+    @abstractmethod
+    def _matches(self, message: bytes, signatures: Sequence[str], keys: Sequence[bytes]) -> bool:
+        """Whether one of the encoded signatures over the message is right under one of the keys."""
+
+    def _verdict(self, request: InboundRequest, secrets: Sequence[SecretStr], now: datetime) -> Verdict:
         record = self._record
         shake = reading.asked(record, request, secrets)
         if shake is not None:
@@ -57,7 +68,7 @@ class SignedDelivery:
         keys = [key for key in map(self._key, live) if key]
         if not keys:
             return Rejected(reason=f"no webhook secret is a key in {record.key} form")
-        if not matches(found.message, found.signatures, keys):
+        if not self._matches(found.message, found.signatures, keys):
             return Rejected(reason="no signature matches")
         return reading.read(record, request, now=now, secrets=secrets, timestamp=found.sent_at)
 

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 from base64 import b64decode, urlsafe_b64decode
-from collections.abc import Generator, Sequence
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from go_services_core.http import InboundRequest
-from go_services_core.protocols import FlowStep, Verdict
-from go_services_core.secret import SecretStr
 from go_services_core.webhook_specs import Ed25519Webhook
-from go_services_core.webhooks import reading
-from go_services_core.webhooks.signed import SignedDelivery
+from go_services_core.webhooks.signed import SignedVerifier
 
 _SIZE: Final = 64
 """Bytes of a signature."""
 
 
-class Ed25519Verifier:
+class Ed25519Verifier(SignedVerifier):
     """Checks deliveries as an :class:`Ed25519Webhook` record says; the secrets are public keys."""
 
-    def __init__(self, record: Ed25519Webhook) -> None:
-        self._record = record
-        self._delivery = SignedDelivery(record)
-
-    def channel(self, request: InboundRequest) -> str | None:
-        """The channel that the delivery claims to come on."""
-        return reading.channel_of(self._record, request)
-
-    def verify(
-        self, request: InboundRequest, *, secrets: Sequence[SecretStr], now: datetime
-    ) -> Generator[FlowStep, Any, Verdict]:
-        """Check every listed signature with every live key, until one fits: none of this is secret."""
-        yield from ()
-        return self._delivery.verdict(request, secrets, now, self._matches)
+    _record: Ed25519Webhook
 
     def _matches(self, message: bytes, signatures: Sequence[str], keys: Sequence[bytes]) -> bool:
+        # Until one fits: none of this is secret.
         made = [Ed25519PublicKey.from_public_bytes(key) for key in keys if len(key) == 32]
         decoded = [one for one in map(self._decoded, signatures) if len(one) == _SIZE]
         return any(_fits(key, signature, message) for key in made for signature in decoded)

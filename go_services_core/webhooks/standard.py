@@ -22,8 +22,6 @@ SECRET_PREFIX: Final = "whsec_"
 """Before the base64 of a symmetric key, which signs ``v1``."""
 PRIVATE_PREFIX: Final = "whsk_"
 """Before the base64 of an Ed25519 key pair (32 bytes of seed, 32 of public key), which signs ``v1a``."""
-PUBLIC_PREFIX: Final = "whpk_"
-"""Before the base64 of an Ed25519 public key, which verifies ``v1a``."""
 _NEW_BYTES: Final = 32
 _SECRET_BYTES: Final = range(24, 65)
 """The specification's "between 24 bytes (192 bits) and 64 bytes (512 bits)"."""

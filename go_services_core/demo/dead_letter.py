@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import Unrecoverable
 from ..model import Event
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from ..handler_protocols import HandlerContext
@@ -31,16 +32,11 @@ async def dead_letter(stage: Stage, require: Callable[[bool, str], None]) -> str
         handled += 1
 
     await runtime.on("webhook.item.*", handler, name=HANDLER)
-    outbox = logging.getLogger("go_services.outbox")
-    before = outbox.level
-    outbox.setLevel(logging.CRITICAL)  # it would say on the terminal that the handler failed, which is wanted here
-    try:
+    with quiet("go_services.outbox", logging.CRITICAL):
         status = await stage.sandbox.deliver(stage.webhook_url, event="item.created", data={"id": 7}, delivery_id=name)
         require(status == 204, f"the webhook was answered with {status}")
         for _ in range(2):
             await runtime.drain()
-    finally:
-        outbox.setLevel(before)
     dead = [one for one in (await runtime.deliveries(dead=True)).items if one.delivery_id == name]
     require(len(dead) == 1, f"{len(dead)} deliveries are dead instead of one")
     reasons = [row.error for row in dead[0].handlers if row.status == "dead"]

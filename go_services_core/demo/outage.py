@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import BackendUnavailable
 from ..model import Scope
 from .key_service import KeyService, KeyServicePlugin
+from .quiet import quiet
 
 if TYPE_CHECKING:
     from ..runtime.runtime import Runtime
@@ -25,7 +27,7 @@ async def outage(stage: Stage, require: Callable[[bool, str], None]) -> str:
 
     It works on a database of its own, whose keys are all at the service.
     """
-    with TemporaryDirectory(dir=stage.files.folder) as folder, _quiet():
+    with TemporaryDirectory(dir=stage.files.folder) as folder, quiet("go_services", logging.ERROR):
         async with KeyService(_keys()) as service:
 
             def process(at_start: str) -> AbstractAsyncContextManager[Runtime]:
@@ -46,23 +48,7 @@ async def outage(stage: Stage, require: Callable[[bool, str], None]) -> str:
     return "who knew the data key went on, others failed typed and recovered by themselves; no connection was lost"
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The outage is meant: its warnings would only frighten."""
-    import logging
-
-    logger = logging.getLogger("go_services")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 def _keys() -> SecretBackend:
-    import logging
-
     from go_services_secrets_appkey.backend import open_backend
     from go_services_secrets_appkey.key import generate_key
     from go_services_secrets_appkey.settings import AppKeySettings

@@ -7,7 +7,7 @@ import hmac
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 
 from go_services_core.http import Headers, InboundRequest
 from go_services_core.protocols import Rejected, Verdict, Verified
-from go_services_core.secret import SecretStr
 from go_services_core.webhook_specs import HmacWebhook
 from go_services_core.webhooks.hmac import HmacVerifier
+
+from . import driving
+from .driving import NOW
 
 ANY = st.characters(codec=None) | st.sampled_from("\ud800\udfff\r\n\0")
 """Any character, and often one that cannot be encoded or would break a header."""
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STAMP = str(int(NOW.timestamp()))
 KEY, OLD_KEY = "new-webhook-key", "old-webhook-key"
 
@@ -54,15 +55,7 @@ def verdict(
     secrets: Sequence[str] = (KEY,),
     now: datetime = NOW,
 ) -> Verdict:
-    flow = HmacVerifier(record).verify(
-        InboundRequest("POST", "/hooks", headers, body), secrets=[SecretStr(secret) for secret in secrets], now=now
-    )
-    try:
-        step = next(flow)
-    except StopIteration as end:
-        result: Verdict = end.value
-        return result
-    raise AssertionError(f"verification asked for {step}")
+    return driving.verdict(HmacVerifier(record), InboundRequest("POST", "/hooks", headers, body), secrets, now)
 
 
 def rejection(record: HmacWebhook, headers: Headers, body: bytes, **more: Any) -> str:

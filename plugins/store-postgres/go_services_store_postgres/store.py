@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
@@ -11,25 +11,13 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from go_services_core.clock import Clock, SystemClock, uuid7
-from go_services_core.errors import StoreError, StoreUnavailable
-from go_services_core.model import Event, MigrationStep, StoreStatus
+from go_services_core.errors import StoreError
+from go_services_core.model import MigrationStep, StoreStatus
 from go_services_core.protocols import PluginEnv, Work
-from go_services_store_sql import meta, migrations, retention
+from go_services_store_sql import migrations
 from go_services_store_sql.admin import SqlAdmin
-from go_services_store_sql.announcing import Announcing
 from go_services_store_sql.dialect import POSTGRES
-from go_services_store_sql.facets import (
-    SqlBudgets,
-    SqlConnections,
-    SqlEndpoints,
-    SqlLeases,
-    SqlLog,
-    SqlOnce,
-    SqlQueues,
-    SqlResources,
-    SqlSealed,
-    SqlWorkers,
-)
+from go_services_store_sql.store import SqlStore
 
 from .driver import PostgresDriver
 from .failures import PLUGIN, explain
@@ -50,7 +38,7 @@ def open_store(settings: PostgresSettings, env: PluginEnv) -> PostgresStore:
     return PostgresStore(settings, clock=env.clock)
 
 
-class PostgresStore:
+class PostgresStore(SqlStore):
     """A :class:`go_services_core.protocols.Store` on one database, which any number of processes may share.
 
     Args:
@@ -61,39 +49,14 @@ class PostgresStore:
         ConfigError: a setting cannot work.
     """
 
+    _driver: PostgresDriver
+
     def __init__(self, settings: PostgresSettings, *, clock: Clock | None = None) -> None:
         settings.check()
         self._target = target_of(settings)
         self._clock = clock or SystemClock()
-        self._id: str | None = None
-        self._driver = PostgresDriver(self._target, settings)
-        self._announcing = announcing = Announcing(self._driver)
-        self.connections = SqlConnections(announcing)
-        self.queues = SqlQueues(announcing)
-        self.once = SqlOnce(announcing)
-        self.leases = SqlLeases(announcing)
-        self.resources = SqlResources(announcing)
-        self.budgets = SqlBudgets(announcing)
-        self.log = SqlLog(announcing)
-        self.sealed = SqlSealed(announcing)
-        self.workers = SqlWorkers(announcing)
-        self.endpoints = SqlEndpoints(announcing)
+        super().__init__(PostgresDriver(self._target, settings), plugin=PLUGIN)
         self.admin = SqlAdmin(PostgresWorkbench(self._target), clock=self._clock)
-
-    @property
-    def id(self) -> str:
-        if self._id is None:
-            raise StoreUnavailable("The store's id is known after open().", plugin=PLUGIN)
-        return self._id
-
-    async def remember(self, name: str, value: bytes) -> bytes:
-        return await self._driver.run(partial(meta.remember, name, value))
-
-    async def exchange(self, name: str, *, before: bytes, after: bytes) -> bool:
-        return await self._driver.run(partial(meta.exchange, name, before=before, after=after), alone=True)
-
-    def listen(self, listener: Callable[[Sequence[Event]], None] | None) -> None:
-        self._announcing.listener = listener
 
     async def open(self) -> None:
         if self._id is None:
@@ -106,9 +69,6 @@ class PostgresStore:
     async def aclose(self) -> None:
         self._id = None
         await self._driver.stop()
-
-    async def prune(self, policy: Mapping[str, float], *, batch: int = 500, dry_run: bool = False) -> Mapping[str, int]:
-        return await retention.prune(self._driver, policy, batch=batch, dry_run=dry_run)
 
     async def migrate(self, *, dry_run: bool = False) -> list[MigrationStep]:
         async with self._connection() as connection:

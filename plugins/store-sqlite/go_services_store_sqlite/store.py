@@ -5,33 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from go_services_core.clock import Clock, SystemClock, uuid7
-from go_services_core.errors import SchemaOutOfDate, StoreError, StoreUnavailable
-from go_services_core.model import Event, MigrationStep, StoreStatus
+from go_services_core.errors import SchemaOutOfDate, StoreError
+from go_services_core.model import MigrationStep, StoreStatus
 from go_services_core.protocols import PluginEnv, Work
-from go_services_store_sql import meta, migrations, retention
+from go_services_store_sql import migrations
 from go_services_store_sql.admin import SqlAdmin
-from go_services_store_sql.announcing import Announcing
 from go_services_store_sql.dialect import SQLITE
 from go_services_store_sql.driver import drive
-from go_services_store_sql.facets import (
-    SqlBudgets,
-    SqlConnections,
-    SqlEndpoints,
-    SqlLeases,
-    SqlLog,
-    SqlOnce,
-    SqlQueues,
-    SqlResources,
-    SqlSealed,
-    SqlWorkers,
-)
+from go_services_store_sql.store import SqlStore
 
 from .database import connect, create_file, execute, explain
 from .driver import SqliteDriver
@@ -51,7 +39,7 @@ def open_store(settings: SqliteSettings, env: PluginEnv) -> SqliteStore:
     )
 
 
-class SqliteStore:
+class SqliteStore(SqlStore):
     """A :class:`go_services_core.protocols.Store` on one file, which several processes may share.
 
     Args:
@@ -61,41 +49,17 @@ class SqliteStore:
         clock: gives the times of migrations; leases go by SQLite's clock.
     """
 
+    _driver: SqliteDriver
+
     def __init__(
         self, path: Path, *, busy_timeout: float = 5.0, max_batch: int = 256, clock: Clock | None = None
     ) -> None:
         self._path = path.absolute()
         self._busy_timeout = busy_timeout
         self._clock = clock or SystemClock()
-        self._id: str | None = None
-        self._driver = SqliteDriver(self._path, busy_timeout=busy_timeout, max_batch=max_batch)
-        self._announcing = announcing = Announcing(self._driver)
-        self.connections = SqlConnections(announcing)
-        self.queues = SqlQueues(announcing)
-        self.once = SqlOnce(announcing)
-        self.leases = SqlLeases(announcing)
-        self.resources = SqlResources(announcing)
-        self.budgets = SqlBudgets(announcing)
-        self.log = SqlLog(announcing)
-        self.sealed = SqlSealed(announcing)
-        self.workers = SqlWorkers(announcing)
-        self.endpoints = SqlEndpoints(announcing)
+        driver = SqliteDriver(self._path, busy_timeout=busy_timeout, max_batch=max_batch)
+        super().__init__(driver, plugin="store-sqlite")
         self.admin = SqlAdmin(SqliteWorkbench(self._path, busy_timeout=busy_timeout), clock=self._clock)
-
-    @property
-    def id(self) -> str:
-        if self._id is None:
-            raise StoreUnavailable("The store's id is known after open().", plugin="store-sqlite")
-        return self._id
-
-    async def remember(self, name: str, value: bytes) -> bytes:
-        return await self._driver.run(partial(meta.remember, name, value))
-
-    async def exchange(self, name: str, *, before: bytes, after: bytes) -> bool:
-        return await self._driver.run(partial(meta.exchange, name, before=before, after=after), alone=True)
-
-    def listen(self, listener: Callable[[Sequence[Event]], None] | None) -> None:
-        self._announcing.listener = listener
 
     async def open(self) -> None:
         if self._id is None:
@@ -110,9 +74,6 @@ class SqliteStore:
 
     async def status(self) -> StoreStatus:
         return await asyncio.to_thread(self._status)
-
-    async def prune(self, policy: Mapping[str, float], *, batch: int = 500, dry_run: bool = False) -> Mapping[str, int]:
-        return await retention.prune(self._driver, policy, batch=batch, dry_run=dry_run)
 
     def trace(self, callback: Callable[[str], None] | None) -> None:
         """Call ``callback`` with the text of every statement, for tests that count them.

@@ -23,6 +23,7 @@ from go_services_core.errors import (
     ServicesError,
     TokenEndpointError,
     failure_code,
+    failure_text,
     nearest,
 )
 
@@ -262,6 +263,11 @@ def test_a_failure_is_named_by_its_code_or_its_class() -> None:
     assert failure_code(None) is None
     assert failure_code(BadInput()) == "SERVICE_BAD_INPUT"
     assert failure_code(KeyError("s3cret")) == "KeyError"
+
+
+def test_text_of_a_failure_quotes_no_foreign_exception() -> None:
+    assert failure_text(BadInput("The day is none.", hint="Give one.")) == "The day is none."
+    assert failure_text(KeyError("s3cret")) == "KeyError"
 
 
 def test_metadata_is_a_copy() -> None:

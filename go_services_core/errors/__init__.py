@@ -137,7 +137,7 @@ from .calls import (
 from .handlers import HandlerCrashed, HandlerFailed, HandlerTimeout, RequestExhausted, RetryLater, Unrecoverable
 from .plugins import ConfigError, PluginBroken, PluginConflict, PluginError, PluginIncompatible
 from .recordings import NotRecorded, RecordingInvalid
-from .root import ServicesError, failure_code, nearest
+from .root import ServicesError, failure_code, failure_text, nearest
 from .storage import (
     BackendUnavailable,
     CannotOpen,
@@ -268,5 +268,6 @@ __all__ = [
     "WebhookRejected",
     "WebhookTooLarge",
     "failure_code",
+    "failure_text",
     "nearest",
 ]

@@ -72,6 +72,12 @@ def failure_code(error: BaseException | None) -> str | None:
     return error.code if isinstance(error, ServicesError) else type(error).__name__
 
 
+def failure_text(error: BaseException) -> str:
+    """What is said of a failure where others read it: the error's message; of a foreign exception, which may quote a
+    secret, its name alone."""
+    return error.message if isinstance(error, ServicesError) else type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is closest to ``name``, or None when none is near."""
     import difflib

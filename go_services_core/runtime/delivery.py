@@ -14,9 +14,9 @@ from ..errors import (
     LeaseLost,
     NotFound,
     RetryLater,
-    ServicesError,
     StoreError,
     Unrecoverable,
+    failure_text,
 )
 from ..handled import Handled
 from ..http import InboundRequest
@@ -186,8 +186,7 @@ class Deliveries:
         return "retry", error.after if isinstance(error, RetryLater) else delay
 
     async def _put_back(self, claim: Claim, outcome: Outcome, delay: float, error: BaseException) -> None:
-        # A foreign exception may quote a secret, and the row stays: it gets the type only, the log has the rest.
-        text = error.message[:TEXT] if isinstance(error, ServicesError) else type(error).__name__
+        text = failure_text(error)[:TEXT]
         try:
             await self._core.store.queues.settle(claim, outcome, error=text, delay=delay)
         except LeaseLost:

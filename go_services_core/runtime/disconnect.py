@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from ..errors import LeaseLost, ReauthRequired, RefreshLocked, ServicesError, StoreError, VersionConflict
+from ..errors import LeaseLost, ReauthRequired, RefreshLocked, ServicesError, StoreError, VersionConflict, failure_text
 from ..lifecycle import with_payload
 from ..model import Connection, Disconnected, Event, Observation, SealedCredential
 from ..redaction import mask
@@ -14,7 +14,7 @@ from ..refreshes import RefreshOpen
 from .announce import proposed, told
 from .core import Core, logger
 from .load import open_credential
-from .revocation import reason_of, revocation_job, revoke
+from .revocation import revocation_job, revoke
 from .subscription_endings import leave_ends
 
 if TYPE_CHECKING:
@@ -133,11 +133,11 @@ async def _end(
             revoked, detail = await revoke(core, connection, credential)
     except Exception as failed:  # a plugin's mistake may not keep the connection alive either
         logger.warning(
-            "connection %s could not be revoked at once: %s", connection.id, reason_of(failed),
+            "connection %s could not be revoked at once: %s", connection.id, failure_text(failed),
             exc_info=None if isinstance(failed, ServicesError) else failed,
         )  # fmt: skip
         revoked, pending = False, True
-        detail = f"the provider could not be told: {reason_of(failed)}; it is tried again"
+        detail = f"the provider could not be told: {failure_text(failed)}; it is tried again"
     return await _commit(
         core,
         connection,
@@ -209,7 +209,7 @@ async def _cancel(core: Core, connection: Connection) -> None:
                 await cancel(connection, left[0])
                 del left[0]
     except Exception as failed:
-        logger.warning("subscriptions of connection %s could not be cancelled: %s", connection.id, reason_of(failed))
+        logger.warning("subscriptions of connection %s could not be cancelled: %s", connection.id, failure_text(failed))
         await leave_ends(core, left)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from ..errors import BadInput, EventsMissed, HookRefused, ServicesError
+from ..errors import BadInput, EventsMissed, HookRefused, failure_text
 from ..lifecycle import EVENTS, matches
 
 if TYPE_CHECKING:
@@ -144,10 +144,8 @@ class Hooks:
             try:
                 await _call(hook, event)
             except Exception as error:
-                # A foreign exception may quote a secret: it gives its type only, and is the cause.
-                said = error.message if isinstance(error, ServicesError) else type(error).__name__
                 raise HookRefused(
-                    f"The hook {name!r} refused {event.name}: {said}",
+                    f"The hook {name!r} refused {event.name}: {failure_text(error)}",
                     metadata={"hook": name, "event": event.name},
                 ) from error
 

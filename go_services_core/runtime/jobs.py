@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
 
-from ..errors import LeaseLost, ServicesError
+from ..errors import LeaseLost, failure_text
 from ..model import REVOKE_JOB, Claim
 from .claims import work_off
 from .core import Core, logger
@@ -56,8 +56,7 @@ async def _do(core: Core, claim: Claim) -> bool:
 
 async def _put_back(core: Core, claim: Claim, error: BaseException, span: Span) -> None:
     assert claim.job is not None
-    # A foreign exception may quote a secret, and the row stays: it gets the type only, the log has the rest.
-    text = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
+    text = failure_text(error)[:500]
     try:
         if claim.attempt >= MAX_ATTEMPTS:
             await core.store.queues.settle(claim, "dead", error=text)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..clock import uuid7
-from ..errors import BadInput, LeaseLost, NotificationFailed, ServicesError
+from ..errors import BadInput, LeaseLost, NotificationFailed, failure_text
 from ..model import Event
 from ..notifications import Notification, Recipient
 from ..resources import Dispatch
@@ -159,8 +159,7 @@ async def _tell(
                 await sender(notification, context)
         except (Exception, asyncio.CancelledError) as error:
             span.failed(error)
-            # A foreign exception may quote a secret, and the row stays: it gets the type only.
-            fault = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
+            fault = failure_text(error)[:500]
             await _finish(core, key, begun.fence, fault)
             if isinstance(error, asyncio.CancelledError):
                 raise

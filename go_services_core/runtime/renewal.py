@@ -22,9 +22,9 @@ from ..errors import (
     RefreshUnknown,
     RequestTimeout,
     SecretError,
-    ServicesError,
     StoreError,
     VersionConflict,
+    failure_text,
 )
 from ..model import Connection, Credential, Event, Observation, SealedCredential, TokenSet
 from ..refreshes import LateToken, RefreshHistory, RefreshOpen
@@ -34,7 +34,7 @@ from .core import Core, Loaded, logger
 from .grants import drifted
 from .load import load, open_credential, remember, require_active
 from .payload import CREDENTIAL_FORMAT, CREDENTIAL_VERSION, carry_over, encode_tokens
-from .revocation import reason_of, revocation_job, revoke
+from .revocation import revocation_job, revoke
 from .settings_secrets import drive, prepared
 from .spans import retrying
 
@@ -278,7 +278,7 @@ async def _failed(core: Core, attempt: _Attempt, history: RefreshHistory, error:
     try:
         await core.store.connections.fail_refresh(
             opened.lease,
-            error=error.message if isinstance(error, ServicesError) else type(error).__name__,
+            error=failure_text(error),
             terminal=False,
             event=_lost(core, opened.connection, opened.credential) if lost else None,
             state=state,
@@ -364,7 +364,7 @@ async def _give_back(core: Core, new: SealedCredential, tokens: TokenSet) -> Non
         logger.warning(
             "a token that came after connection %s was disconnected could not be revoked: %s; %s",
             connection.id,
-            reason_of(failed),
+            failure_text(failed),
             "it is tried again" if kept else "its connection is back, so that it is not tried again",
         )
 

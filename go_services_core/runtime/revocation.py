@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve
 
 from ..auth.identity import other_spellings
-from ..errors import ServicesError
+from ..errors import failure_text
 from ..model import REVOKE_JOB, Claim, Connection, Credential, NewJob, SealedCredential
 from ..protocols import Flow
 from .announce import told
@@ -114,14 +114,9 @@ async def revoke_kept(core: Core, claim: Claim) -> float | None:
     except Exception as failed:
         if claim.attempt < ATTEMPTS and core.clock.now() < job.created_at + GIVE_UP_AFTER:
             raise
-        revoked, detail = False, f"given up: {reason_of(failed)}"
+        revoked, detail = False, f"given up: {failure_text(failed)}"
         logger.warning("the tokens of connection %s were never revoked: %s", connection.id, detail)
     name = "credential.revoked" if revoked else "credential.revocation_failed"
     payload: dict[str, Any] = {"version": row.version, "attempts": claim.attempt, "detail": detail}
     await facet.destroy_credential(row.id, event=told(core, connection, name, payload))
     return None
-
-
-def reason_of(failed: BaseException) -> str:
-    """Why the provider could not be told, in words that hold no secret: of a foreign exception only its type."""
-    return failed.message if isinstance(failed, ServicesError) else type(failed).__name__

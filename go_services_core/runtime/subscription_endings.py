@@ -7,12 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ..clock import uuid7
-from ..errors import CapabilityUnsupported, ProviderNotFound
+from ..errors import CapabilityUnsupported, ProviderNotFound, failure_text
 from ..model import NewJob
 from ..resources import Subscription
 from . import subscription_calls
 from .core import Core, logger
-from .revocation import reason_of
 
 if TYPE_CHECKING:
     from ..model import Claim, Connection
@@ -106,5 +105,5 @@ async def cancel_left(core: Core, claim: Claim) -> float | None:
         ends = told["ends"]
         if now < job.created_at + GIVE_UP_AFTER and (ends is None or now.timestamp() < ends):
             raise
-        logger.warning("subscription %s was never ended at its provider: %s", row.id, reason_of(failed))
+        logger.warning("subscription %s was never ended at its provider: %s", row.id, failure_text(failed))
     return None

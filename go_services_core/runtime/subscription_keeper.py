@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field
 
-from ..errors import CapabilityUnsupported, Conflict, ReauthRequired, StoreError, VersionConflict
+from ..errors import CapabilityUnsupported, Conflict, ReauthRequired, StoreError, VersionConflict, failure_text
 from ..model import Event, NewJob
 from ..resources import Subscription
 from . import subscription_calls
 from .core import Core, logger
 from .refresh_ahead import Allowance
-from .revocation import reason_of
 from .spans import Span
 from .subscription_calls import is_gone, spec_of
 from .subscription_endings import end_job
@@ -212,7 +211,7 @@ async def _retire(core: Core, connection: Connection, row: Subscription) -> Subs
         if not is_over(row, now):
             await subscription_calls.cancel(core, row)
     except Exception as error:
-        tried = evolve(row, attempts=row.attempts + 1, status_reason=reason_of(error)[:500], updated_at=now)
+        tried = evolve(row, attempts=row.attempts + 1, status_reason=failure_text(error)[:500], updated_at=now)
         if tried.attempts < END_TRIES:
             later = evolve(tried, renew_at=now + timedelta(seconds=60.0 * tried.attempts))
             await _save(core, row, later)

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from ..clock import uuid7
-from ..errors import Conflict, FacetMissing, LeaseLost, ServicesError, StoreError, VersionConflict
+from ..errors import Conflict, FacetMissing, LeaseLost, ServicesError, StoreError, VersionConflict, failure_text
 from ..facets import ResourceFacet
 from ..resources import Subscription
 from ..secret import SecretStr
 from . import subscription_calls
 from .core import Core, logger
-from .revocation import reason_of
 from .sealed_values import seal_verification
 from .subscription_calls import is_definite, retry_after
 from .subscription_endings import leave_ends
@@ -131,7 +130,7 @@ async def make(core: Core, connection: Connection, spec: SubscriptionSpec, wante
         answer = await subscription_calls.create(core, row, token)
     except Exception as error:
         if is_definite(error):
-            await _drop(core, row, reason_of(error))
+            await _drop(core, row, failure_text(error))
         elif isinstance(error, ServicesError):
             error.metadata["subscription_id"] = row.id
         raise
@@ -181,7 +180,7 @@ async def replace(
     try:
         answer = await subscription_calls.create(core, row, token)
     except Exception as error:
-        await _drop(core, row, reason_of(error))
+        await _drop(core, row, failure_text(error))
         raise
     now = core.clock.now()
     made = confirmed(row, spec, answer, now)
@@ -221,7 +220,7 @@ async def failed(
     While its time is not over it is active still, unless it is ``gone`` at the provider.
     """
     now = core.clock.now()
-    reason = reason_of(error)[:500]
+    reason = failure_text(error)[:500]
     tried = evolve(row, attempts=row.attempts + 1, status_reason=reason, updated_at=now)
     seconds = delay(tried, now, core.clock.random(1)[0] / 256, asked=retry_after(error))
     tried = evolve(tried, renew_at=now + timedelta(seconds=seconds))
@@ -249,7 +248,7 @@ async def undo(core: Core, made: Subscription) -> None:
     try:
         await subscription_calls.cancel(core, made)
     except Exception as error:
-        logger.warning("subscription %s could not be taken back: %s", made.id, reason_of(error))
+        logger.warning("subscription %s could not be taken back: %s", made.id, failure_text(error))
         await leave_ends(core, [made])
     await _drop(core, made, "it was cancelled while it was made")
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
-from ..errors import BadInput, Conflict, NotFound, VersionConflict
+from ..errors import BadInput, Conflict, NotFound, VersionConflict, failure_text
 from ..redaction import mask
 from ..resources import Subscription
 from ..subscription_specs import check_callback_url
 from . import subscription_calls
 from .core import Core, logger
 from .load import require_active
-from .revocation import reason_of
 from .subscription_calls import spec_of
 from .subscription_endings import end_job
 from .subscription_keeper import attend
@@ -172,7 +171,7 @@ async def _cancel_one(core: Core, row: Subscription, reason: str) -> Subscriptio
             try:
                 told = await subscription_calls.cancel(core, row)
             except Exception as error:
-                logger.warning("subscription %s could not be ended at its provider: %s", row.id, reason_of(error))
+                logger.warning("subscription %s could not be ended at its provider: %s", row.id, failure_text(error))
                 job = end_job(core, row)
                 jobs = () if job is None else (job,)
         over = ended(row, reason, core.clock.now())

@@ -28,6 +28,7 @@ from ..errors import (
     RequestRunning,
     ServicesError,
     StoreError,
+    failure_text,
 )
 from ..handled import Handled
 from ..http import HttpResponse, InboundRequest
@@ -225,10 +226,10 @@ class _Run:
                     hint="Answer at once, and return what takes longer as a job or an event.",
                     metadata=self._about(),
                 ) from None
-            # A foreign exception may quote a secret: its type is said, its traceback is in the log.
-            said = error.message if isinstance(error, ServicesError) else type(error).__name__
             raise HandlerFailed(
-                f"The handler of {self.surface} failed: {said}", plugin=self.provider_id, metadata=self._about()
+                f"The handler of {self.surface} failed: {failure_text(error)}",
+                plugin=self.provider_id,
+                metadata=self._about(),
             ) from error
         response, effect = answered if isinstance(answered, tuple) else (answered, Handled())
         if effect.position is not None:

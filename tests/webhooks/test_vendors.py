@@ -277,6 +277,13 @@ def test_a_record_without_channels_claims_none() -> None:
     assert HmacVerifier(vendors.GITHUB).channel(sent("github", b"{}")) is None
 
 
+def test_a_signed_record_with_channels_reads_the_one_that_is_claimed() -> None:
+    check = HmacVerifier(evolve(vendors.GITHUB, channel_header="X-Channel"))
+    request = sent("github", b"{}")
+    assert check.channel(request) is None
+    assert check.channel(evolve(request, headers=(*request.headers, ("X-Channel", "c1")))) == "c1"
+
+
 # --- shared secrets ------------------------------------------------------------------------------------------------
 
 

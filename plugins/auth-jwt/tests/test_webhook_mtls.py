@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -77,6 +78,12 @@ def test_the_senders_identity_is_any_that_the_record_names(record: MtlsWebhook) 
     other = client_certificate("other.partner.example", dns=["x.partner.example"])
     for der in (None, b"", b"\x30\x00", other, PARTNER[:-1], PARTNER + b"\0"):
         assert isinstance(driven(MtlsVerifier(record), over_tls(der)), Rejected)
+
+
+def test_the_channel_that_is_claimed_is_read_from_its_header() -> None:
+    check = MtlsVerifier(MtlsWebhook(dns_names="hooks.partner.example", id_header="X-Id", channel_header="X-Channel"))
+    assert check.channel(over_tls(PARTNER)) is None
+    assert check.channel(evolve(over_tls(PARTNER), headers=(("X-Channel", "c1"),))) == "c1"
 
 
 def test_name_and_fingerprint_must_both_fit() -> None:

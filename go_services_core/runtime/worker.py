@@ -152,6 +152,7 @@ class _Worker:
         poll = (settings and settings.poll) or due.POLLS.get(kind, core.worker.poll)
         broken = 0
         while not core.stopping:
+            core.waiting[kind].clear()  # before it looks, so that no wake is lost that comes while it works
             try:
                 done, failed = await work(core, self.runtime, batch)
             except Exception as error:
@@ -188,7 +189,6 @@ class _Worker:
             await asyncio.sleep(0)
             return
         woken = core.waiting[kind]
-        woken.clear()
         try:
             async with asyncio.timeout(
                 shortened(seconds, core.clock.random(1)[0])

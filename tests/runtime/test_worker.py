@@ -51,6 +51,33 @@ async def test_delivery_is_handled_without_a_poll_where_the_worker_accepted_it_i
             await eventually(lambda: seen == ["msg_1"])
 
 
+async def test_wake_that_comes_while_a_loop_works_is_not_lost(live, monkeypatch):
+    """What is accepted after the claim, and before the loop waits, is looked for at once: a poll is an hour here."""
+    began, go_on = asyncio.Event(), asyncio.Event()
+    inbox = due.KINDS["inbox"]
+
+    async def slow(core, runtime, limit):
+        ended = await inbox(core, runtime, limit)
+        began.set()
+        await go_on.wait()
+        return ended
+
+    monkeypatch.setattr(due, "KINDS", {**due.KINDS, "inbox": slow})
+    async with live.open(settings={"worker.poll": 3600.0}) as runtime:
+        seen = []
+
+        async def handler(event, context):
+            seen.append(event.payload["delivery_id"])
+
+        await runtime.on("webhook.*", handler, name="h")
+        async with at_work(runtime):
+            async with asyncio.timeout(20):
+                await began.wait()
+            await runtime.accept_webhook("sandbox", live.webhook(BODY))
+            go_on.set()
+            await eventually(lambda: seen == ["msg_1"])
+
+
 async def test_backlog_is_worked_off_without_waits_between_full_batches(live):
     """40 batches with a wait of an hour after each that is not full."""
     settings = {"worker.poll": 3600.0, "worker.batch": 2}

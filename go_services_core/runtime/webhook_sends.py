@@ -69,22 +69,49 @@ async def run(core: Core, limit: int) -> tuple[int, int]:
 
 
 async def finish(core: Core) -> None:
-    """Give back what waits, and let what is being sent come to its end."""
-    sends = core.sends
+    """Begin nothing more, and end what was begun."""
     core.closing = True
-    waiting = [claim for lane in sends.lanes.values() for claim in lane.waiting]
-    for lane in sends.lanes.values():
+    await rest(core)
+
+
+async def rest(core: Core) -> None:
+    """Give back what waits, and let what is being sent come to its end; a later run may begin anew."""
+    sends = core.sends
+    await _give_back_waiting(core)
+    while sends.tasks:
+        await asyncio.wait(sends.tasks)
+    await _stop_keeping(core)
+
+
+async def abandon(core: Core) -> None:
+    """Give back what waits and what is being sent, now: others send the latter once more."""
+    sends = core.sends
+    await _give_back_waiting(core)
+    for task in sends.tasks:
+        task.cancel()
+    if sends.tasks:
+        await asyncio.wait(sends.tasks)
+    sends.lanes.clear()  # a task that had not begun leaves its lane as it was
+    await _stop_keeping(core)
+
+
+async def _give_back_waiting(core: Core) -> None:
+    waiting = [claim for lane in core.sends.lanes.values() for claim in lane.waiting]
+    for lane in core.sends.lanes.values():
         lane.waiting.clear()
+    for claim in waiting:
+        core.sends.held.pop(claim.id, None)
     if waiting:
         try:
             await core.store.queues.give_back(waiting)
         except StoreError as error:
             logger.warning("messages could not be given back: %s", error)  # their leases end
-    while sends.tasks:
-        await asyncio.gather(*sends.tasks, return_exceptions=True)
-    if sends.keeping is not None:
-        sends.keeping.cancel()
-        await asyncio.gather(sends.keeping, return_exceptions=True)
+
+
+async def _stop_keeping(core: Core) -> None:
+    if core.sends.keeping is not None:
+        core.sends.keeping.cancel()
+        await asyncio.gather(core.sends.keeping, return_exceptions=True)
 
 
 async def attempt(core: Core, endpoint: Endpoint, *, id: str, body: bytes) -> Attempt:
@@ -211,15 +238,18 @@ async def _handle(core: Core, claim: Claim) -> bool:
         except LeaseLost as error:
             span.failed(error)  # its new holder goes on
             return False
-        except (Exception, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as error:
+            span.failed(error)
+            with contextlib.suppress(StoreError):  # then it is due when its lease ends
+                await core.store.queues.give_back([claim])
+            raise
+        except Exception as error:
             span.failed(error)
             text = error.message[:500] if isinstance(error, ServicesError) else type(error).__name__
             try:
                 await _again(core, claim, Attempt(ok=False, detail=text))
             except (LeaseLost, StoreError) as lost:
                 logger.warning("job %s stays as it is until its lease ends: %s", claim.id, lost)
-            if isinstance(error, asyncio.CancelledError):
-                raise
             return False
 
 

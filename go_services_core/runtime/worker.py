@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import Factory, define
 
+from ..endpoints import SEND_JOB
 from ..errors import Conflict, FacetMissing, ServicesError, failure_code
 from ..model import Observation
 from ..worker_status import MOST, Backlog, KindCounts, Worked, WorkerProcess, WorkerStatus
-from . import due
+from . import due, webhook_sends
 from .core import Core, logger
 from .spans import failure
 
@@ -146,6 +147,16 @@ class _Worker:
         return 1 if settings is None else settings.concurrency
 
     async def _loop(self, kind: str) -> None:
+        try:
+            await self._looks(kind)
+            if kind == SEND_JOB:
+                await webhook_sends.rest(self.core)
+        except asyncio.CancelledError:
+            if kind == SEND_JOB:
+                await webhook_sends.abandon(self.core)
+            raise
+
+    async def _looks(self, kind: str) -> None:
         core, work = self.core, due.work_of(kind)
         settings = core.worker.kinds.get(kind)
         batch = (settings and settings.batch) or core.worker.batch

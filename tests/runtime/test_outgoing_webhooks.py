@@ -29,6 +29,7 @@ from go_services_core.secret import SecretStr
 from go_services_core.testing.memory import MemoryStore
 from go_services_core.webhook_specs import StandardWebhook
 from go_services_core.webhooks.hmac import HmacVerifier
+from go_services_core.worker_status import Worked
 
 from .conftest import App
 from .receivers import Receiver, receiver
@@ -425,6 +426,62 @@ async def test_closing_lets_what_is_sent_come_to_its_end_and_gives_back_the_rest
             "SELECT status, attempts FROM service_sync_jobs WHERE kind = ? ORDER BY status, attempts", SEND_JOB
         )
         assert states == [("queued", 0)] * 2 + [("succeeded", 1)] * 4
+
+
+async def _work_until_four_are_sent(runtime: Runtime, slow: Receiver, stop: asyncio.Event) -> Worked:
+    """The worker's end, once it was stopped while an endpoint keeps four messages waiting for its answers."""
+    working = asyncio.create_task(runtime.work(stop=stop))
+    async with asyncio.timeout(20):
+        while len(slow.got) < 4:
+            await asyncio.sleep(0.02)
+    stop.set()
+    async with asyncio.timeout(20):
+        return await working
+
+
+async def _states(runtime: Runtime) -> list[tuple[str, int]]:
+    return sorted((status, attempts) for _, status, attempts in await messages(runtime))
+
+
+async def test_worker_that_ends_lets_what_is_sent_come_to_its_end(app: App) -> None:
+    """In a process that goes on after its worker as well: nothing of the lanes is left when ``work`` returns."""
+    async with receiver(hold=asyncio.Event()) as slow, opened(app, slow) as runtime:
+        await runtime.add_endpoint(slow.url)
+        await emit(runtime, *(event(app) for _ in range(6)))
+        stop = asyncio.Event()
+        assert slow.hold is not None
+        working = asyncio.create_task(_work_until_four_are_sent(runtime, slow, stop))
+        await stop.wait()
+        await _answer_once_the_rest_is_back(runtime, slow.hold)
+        assert (await working).cut_off == ()
+        assert await _states(runtime) == [("queued", 0)] * 2 + [("succeeded", 1)] * 4
+        await runtime.drain()  # and what begins later is done as before
+        assert await _states(runtime) == [("succeeded", 1)] * 6
+
+
+async def _answer_once_the_rest_is_back(runtime: Runtime, hold: asyncio.Event) -> None:
+    async with asyncio.timeout(20):
+        while ("queued", 0) not in await _states(runtime) or len(await _states(runtime)) < 6:
+            await asyncio.sleep(0.02)
+    hold.set()
+
+
+async def test_worker_gives_back_what_an_endpoint_does_not_answer_in_time(app: App) -> None:
+    """No attempt is counted, no lease is extended any more, and whoever works next sends it again."""
+    async with receiver(hold=asyncio.Event()) as slow, opened(app, slow, **{"worker.grace": 0.2}) as runtime:
+        await runtime.add_endpoint(slow.url)
+        await emit(runtime, *(event(app) for _ in range(6)))
+        worked = await _work_until_four_are_sent(runtime, slow, asyncio.Event())
+        assert worked.cut_off == (SEND_JOB,)
+        assert await _states(runtime) == [("queued", 0)] * 6
+        sends = runtime._core.sends
+        assert (sends.tasks, sends.held, sends.lanes) == (set(), {}, {})
+        assert sends.keeping is not None
+        assert sends.keeping.done()
+        assert slow.hold is not None
+        slow.hold.set()
+        await runtime.drain()
+        assert await _states(runtime) == [("succeeded", 1)] * 6
 
 
 async def test_large_answer_is_not_read_and_counts_by_its_status(memory: App, customer: Receiver) -> None:

@@ -39,8 +39,8 @@ async def _do(core: Core, claim: Claim) -> bool:
             delay = await JOBS[claim.job.kind](core, claim)
             if delay is None:
                 await core.store.queues.settle(claim, "done")
-            else:
-                await core.store.queues.settle(claim, "retry", delay=delay)
+            elif await core.store.queues.give_back([claim], delay=delay):  # progress is no attempt that failed
+                raise LeaseLost(metadata={"queue": "jobs", "id": claim.id})
             return True
         except LeaseLost as error:
             span.failed(error)  # its new holder goes on

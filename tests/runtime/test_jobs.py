@@ -236,6 +236,41 @@ async def test_job_that_fails_for_days_is_set_aside_in_the_end(memory, clock, re
         assert (await runtime._core.store.queues.job("j")).last_error
 
 
+async def test_job_that_is_done_part_by_part_uses_up_no_attempts(memory, clock, remote, monkeypatch):
+    """After more parts than there are attempts, a first failure is a first failure; those before and after do count."""
+    plan = [OSError, *[1.0] * (MAX_ATTEMPTS + 5), OSError, None]
+
+    async def part(core, claim):
+        step = plan.pop(0)
+        if step is OSError:
+            raise OSError
+        return step
+
+    monkeypatch.setattr(jobs, "JOBS", {REWRAP: part})
+    async with opening(memory, remote) as runtime:
+        await runtime._core.store.queues.enqueue(NewJob(id="j", kind=REWRAP, created_at=clock.now()))
+        while len(plan) > 1:
+            await runtime.run_due(REWRAP)
+            assert await queued(runtime) == [(REWRAP, "queued")]
+            clock.advance(LONGEST_DELAY)
+        assert (await runtime._core.store.queues.job("j")).attempts == 2
+        await runtime.run_due(REWRAP)
+        assert await queued(runtime) == [(REWRAP, "succeeded")]
+
+
+async def test_part_of_a_job_whose_lease_was_lost_meanwhile_does_not_count(memory, clock, remote, monkeypatch):
+    async def part(core, claim):
+        clock.advance(core.worker.lease + 1)
+        assert await core.store.queues.claim("jobs", owner="next", lease=60, limit=1, kinds=[REWRAP])
+        return 1.0
+
+    monkeypatch.setattr(jobs, "JOBS", {REWRAP: part})
+    async with opening(memory, remote) as runtime:
+        await runtime._core.store.queues.enqueue(NewJob(id="j", kind=REWRAP, created_at=clock.now()))
+        assert await runtime.run_due(REWRAP) == 0
+        assert await queued(runtime) == [(REWRAP, "running")]
+
+
 async def test_foreign_error_of_a_job_leaves_no_text_in_its_row(memory, clock, remote, monkeypatch, caplog):
     async with opening(memory, remote) as runtime:
 

@@ -250,6 +250,26 @@ async def test_delivery_sealed_for_one_row_does_not_open_in_another(app, runtime
     assert got == [BODY]
 
 
+async def test_delivery_whose_row_cannot_be_read_is_dead_and_its_neighbours_are_handled(app, runtime):
+    """P96."""
+    got = []
+
+    async def handler(event, context):
+        got.append(event.payload["delivery_id"])
+
+    await runtime.on("webhook.*", handler, name="h")
+    ids = [(await runtime.accept_webhook("sandbox", app.webhook(BODY, id=f"msg_{n}"))).id for n in range(4)]
+    app.rows("UPDATE service_webhook_deliveries SET received_at = 'yesterday' WHERE id = ?", ids[0])
+    app.rows("UPDATE service_webhook_deliveries SET scope_type = '', scope_id = '' WHERE id = ?", ids[2])
+    assert await runtime.drain() == Drained(deliveries=2, events=2)
+    assert sorted(got) == ["msg_1", "msg_3"]
+    dead = [(item.id, item.attempts, item.error) for item in await inbox(runtime, "dead")]
+    assert dead == [
+        (ids[0], 1, "The delivery cannot be read: ValueError."),
+        (ids[2], 1, "The delivery cannot be read: InvalidScope."),
+    ]
+
+
 async def test_accepting_costs_one_statement(app, runtime):
     """Design, storage: a new delivery is one INSERT in a commit of its own."""
     seen = []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from go_services_core.delivery_specs import Burst
+from go_services_core.errors import ServicesError
 from go_services_core.model import Accepted, Claim, Event, InboxDelivery, KeyRef, Page, QueueItem, Scope, Sealed
 
 from . import inbox_bursts
@@ -243,13 +244,21 @@ def _insert(
 
 
 def claim(*, owner: str, seconds: float, limit: int) -> Steps[list[Claim]]:
-    """Take what is due: one statement, and another one where newer deliveries superseded all that it took."""
+    """Take what is due: one statement, and another one where newer deliveries superseded all that it took.
+
+    What cannot be read is set aside as dead: one more statement.
+    """
     while taken := (yield from CLAIM(owner=owner, seconds=seconds, rows=limit)):
-        claims = [
-            Claim(queue="inbox", id=row[3], owner=owner, fence=row[1], attempt=row[2], delivery=delivery_of(row[3:]))
-            for row in taken
-            if row[0]
-        ]
+        claims: list[Claim] = []
+        broken: dict[str, list[Claim]] = {}
+        for row in (row for row in taken if row[0]):
+            known: dict[str, Any] = {"queue": "inbox", "id": row[3], "owner": owner, "fence": row[1], "attempt": row[2]}
+            try:
+                claims.append(Claim(**known, delivery=delivery_of(row[3:])))
+            except (ValueError, TypeError, ServicesError) as error:  # a row that a person or a disk has changed
+                broken.setdefault(type(error).__name__, []).append(Claim(**known))
+        for kind, bad in sorted(broken.items()):
+            yield from settle_many(bad, "dead", error=f"The delivery cannot be read: {kind}.", delay=0)
         if claims:
             return sorted(claims, key=lambda claim: claim.id)  # RETURNING has no order
     return []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from ..errors import (
+    CannotOpen,
     HandlerCrashed,
     HandlerTimeout,
     LeaseLost,
@@ -48,13 +49,18 @@ class Context:
 
         Raises:
             NotFound: the event does not come from a webhook, or its delivery is gone.
+            Unrecoverable: the delivery cannot be opened: it was changed, moved, or sealed under another key.
         """
-        row_id = self._event.payload.get("delivery")
-        row = await self._core.store.queues.delivery(row_id) if isinstance(row_id, str) else None
+        event = self._event
+        is_delivery = event.name.startswith("webhook.") and event.payload.get("delivery") == event.id
+        row = await self._core.store.queues.delivery(event.id) if is_delivery else None
         if row is None:
-            raise NotFound(f"The event {self._event.name} has no webhook request behind it.")
+            raise NotFound(f"The event {event.name} has no webhook request behind it.")
         binding = bindings.inbox(row.id, row.provider_id, row.scope)
-        return decode_request(await self._core.sealer.open(row.sealed, binding))
+        try:
+            return decode_request(await self._core.sealer.open(row.sealed, binding))
+        except CannotOpen as error:
+            raise Unrecoverable(f"The delivery {row.id} cannot be opened: {error.message}") from error
 
 
 async def run_due(core: Core, runtime: Runtime, limit: int) -> tuple[int, int]:

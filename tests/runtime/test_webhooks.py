@@ -6,16 +6,19 @@ import json
 import sqlite3
 
 import pytest
+from attrs import evolve
 
 from go_services_core import InboundRequest
 from go_services_core.errors import (
     BackendUnavailable,
     BadInput,
     ConnectionNotFound,
+    NotFound,
     ProviderNotFound,
     StoreError,
     WebhookRejected,
 )
+from go_services_core.handled import Handled
 from go_services_core.model import Drained
 from go_services_core.secret import SecretStr
 from go_services_core.testing.sandbox.webhooks import sign
@@ -250,6 +253,23 @@ async def test_delivery_sealed_for_one_row_does_not_open_in_another(app, runtime
     assert got == [BODY]
 
 
+async def test_delivery_whose_body_does_not_open_is_dead_at_once_with_the_reason(app, runtime):
+    """P96: no schedule of days makes it open. Its neighbours are handled."""
+    got = []
+
+    async def handler(event, context):
+        got.append((await context.request()).body)
+
+    await runtime.on("webhook.*", handler, name="h")
+    ids = [(await runtime.accept_webhook("sandbox", app.webhook(BODY, id=f"msg_{n}"))).id for n in range(3)]
+    app.rows("UPDATE service_webhook_deliveries SET payload = CAST(x'00' || payload AS BLOB) WHERE id = ?", ids[1])
+    assert await runtime.drain() == Drained(deliveries=3, events=2, failed=1)
+    assert got == [BODY, BODY]
+    (state,) = (await runtime.delivery(ids[1])).handlers
+    assert (state.status, state.attempts) == ("dead", 1)
+    assert state.error.startswith(f"The delivery {ids[1]} cannot be opened: ")
+
+
 async def test_delivery_whose_row_cannot_be_read_is_dead_and_its_neighbours_are_handled(app, runtime):
     """P96."""
     got = []
@@ -267,6 +287,32 @@ async def test_delivery_whose_row_cannot_be_read_is_dead_and_its_neighbours_are_
     assert dead == [
         (ids[0], 1, "The delivery cannot be read: ValueError."),
         (ids[2], 1, "The delivery cannot be read: InvalidScope."),
+    ]
+
+
+async def test_event_opens_no_delivery_but_its_own(app, runtime):
+    """Whoever may emit an event may not read a delivery by naming it."""
+    found = []
+
+    async def handler(event, context):
+        try:
+            found.append((await context.request()).body)
+        except NotFound as error:
+            found.append((event.name, str(error)))
+
+    async def emitting(event, context):
+        named = {**event.payload, "delivery": event.id}
+        made = evolve(event, id=f"{event.id}-x", name="webhook.forged", payload=named)
+        return Handled(events=[made, evolve(made, id=f"{event.id}-y", name="report.made")])
+
+    await runtime.on("webhook.item.*", emitting, name="emitting")
+    await runtime.accept_webhook("sandbox", app.webhook(BODY))
+    await runtime.run_due("inbox")
+    await runtime.on("*", handler, name="reading")
+    await runtime.drain()
+    assert sorted(one for one in found if one != BODY) == [
+        ("report.made", "The event report.made has no webhook request behind it."),
+        ("webhook.forged", "The event webhook.forged has no webhook request behind it."),
     ]
 
 

@@ -14,7 +14,8 @@ from ..model import Accepted, InboxDelivery, Observation
 from ..protocols import Challenge, Rejected, Verdict, Verified, WebhookVerifier
 from ..webhooks.reading import MOST_EVENT, usable
 from . import bindings
-from .core import Core
+from .core import Core, logger
+from .in_vain import as_if_received, as_if_verified
 from .payload import encode_request
 from .settings_secrets import prepared, read_again
 from .verification import make_verifier
@@ -96,22 +97,28 @@ async def authentic(
     """Where a request came in, and what the provider's scheme found in it.
 
     Raises:
-        BadInput: the provider sends nothing, or the connection is another provider's.
+        BadInput: the provider sends nothing.
         WebhookTooLarge: its body is larger than any provider's.
-        WebhookRejected: the request is not authentic.
+        WebhookRejected: the request is not authentic, or no connection of the provider's that lives has the URL.
+        BackendUnavailable, KeyNotFound: it is not, by the secrets that could be read, and one could not be read now.
     """
-    instance = core.instance(provider_id)
-    if instance.spec.webhook is None:
-        raise BadInput(f"Provider {provider_id} sends no webhooks.", plugin=provider_id, field="webhook")
     if len(request.body) > MAX_BODY:
         raise WebhookTooLarge(f"The delivery is larger than {MAX_BODY} bytes.", plugin=provider_id)
+    instance = core.instances.get(provider_id)
+    if instance is None or instance.spec.webhook is None:
+        await as_if_received(core, request, provider_id, connection_id)
+        core.instance(provider_id)
+        raise BadInput(f"Provider {provider_id} sends no webhooks.", plugin=provider_id, field="webhook")
     await prepared(core, instance)
     door, verdict = await _verdict(core, instance, request, connection_id)
     if isinstance(verdict, Rejected) and await read_again(core, instance):
         door, verdict = await _verdict(core, instance, request, connection_id)
     if door is None or isinstance(verdict, Rejected):
+        if door is not None and door.unread is not None:
+            raise door.unread
         core.observe(Observation(name="webhook.rejected", at=core.clock.now(), ok=False, provider_id=provider_id))
         reason = verdict.reason if isinstance(verdict, Rejected) else ""
+        logger.info("a delivery of %s was rejected: %s", provider_id, reason)
         raise WebhookRejected(f"The delivery was rejected: {reason}.", plugin=provider_id)
     return door, verdict
 
@@ -120,11 +127,17 @@ async def _verdict(
     core: Core, instance: ProviderInstance, request: InboundRequest, connection_id: str | None
 ) -> tuple[Door | None, Verdict]:
     verifier = _verifier(core, instance)
+    now = core.clock.now()
     door = await find_door(core, instance, verifier, request, connection_id)
     if isinstance(door, Rejected):
+        as_if_verified(verifier, request, now)
         return None, door
-    flow = verifier.verify(request, secrets=door.secrets, now=core.clock.now())
-    return door, await core.drive(flow, provider_id=instance.id)
+    verdict: Verdict = await core.drive(
+        verifier.verify(request, secrets=door.secrets, now=now), provider_id=instance.id
+    )
+    if isinstance(verdict, Rejected) and not door.secrets:
+        as_if_verified(verifier, request, now)
+    return door, verdict
 
 
 def _verifier(core: Core, instance: ProviderInstance) -> WebhookVerifier:

@@ -94,11 +94,11 @@ async def receive(
 ) -> HttpResponse:
     """The answer to one request; see ``Runtime.receive``."""
     _known(surface)
-    core.instance(provider_id)
     handler = core.surfaces.get((surface, provider_id)) or core.surfaces.get((surface, None))
     if handler is None:
         if surface == "webhook":
             return await _webhook(core, provider_id, request, connection_id)
+        core.instance(provider_id)
         raise NotFound(
             f"Nobody answers on the surface {surface} of {provider_id}.",
             hint="Register a handler: Runtime.on_request, or the hook gs_inbound_surfaces.",

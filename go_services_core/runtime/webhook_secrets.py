@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
-from ..errors import BadInput
+from ..errors import ConnectionNotFound, SecretError
 from ..protocols import Rejected, WebhookVerifier
 from ..secret import SecretStr
 from . import bindings
-from .core import Core
+from .core import Core, logger
 
 if TYPE_CHECKING:
     from ..http import InboundRequest
@@ -25,6 +25,8 @@ class Door:
 
     connection: Connection | None
     secrets: tuple[SecretStr, ...] = field(repr=False)
+    unread: SecretError | None = None
+    """Why a secret is missing that may be readable soon: a delivery that no other one fits may be authentic."""
 
 
 async def find_door(
@@ -38,11 +40,8 @@ async def find_door(
 
     The subscription of a channel gives its connection and its token, and stands for no other connection's URL. The
     deliveries of a connection's own URL are signed with the token of one of its active subscriptions or with a secret
-    of the provider's table, all others with a secret of that table.
-
-    Raises:
-        ConnectionNotFound: there is no connection of that id.
-        BadInput: the connection is another provider's.
+    of the provider's table, all others with a secret of that table. A connection that was disconnected has no door;
+    one whose disconnect has not ended yet still has.
     """
     read = getattr(verifier, "channel", None)
     channel = None if read is None else read(request)
@@ -50,16 +49,32 @@ async def find_door(
         return await _of_channel(core, instance, channel, connection_id)
     if connection_id is None:
         return Door(connection=None, secrets=instance.webhook_secrets)
-    connection = await core.store.connections.get(connection_id)
-    if connection.provider_id != instance.id:
-        raise BadInput("The connection belongs to another provider.", field="connection_id")
-    tokens = []
+    return await _of_url(core, instance, connection_id)
+
+
+async def _of_url(core: Core, instance: ProviderInstance, connection_id: str) -> Door | Rejected:
+    connection = await receiving(core, instance.id, connection_id)
+    tokens = _Tokens(core)
     after = None
     while True:
         page = await core.store.resources.subscriptions(connection_id=connection_id, status="active", after=after)
-        tokens += [token for one in page.items if (token := await _token(core, one, connection)) is not None]
+        if connection is not None:
+            for one in page.items:
+                await tokens.add(one, connection)
         if (after := page.next) is None:
-            return Door(connection=connection, secrets=(*tokens, *instance.webhook_secrets))
+            break
+    if connection is None:
+        return Rejected(reason="nobody has its connection, or it was disconnected")
+    return Door(connection=connection, secrets=(*tokens.opened, *instance.webhook_secrets), unread=tokens.unread)
+
+
+async def receiving(core: Core, provider_id: str, connection_id: str) -> Connection | None:
+    """The connection, if it is the provider's and was not disconnected."""
+    try:
+        found = await core.store.connections.get(connection_id)
+    except ConnectionNotFound:
+        return None
+    return found if found.provider_id == provider_id and found.status != "disconnected" else None
 
 
 async def _of_channel(
@@ -70,13 +85,32 @@ async def _of_channel(
         return Rejected(reason="no subscription has its channel")
     if connection_id not in (None, subscription.connection_id):
         return Rejected(reason="its channel is another connection's")
-    connection = await core.store.connections.get(subscription.connection_id)
-    token = await _token(core, subscription, connection)
-    return Door(connection=connection, secrets=instance.webhook_secrets if token is None else (token,))
-
-
-async def _token(core: Core, subscription: Subscription, connection: Connection) -> SecretStr | None:
+    connection = await receiving(core, instance.id, subscription.connection_id)
+    if connection is None:
+        return Rejected(reason="the connection of its channel was disconnected")
     if subscription.verification is None:
-        return None
-    binding = bindings.subscription(subscription.id, connection.provider_id, connection.scope)
-    return SecretStr((await core.sealer.open(subscription.verification, binding)).reveal().decode())
+        return Door(connection=connection, secrets=instance.webhook_secrets)
+    tokens = _Tokens(core)
+    await tokens.add(subscription, connection)
+    return Door(connection=connection, secrets=tuple(tokens.opened), unread=tokens.unread)
+
+
+@define
+class _Tokens:
+    """The verification tokens of subscriptions, as far as they can be opened."""
+
+    core: Core
+    opened: list[SecretStr] = field(factory=list, repr=False)
+    unread: SecretError | None = None
+
+    async def add(self, subscription: Subscription, connection: Connection) -> None:
+        if subscription.verification is None:
+            return
+        binding = bindings.subscription(subscription.id, connection.provider_id, connection.scope)
+        try:
+            opened = await self.core.sealer.open(subscription.verification, binding)
+        except SecretError as error:
+            logger.warning("the token of subscription %s cannot be opened: %s", subscription.id, error)
+            self.unread = self.unread or (error if error.retryable else None)
+            return
+        self.opened.append(SecretStr(opened.reveal().decode()))

@@ -6,7 +6,14 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from ..errors import BadInput, IdempotencyMismatch, NotFound, ServicesError, WebhookRejected
+from ..errors import (
+    BadInput,
+    IdempotencyMismatch,
+    ProviderNotFound,
+    ServicesError,
+    WebhookRejected,
+    WebhookTooLarge,
+)
 from ..http import HttpResponse
 from .answers import RETRY_AFTER, error_answer, guarded, json_answer
 from .body import read_body
@@ -24,26 +31,24 @@ async def receive(
 ) -> HttpResponse:
     """Keep a delivery: 200 once it is stored or was stored before, and for a handshake its answer.
 
-    Where the application answers on the surface ``webhook``, its answer is given in place of that. 401 refuses what is
-    not authentic and 404 what nobody receives. Whatever else fails is no fault of the delivery: 503, so that the
-    provider sends it again. That holds as well for a handler that failed too often: at a 410 senders disable the
-    endpoint (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
+    Where the application answers on the surface ``webhook``, its answer is given in place of that. Whatever else fails
+    than what ``_refused`` answers is no fault of the delivery: 503, so that the provider sends it again. That holds as
+    well for a handler that failed too often: at a 410 senders disable the endpoint
+    (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
     """
-    if runtime.providers().get(provider_id) is None:
-        return _nobody(request)
     body = await read_body(request, limit=site.body_limit, seconds=site.body_seconds)
     try:
         received = request.inbound(body)
         return guarded(await runtime.receive("webhook", provider_id, received, connection_id=connection_id))
-    except (WebhookRejected, IdempotencyMismatch) as error:
+    except (WebhookTooLarge, IdempotencyMismatch) as error:
         return error_answer(request, error)
-    except NotFound:
-        return _nobody(request)
+    except (WebhookRejected, ProviderNotFound):
+        return _refused(request)
     except Exception as error:
         if isinstance(error, BadInput) and error.field == "idempotency_key":
             return error_answer(request, error)
-        if isinstance(error, BadInput) and error.field in ("webhook", "connection_id"):
-            return _nobody(request)
+        if isinstance(error, BadInput) and error.field == "webhook":
+            return _refused(request)
         if not isinstance(error, ServicesError):
             logger.exception("a webhook of %s could not be taken in", provider_id)
         code = error.code if isinstance(error, ServicesError) else ServicesError.code
@@ -52,6 +57,8 @@ async def receive(
         return json_answer(said, 503, (("Retry-After", str(seconds)),))
 
 
-def _nobody(request: WebRequest) -> HttpResponse:
-    """One answer for all that does not exist: it tells neither which providers nor which connections there are."""
-    return error_answer(request, NotFound("Nobody receives webhooks here."))
+def _refused(request: WebRequest) -> HttpResponse:
+    """One answer for all that cannot be shown to be somebody's delivery: it tells neither which providers and
+    connections there are, nor which of them have a secret, nor what was wrong; the log does.
+    """
+    return error_answer(request, WebhookRejected("The delivery was rejected."))

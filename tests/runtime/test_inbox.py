@@ -15,16 +15,27 @@ from attrs import evolve, frozen
 from go_services_core import InboundRequest, Ref, hookimpl
 from go_services_core.clock import SystemClock, uuid7
 from go_services_core.delivery_specs import Burst, InboxPolicy, Schedule
-from go_services_core.errors import BadInput, ConfigError, Conflict, NotFound, WebhookRejected, WebhookTooLarge
+from go_services_core.errors import (
+    BackendUnavailable,
+    BadInput,
+    ConfigError,
+    Conflict,
+    KeyNotFound,
+    NotFound,
+    ProviderNotFound,
+    WebhookRejected,
+    WebhookTooLarge,
+)
 from go_services_core.model import Drained
 from go_services_core.protocols import Rejected, Verified
 from go_services_core.resources import HISTORY, KEPT_AT_LEAST, Subscription
-from go_services_core.runtime import bindings
+from go_services_core.runtime import bindings, inbound
 from go_services_core.runtime.inbox import event_of
 from go_services_core.specs import WebhookSchemeSpec
 from go_services_core.testing.sandbox.webhooks import send
 
 from .conftest import App
+from .member import Remote
 
 
 @pytest.fixture(autouse=True)
@@ -185,6 +196,109 @@ async def test_url_of_a_connection_takes_its_own_tokens_and_the_providers(app):
         for token in ("token-0", "token-2", ""):
             with pytest.raises(WebhookRejected):
                 await runtime.accept_webhook("sandbox", sent(token, id="x"), connection_id=connection.id)
+
+
+async def test_as_much_work_is_done_for_what_nobody_receives_as_for_a_wrong_signature(app, monkeypatch):
+    """Else the time that an answer takes tells a stranger which connections there are."""
+    verified = 0
+    verify = TokenVerifier.verify
+
+    def counted(self, request, *, secrets, now):
+        nonlocal verified
+        assert len(secrets) == 1
+        verified += 1
+        return verify(self, request, secrets=secrets, now=now)
+
+    async with with_tokens(app).open() as runtime:
+        connection, ended = await app.connect(runtime), await app.connect(runtime, "u2")
+        await runtime.disconnect(ended.id, reason="over")
+        monkeypatch.setattr(TokenVerifier, "verify", counted)
+        store, costs = runtime._core.store, {}
+        for provider_id, id in (("sandbox", connection.id), ("sandbox", "nobody"), ("sandbox", ended.id), ("x", "x")):
+            statements, before = [], verified
+            store.trace(lambda text, seen=statements: seen.append(text.partition("WHERE")[0]))
+            with pytest.raises((WebhookRejected, ProviderNotFound)):
+                await runtime.accept_webhook(provider_id, sent("wrong"), connection_id=id)
+            costs[id] = (verified - before, statements)
+        store.trace(None)
+    known = costs[connection.id]
+    assert known[0] == 1
+    assert costs == {connection.id: known, "nobody": known, ended.id: known, "x": (0, known[1])}
+
+
+async def test_scheme_is_run_in_vain_where_no_secret_is_set_and_cannot_accept(app, monkeypatch):
+    runs = []
+    verify = TokenVerifier.verify
+
+    def counted(self, request, *, secrets, now):
+        runs.append(len(secrets))
+        return verify(self, request, secrets=secrets, now=now)
+
+    monkeypatch.setattr(TokenVerifier, "verify", counted)
+    with_tokens(app).settings["providers.sandbox"]["webhook_secrets"] = []
+    async with app.open() as runtime:
+        with pytest.raises(WebhookRejected):
+            await runtime.accept_webhook("sandbox", sent(""))
+    assert runs == [0, 1]
+
+
+async def spoil_token(runtime, made):
+    """Have a subscription's token not open: a byte of it is missing."""
+    sealed = evolve(made.verification, ciphertext=made.verification.ciphertext[:-1])
+    await runtime._core.store.resources.save_subscription(
+        evolve(made, verification=sealed), expected_version=made.version
+    )
+
+
+async def test_token_that_does_not_open_is_left_out_and_the_other_secrets_are_tried(app, caplog):
+    async with with_tokens(app).open() as runtime:
+        connection = await app.connect(runtime)
+        broken = await subscribed(runtime, connection, "one", "token-1")
+        await subscribed(runtime, connection, "two", "token-2")
+        await spoil_token(runtime, broken)
+        for token in ("token-2", "of-the-provider"):
+            await runtime.accept_webhook("sandbox", sent(token, id=token), connection_id=connection.id)
+        for request in (sent("token-1"), sent("token-1", Channel="one"), sent("of-the-provider", Channel="one")):
+            with pytest.raises(WebhookRejected) as rejected:
+                await runtime.accept_webhook("sandbox", request, connection_id=connection.id)
+            assert rejected.value.status == 401
+        assert len((await runtime.deliveries()).items) == 2
+    assert f"the token of subscription {broken.id} cannot be opened" in caplog.text
+    assert "token-1" not in caplog.text
+
+
+@pytest.mark.parametrize("fails_with", [BackendUnavailable, KeyNotFound])
+async def test_token_that_cannot_be_read_now_has_the_provider_send_again_where_no_other_secret_fits(
+    app, clock, fails_with
+):
+    """Whoever signed with it is not told that it is wrong: a provider would give the delivery up."""
+    remote = Remote()
+    opening = with_tokens(app).open(
+        settings={"secrets.backend": "remote"}, plugins={"remote": remote, "scheme": app.plugins["scheme"]}
+    )
+    async with opening as runtime:
+        connection = await app.connect(runtime)
+        await subscribed(runtime, connection, "one", "token-1")
+        clock.advance(301)  # the data keys of before are not at hand any more
+        remote.member.away, remote.member.fails_with = True, fails_with
+        for request in (sent("token-1"), sent("token-1", Channel="one")):
+            with pytest.raises(fails_with) as later:
+                await runtime.accept_webhook("sandbox", request, connection_id=connection.id)
+            assert later.value.status == 503
+        verdict = await inbound.authentic(
+            runtime._core, "sandbox", sent("of-the-provider"), connection_id=connection.id
+        )
+        assert isinstance(verdict[1], Verified)
+
+
+async def test_channel_of_a_connection_that_was_disconnected_is_rejected(app):
+    """Also where the subscription was made while the connection ended, so that the end did not find it."""
+    async with with_tokens(app).open() as runtime:
+        connection = await app.connect(runtime)
+        await runtime.disconnect(connection.id, reason="over")
+        await subscribed(runtime, connection, "late", "token-1")
+        with pytest.raises(WebhookRejected, match="disconnected"):
+            await runtime.accept_webhook("sandbox", sent("token-1", Channel="late"))
 
 
 async def test_channel_without_a_token_is_signed_with_a_secret_of_the_provider(app):

@@ -351,7 +351,7 @@ async def test_context_has_the_connection_of_the_url_and_what_was_verified(app):
         await runtime.receive("command", "sandbox", sent, connection_id=connection.id)
         assert seen == [(connection.id, "deploy", True)]
         await runtime.on_request("interaction", None, counting(HttpResponse(200))[0])
-        with pytest.raises(BadInput):
+        with pytest.raises(WebhookRejected):
             await runtime.receive("interaction", "keyed", sent, connection_id=connection.id)
 
 

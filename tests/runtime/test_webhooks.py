@@ -12,7 +12,6 @@ from go_services_core import InboundRequest
 from go_services_core.errors import (
     BackendUnavailable,
     BadInput,
-    ConnectionNotFound,
     NotFound,
     ProviderNotFound,
     StoreError,
@@ -20,6 +19,7 @@ from go_services_core.errors import (
 )
 from go_services_core.handled import Handled
 from go_services_core.model import Drained
+from go_services_core.runtime import disconnect
 from go_services_core.secret import SecretStr
 from go_services_core.testing.sandbox.webhooks import sign
 
@@ -194,12 +194,31 @@ async def test_connection_of_the_url_is_bound_to_the_delivery(either):
 
 async def test_connection_that_is_unknown_or_of_another_provider_is_refused(app, runtime):
     connection = await app.connect(runtime)
-    with pytest.raises(ConnectionNotFound):
-        await runtime.accept_webhook("sandbox", app.webhook(BODY), connection_id="nobody")
-    with pytest.raises(BadInput) as refused:
-        await runtime.accept_webhook("keyed", app.webhook(BODY), connection_id=connection.id)
-    assert refused.value.field == "connection_id"
+    for provider_id, connection_id in (("sandbox", "nobody"), ("keyed", connection.id)):
+        with pytest.raises(WebhookRejected) as refused:
+            await runtime.accept_webhook(provider_id, app.webhook(BODY), connection_id=connection_id)
+        assert refused.value.status == 401
     assert await inbox(runtime) == ()
+
+
+async def test_connection_that_was_disconnected_gets_no_delivery_any_more(either, monkeypatch):
+    """Until its end is committed it does: also while the provider is told."""
+    async with either.open() as runtime:
+        connection, other = await either.connect(runtime), await either.connect(runtime, "u2")
+        revoke = disconnect.revoke
+
+        async def slow(*args, **more):
+            await runtime.accept_webhook("sandbox", either.webhook(BODY, id="during"), connection_id=connection.id)
+            return await revoke(*args, **more)
+
+        monkeypatch.setattr(disconnect, "revoke", slow)
+        await runtime.disconnect(connection.id, reason="over")
+        with pytest.raises(WebhookRejected) as refused:
+            await runtime.accept_webhook("sandbox", either.webhook(BODY, id="after"), connection_id=connection.id)
+        assert refused.value.status == 401
+        await runtime.accept_webhook("sandbox", either.webhook(BODY, id="after"), connection_id=other.id)
+        kept = [(one.delivery_id, one.connection_id) for one in (await runtime.deliveries()).items]
+        assert kept == [("during", connection.id), ("after", other.id)]
 
 
 async def test_provider_that_is_unknown_or_sends_none_is_refused(app, runtime):

@@ -51,10 +51,11 @@ class Events:
                 from the headers, its subscription tells the connection.
 
         Raises:
-            WebhookRejected: the delivery is not authentic, or comes on a channel that nobody has; it was not kept.
+            WebhookRejected: the delivery is not authentic, comes on a channel that nobody has, or for a connection that
+                is not the provider's or was disconnected; it was not kept.
             WebhookTooLarge: its body is larger than 25 MiB.
-            ConnectionNotFound: there is no such connection.
-            StoreError, BackendUnavailable: it could not be kept; the provider should try again.
+            StoreError, BackendUnavailable, KeyNotFound: it could not be verified or kept; the provider should try
+                again.
         """
         with Span(self._core, "webhook.accept", provider_id=provider_id, connection_id=connection_id) as span:
             accepted = await _inbound.accept_webhook(self._core, provider_id, request, connection_id=connection_id)

@@ -76,10 +76,15 @@ async def handshake_is_answered_by_the_scheme(face: FaceSubject) -> None:
 
 @check("FACE-005", "face")
 async def nobody_learns_who_receives(face: FaceSubject) -> None:
-    """An unknown provider, one without webhooks and an unknown connection are answered 404, all alike."""
-    paths = ("/webhooks/unknown", "/webhooks/silent", f"{HOOK}/unknown", "/webhooks/sandbox%2Fx")
+    """An unknown provider, one without webhooks, an unknown connection and a wrong signature are answered 401, all
+    alike."""
+    paths = ("/webhooks/unknown", "/webhooks/silent", f"{HOOK}/unknown", "/webhooks/sandbox%2Fx", "/webhooks/unknown/x")
     answers = [await face.send("POST", path, face.signed(BODY), BODY) for path in paths]
-    assert {(answer.status, answer.body) for answer in answers} == {(404, answers[0].body)}
+    answers.append(await _deliver(face, **{"webhook-signature": "v1,AAAA"}))
+    answers.append(await face.send("POST", HOOK, {}, BODY))
+    assert {(answer.status, answer.body) for answer in answers} == {(401, answers[0].body)}
+    for word in (b"sandbox", b"unknown", b"signature", b"header"):
+        assert word not in answers[0].body, word
 
 
 @check("FACE-006", "face")

@@ -86,6 +86,7 @@ def serve(
         public=public,
         internal=None if no_internal or inner_port is None else internal,
         grace=settings.grace,
+        head_seconds=settings.head_seconds,
         access_log=access_log,
         **_options(settings),
     )

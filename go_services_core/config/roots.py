@@ -263,6 +263,12 @@ class ServeRoot:
     body_seconds: float = setting(
         default=30.0, help="Seconds in which a body must have come", validator=_deadline, rare=True
     )
+    head_seconds: float = setting(
+        default=75.0,
+        help="Seconds in which the whole head of a request must have come, from the connection or the answer before it",
+        validator=_deadline,
+        rare=True,
+    )
     grace: float = setting(default=30.0, help="Seconds that requests have to end when it stops", validator=_deadline)
 
 

@@ -182,6 +182,41 @@ def test_signal_lets_the_request_that_came_end_and_keeps_its_delivery(number: in
         assert served.ended()[0] == 0
 
 
+def _until_closed(connection: socket.socket, drip: bytes = b"") -> bytes:
+    """What comes until the server closes, while a byte is sent again and again."""
+    got = b""
+    connection.settimeout(0.1)
+    for _ in range(200):
+        try:
+            if drip:
+                connection.sendall(drip)
+            if not (piece := connection.recv(4096)):
+                return got
+            got += piece
+        except TimeoutError:
+            continue
+        except (BrokenPipeError, ConnectionResetError):
+            return got
+    raise AssertionError("the connection is still open")
+
+
+def test_connection_without_a_whole_head_is_closed(ready: Path) -> None:
+    """Slowloris: neither silence nor a byte now and then keeps a connection, at its beginning or after an answer."""
+    with (ready / "go-services.toml").open("a") as file:
+        file.write("\n[serve]\nhead_seconds = 0.5\n")
+    with serving() as served:
+        host, port = served.said["url"].removeprefix("http://").split(":")
+        for begun in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+            for asked in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+                with socket.create_connection((host, int(port)), timeout=20) as slow:
+                    slow.sendall(asked)
+                    if asked:
+                        assert slow.recv(4096).startswith(b"HTTP/1.1 200")
+                    slow.sendall(begun)
+                    assert b"HTTP/1.1" not in _until_closed(slow, b"a" if begun else b"")
+        assert served.get("/health") == 200
+
+
 def test_several_processes_share_one_port_and_one_database(ready: Path) -> None:
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -102,6 +102,7 @@ async def served(
     public: Listening,
     internal: Listening | None,
     grace: float,
+    head_seconds: float,
     access_log: bool,
     **options: Any,
 ) -> AsyncGenerator[Served]:
@@ -112,6 +113,8 @@ async def served(
         public: where providers and browsers come.
         internal: where health, metrics and status are; None has none.
         grace: seconds that requests have to end.
+        head_seconds: seconds for the head of a request, from the connection or the answer before it; then the
+            connection is closed.
         access_log: whether each request is logged, without its query.
         options: as for :class:`~go_services_core.web.site.Site`.
 
@@ -124,6 +127,7 @@ async def served(
         runners: list[web.AppRunner] = []
         requests = _Requests()
         try:
+            options["head_seconds"] = head_seconds
             runners.append(await _listen(runtime, public, tls, requests, access_log, routes=PUBLIC, **options))
             if internal is not None:
                 inner = {name: value for name, value in options.items() if name != "scope_of"}
@@ -147,6 +151,8 @@ async def _listen(
     tls: ssl.SSLContext | None,
     requests: _Requests,
     access_log: bool,
+    *,
+    head_seconds: float,
     **options: Any,
 ) -> web.AppRunner:
     app = web.Application(middlewares=[requests.counted])
@@ -158,6 +164,7 @@ async def _listen(
         shutdown_timeout=DRAINING,
         auto_decompress=False,
         lingering_time=DRAINING,
+        keepalive_timeout=head_seconds,  # which aiohttp counts from the connection on, and until a head is complete
     )
     await runner.setup()
     site: web.BaseSite

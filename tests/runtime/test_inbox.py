@@ -1,18 +1,14 @@
-"""The inbox: whose a delivery is, in which order and how often it is handled, and having it handled once more."""
+"""The inbox: whose a delivery is, in which order and how often it is handled."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import sys
-from datetime import datetime, timedelta
-from typing import ClassVar
 
 import pytest
 from aiohttp import ClientSession, web
-from attrs import evolve, frozen
+from attrs import evolve
 
-from go_services_core import InboundRequest, Ref, hookimpl
+from go_services_core import InboundRequest
 from go_services_core.clock import SystemClock, uuid7
 from go_services_core.delivery_specs import Burst, InboxPolicy, Schedule
 from go_services_core.errors import (
@@ -21,20 +17,18 @@ from go_services_core.errors import (
     ConfigError,
     Conflict,
     KeyNotFound,
-    NotFound,
     ProviderNotFound,
     WebhookRejected,
     WebhookTooLarge,
 )
 from go_services_core.model import Drained
-from go_services_core.protocols import Rejected, Verified
-from go_services_core.resources import HISTORY, KEPT_AT_LEAST, Subscription
-from go_services_core.runtime import bindings, inbound
+from go_services_core.protocols import Verified
+from go_services_core.resources import HISTORY, KEPT_AT_LEAST
+from go_services_core.runtime import inbound
 from go_services_core.runtime.inbox import event_of
-from go_services_core.specs import WebhookSchemeSpec
 from go_services_core.testing.sandbox.webhooks import send
 
-from .conftest import App
+from .inbox_tokens import TokenVerifier, collector, sent, subscribed, with_tokens
 from .member import Remote
 
 
@@ -42,94 +36,6 @@ from .member import Remote
 def long_lived(sandbox):
     """Tokens that outlive every test: a renewal ahead of time would be one more event."""
     sandbox.access_token_lifetime = 365 * 86400.0
-
-
-@frozen
-class Token:
-    """A delivery that carries a token; channel, resource and event stand in headers."""
-
-    scheme: ClassVar[str] = "token-kit"
-
-
-class TokenVerifier:
-    def __init__(self, record):
-        pass
-
-    def channel(self, request):
-        return request.header("x-channel")
-
-    def verify(self, request, *, secrets, now):
-        yield from ()
-        given = (request.header("x-token") or "").encode()
-        if not any(hmac.compare_digest(given, secret.reveal().encode()) for secret in secrets):
-            return Rejected(reason="the token is wrong")
-        channel = request.header("x-channel") or ""
-        return Verified(
-            delivery_id=f"{channel}:{request.header('x-id')}",
-            event=request.header("x-event") or "changed",
-            channel=channel,
-            resource=request.header("x-resource") or "",
-            body=b"opened " + request.body if request.header("x-sealed") else None,
-        )
-
-
-class Scheme:
-    GS_CONTRACT = 1
-
-    @hookimpl
-    def gs_webhook_schemes(self):
-        sys.modules["made_token_scheme"] = sys.modules[__name__]
-        return [WebhookSchemeSpec(id="token-kit", verifier=Ref("made_token_scheme:TokenVerifier"), record=Token)]
-
-
-def with_tokens(app: App, **policy) -> App:
-    """The sandbox's provider with that scheme, and with this policy of its record."""
-    app.plugins["scheme"] = Scheme()
-    app.set(webhook=Token(), inbox=InboxPolicy(**policy))
-    app.settings["providers.sandbox"]["webhook_secrets"] = ["of-the-provider"]
-    return app
-
-
-def sent(token, id="1", body=b"{}", **headers):
-    pairs = {"X-Token": token, "X-Id": id, **{f"X-{name}": value for name, value in headers.items()}}
-    return InboundRequest("POST", "/hooks?k=v", tuple(pairs.items()), body)
-
-
-async def subscribed(runtime, connection, channel, token=None, status="active"):
-    core = runtime._core
-    id = uuid7(core.clock)
-    sealed = None
-    if token is not None:
-        binding = bindings.subscription(id, connection.provider_id, connection.scope)
-        sealed = await core.sealer.seal(token.encode(), binding)
-    now = core.clock.now()
-    made = await core.store.resources.save_subscription(
-        Subscription(
-            id=id,
-            connection_id=connection.id,
-            provider_id=connection.provider_id,
-            resource_type="calendar",
-            resource_id=channel,
-            channel_id=channel,
-            callback_url="https://app.example/hooks",
-            verification=sealed,
-            created_at=now,
-            updated_at=now,
-        ),
-        expected_version=None,
-    )
-    if status != "active":
-        await core.store.resources.set_subscription_status(made.id, expected=["active"], status=status)
-    return made
-
-
-def collector(runtime):
-    got = []
-
-    async def handler(event, context):
-        got.append((event, (await context.request()).body))
-
-    return got, handler
 
 
 # --- whose it is ---------------------------------------------------------------------------------------------------
@@ -498,127 +404,6 @@ async def test_what_dedupes_outlives_the_time_for_which_providers_repeat(app):
     """P68."""
     assert KEPT_AT_LEAST["service_webhook_deliveries"] >= sum(Schedule().delays)
     assert set(KEPT_AT_LEAST) <= set(HISTORY)
-
-
-# --- replay ---------------------------------------------------------------------------------------------------------
-
-
-async def broken_deliveries(app, runtime, number=2, handlers=("a", "b")):
-    """Deliveries that ``a`` handled and that are dead at ``b``; the calls."""
-    calls = []
-
-    def make(name):
-        async def handler(event, context):
-            calls.append((name, event.id))
-
-        return handler
-
-    for name in handlers:
-        await runtime.on("webhook.*", make(name), name=name)
-    ids = [
-        (await runtime.accept_webhook("sandbox", sent("of-the-provider", str(n), Event=f"e{n}"))).id
-        for n in range(number)
-    ]
-    await runtime.run_due("inbox")
-    queues = runtime._core.store.queues
-    for claim in await queues.claim("outbox", owner="x", lease=60, limit=100, handlers=handlers):
-        await queues.settle(claim, "dead" if claim.handler == "b" else "done")
-    return ids, calls
-
-
-async def test_replay_is_of_dead_handlers_alone_and_each_gets_it_once(either):
-    async with with_tokens(either).open() as runtime:
-        ids, calls = await broken_deliveries(either, runtime)
-        assert [one.id for one in (await runtime.deliveries(dead=True)).items] == sorted(ids)
-        seen = await runtime.replay(dry_run=True)
-        assert (seen.seen, seen.handlers, seen.deliveries) == (2, 2, 0)
-        await runtime.drain()
-        assert calls == []
-        one = await runtime.replay(ids[0])
-        assert (one.seen, one.handlers) == (1, 1)
-        told = []
-        rest = await runtime.replay(provider_id="sandbox", progress=told.append)
-        assert (rest.seen, rest.handlers, told) == (1, 1, [rest])
-        await runtime.drain()
-        assert sorted(calls) == sorted(("b", id) for id in ids)
-        assert (await runtime.replay()).seen == 0
-
-
-async def test_two_operators_cause_one_replay(either):
-    """P73."""
-    async with with_tokens(either).open() as runtime:
-        ids, calls = await broken_deliveries(either, runtime)
-        both = await asyncio.gather(*(runtime.replay(ids[0]) for _ in range(5)))
-        assert sum(done.handlers for done in both) == 1
-        await runtime.drain()
-        assert calls == [("b", ids[0])]
-        assert (await runtime.replay(ids[0])).handlers == 0
-
-
-async def test_what_was_handled_is_replayed_on_demand_only(either):
-    async with with_tokens(either).open() as runtime:
-        ids, calls = await broken_deliveries(either, runtime)
-        again = await runtime.replay(ids[0], again=True, handler="a")
-        assert (again.handlers, again.deliveries) == (1, 0)
-        await runtime.drain()
-        assert calls == [("a", ids[0])]
-        everything = await runtime.replay(event="e0", again=True)
-        assert everything.handlers == 2
-        await runtime.drain()
-        assert sorted(calls) == [("a", ids[0]), ("a", ids[0]), ("b", ids[0])]
-
-
-async def test_superseded_and_dead_deliveries_are_passed_on_by_a_replay(app):
-    async with with_tokens(app, burst=Burst(mode="debounce", window=0.05)).open() as runtime:
-        got, handler = collector(runtime)
-        await runtime.on("webhook.*", handler, name="h")
-        ids = []
-        for number in range(2):
-            app.clock.advance(0.001)
-            request = sent("of-the-provider", str(number), f"{number}".encode(), Resource="r")
-            ids.append((await runtime.accept_webhook("sandbox", request)).id)
-        await asyncio.sleep(0.1)
-        await runtime.drain()
-        assert (await runtime.replay(ids[0])).deliveries == 0
-        assert (await runtime.replay(ids[0], again=True)).deliveries == 1
-        await runtime.drain()
-        assert [body for _, body in got] == [b"1", b"0"]
-
-
-async def test_replay_of_a_time_range_and_of_wrong_input(either):
-    async with with_tokens(either).open() as runtime:
-        ids, _ = await broken_deliveries(either, runtime)
-        now = either.clock.now()
-        assert (await runtime.replay(since=now + timedelta(seconds=1))).seen == 0
-        assert (await runtime.replay(since=now, until=now + timedelta(seconds=1), dry_run=True)).seen == 2
-        with pytest.raises(BadInput, match="time zone"):
-            await runtime.replay(since=datetime(2026, 1, 1))
-        with pytest.raises(BadInput, match="one delivery or"):
-            await runtime.replay(ids[0], provider_id="sandbox")
-        for call in (runtime.delivery, runtime.replay, runtime.delivery_request, runtime.release_delivery):
-            with pytest.raises(NotFound):
-                await call("nobody")
-
-
-async def test_quarantined_delivery_is_released_or_dropped_once(either):
-    """Protocols, Inbox 2."""
-    async with with_tokens(either).open() as runtime:
-        got, handler = collector(runtime)
-        await runtime.on("webhook.*", handler, name="h")
-        await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"first"))
-        await runtime.drain()
-        other = await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"other"))
-        third = await runtime.accept_webhook("sandbox", sent("of-the-provider", body=b"third"))
-        assert (await runtime.delivery_request(other.id)).body == b"other"
-        assert await runtime.release_delivery(other.id, dry_run=True)
-        assert await runtime.release_delivery(other.id)
-        assert not await runtime.release_delivery(other.id)
-        assert await runtime.drop_delivery(third.id)
-        assert not await runtime.release_delivery(third.id)
-        await runtime.drain()
-        assert [body for _, body in got] == [b"first", b"other"]
-        statuses = {one.status for one in (await runtime.deliveries()).items}
-        assert statuses == {"processed", "dropped"}
 
 
 # --- through a real server ------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ class HandlerContext(Protocol):
         """The webhook request behind the event, opened from the inbox.
 
         Raises:
-            NotFound: the event does not come from a webhook.
+            NotFound: the event does not come from a webhook, or its delivery is gone.
+            Unrecoverable: the delivery cannot be opened; where the handler lets it through, it is dead at once.
         """
         ...
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .endpoints import Endpoint, EndpointAnswer, EndpointMessage, EndpointStatus, NewEndpoint
 from .model import JobStatus, Page, Scope
 from .resources import DispatchEntry, DispatchStatus
-from .runtime.notifications import LONGEST, PREFIX, handler_of
+from .runtime.known_names import NOTIFICATIONS
+from .runtime.notifications import LONGEST, handler_of
 from .runtime.runtime import Runtime
 from .secret import SecretStr
 
@@ -133,7 +134,7 @@ class BlockingOutgoing:
     ) -> None:
         # By ``on``, which is done again after a fork.
         handler = handler_of(name, definition=definition, recipients=recipients, sender=sender, timeout=timeout)
-        self.on(events, handler, name=PREFIX + name, timeout=LONGEST)
+        self.on(events, handler, name=NOTIFICATIONS + name, timeout=LONGEST)
 
     def notifications(
         self,

@@ -131,6 +131,7 @@ def export(
         if dry_run:
             written = _count(runtime, filters)
         else:
+            runtime.activity(**filters, limit=1)  # raises for a name that does not exist, before there is a file
             with ActivityFile.begin(path, form, asked, until=filters["until"], resume=resume) as target:
                 filters["until"] = target.until
                 written = _write(runtime, filters, target, quiet=as_json)

@@ -12,6 +12,7 @@ from ..outlook import ConnectionHealth, CredentialFacts, Outlook, Verdict
 from ..refreshes import RefreshHistory
 from . import refresh_rules
 from .core import Core
+from .known_names import check as check_names
 
 WITHIN: Final = timedelta(days=7)
 _CONNECT_AGAIN: Final = "Connect it again."
@@ -34,6 +35,8 @@ async def page(
     """Of many; see ``Runtime.connections_health``."""
     within = _checked(within)
     found = await core.store.connections.outlooks(provider_id=provider_id, scope=scope, after=after, limit=limit)
+    if not found.items:
+        await check_names(core, provider_id=provider_id)
     return Page(tuple(_judged(core, outlook, within) for outlook in found.items), found.next)
 
 

@@ -14,6 +14,8 @@ from ..notifications import Notification, Recipient
 from ..resources import Dispatch
 from .core import Core, logger
 from .handlers import Registration
+from .known_names import NOTIFICATIONS
+from .known_names import check as check_names
 from .spans import Span
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from ..notifications import Definition, NotificationSender, RecipientResolver
     from ..specs import NotificationSpec
 
-PREFIX: Final = "notifications."
-"""Before the name of a notification: the name of its durable handler."""
 LONGEST: Final = 3600.0
 """Seconds for all recipients of one event; each has a time of its own."""
 AT_ONCE: Final = 8
@@ -34,7 +34,7 @@ _MARGIN: Final = 5.0
 def handlers_of(specs: Iterable[NotificationSpec]) -> dict[str, Registration]:
     """The durable handlers of plugins' notifications, by name."""
     return {
-        PREFIX + spec.name: Registration(
+        NOTIFICATIONS + spec.name: Registration(
             events=spec.events,
             timeout=LONGEST,
             handler=handler_of(
@@ -97,7 +97,10 @@ def key_of(name: str, definition: str, event_id: str, recipient: Recipient) -> s
 
 async def retry(core: Core, name: str, event_id: str) -> bool:
     """Make the dead handler of a notification due again for one event; False where it is not dead."""
-    return await core.store.queues.requeue("outbox", event_id, handler=PREFIX + name)
+    if await core.store.queues.requeue("outbox", event_id, handler=NOTIFICATIONS + name):
+        return True
+    await check_names(core, notification=name)
+    return False
 
 
 async def _all(calls: Iterable[Any]) -> list[str]:

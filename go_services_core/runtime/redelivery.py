@@ -14,6 +14,7 @@ from ..http import InboundRequest
 from ..model import Page, QueueItem
 from . import bindings
 from .core import Core
+from .known_names import check as check_names
 from .payload import decode_request
 
 Progress: TypeAlias = Callable[[Redelivered], None]
@@ -81,11 +82,16 @@ async def replay(
     if delivery_id is not None:
         if which != Filter():
             raise BadInput("A replay is of one delivery or of those that filters choose.", field="delivery_id")
-        return await _replay_one(core, await delivery(core, delivery_id), done, handler, again, dry_run)
+        done = await _replay_one(core, await delivery(core, delivery_id), done, handler, again, dry_run)
+        if not done.deliveries + done.handlers:
+            await check_names(core, handler=handler)
+        return done
     async for one in _all(core, evolve(which, dead=not again)):
         done = await _replay_one(core, one, done, handler, again, dry_run)
         if progress is not None:
             progress(done)
+    if not done.deliveries + done.handlers:
+        await check_names(core, provider_id=which.provider_id, connection_id=which.connection_id, handler=handler)
     return done
 
 

@@ -11,6 +11,7 @@ from ..errors import BadInput, Conflict, NotFound
 from ..model import QueueItem
 from ..outbox import Replayed
 from .core import Core
+from .known_names import check as check_names
 
 STATUSES: Final = ("pending", "processing", "retry_ready", "delivered", "dead")
 PAGE: Final = 500
@@ -57,6 +58,8 @@ async def replay(
                 progress(total)
             if after is None:
                 break
+    if not total.found:
+        await check_names(core, provider_id=filters.get("provider_id"), handler=filters.get("handler"))
     return total
 
 

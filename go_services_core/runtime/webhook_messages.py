@@ -32,6 +32,8 @@ async def page(
         job = await queues.job(item.id)
         if job is not None and endpoint_id in (None, job.payload["endpoint"]):
             found.append(_message(job))
+    if endpoint_id is not None and after is None and not found:
+        await get(core, endpoint_id)
     return Page(tuple(found), listed.next)
 
 

@@ -52,7 +52,7 @@ def test_entries_are_listed_newest_first_a_page_at_a_time(log: Path, run: Run) -
     shown = run("activity", "list", "--limit", "1").stdout
     assert "app.failed" in shown
     assert f"There are more: --after '{START + timedelta(minutes=12):%Y-%m-%dT%H:%M:%S}" in shown
-    assert run("activity", "list", "--provider", "gitlab").stdout == "There is no such entry.\n"
+    assert run("activity", "list", "--action", "app.none").stdout == "There is no such entry.\n"
 
 
 def test_filters_choose_entries(log: Path, run: Run) -> None:

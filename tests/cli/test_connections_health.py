@@ -32,7 +32,7 @@ def test_health_says_when_what_ends_and_exits_with_1_when_somebody_is_needed(
     assert shown.splitlines()[1].split()[:3] == [made["id"], "ok", "sandbox"]
     lines = run("connections", "health", made["id"]).stdout.splitlines()
     assert {line.split("  ")[0] for line in lines} >= {"id", "verdict", "token ends", "refresh ends", "next renewal"}
-    assert run("connections", "health", "--provider", "other").stdout == "There is no such connection.\n"
+    assert run("connections", "health", "--provider", "keyed").stdout == "There is no such connection.\n"
     assert run("connections", "health", "--scope", "user:other").stdout == "There is no such connection.\n"
 
     with closing(sqlite3.connect("go-services.db")) as database, database:

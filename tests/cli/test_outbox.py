@@ -69,7 +69,7 @@ def test_events_are_listed_by_handler_and_what_became_of_them(ids: list[str], ru
     )
     assert listed(run, "list", "--status", "delivered") == [DELIVERED]
     assert listed(run, "list", "--handler", "app.mail", "--event", "installation.created") == [DEAD]
-    assert listed(run, "list", "--provider", "other") == []
+    assert listed(run, "list", "--provider", "keyed") == []
     assert listed(run, "list", "--until", "1h") == []
     assert sorted(listed(run, "list", "--since", "1h")) == sorted(everything)
     first = json.loads(run("outbox", "list", "--limit", "1", "--json").stdout)

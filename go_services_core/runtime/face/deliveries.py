@@ -10,6 +10,7 @@ from ...http import InboundRequest
 from ...model import Page
 from .. import redelivery as _redelivery
 from ..core import Core
+from ..known_names import check as check_names
 
 
 class Deliveries:
@@ -42,6 +43,7 @@ class Deliveries:
 
         Raises:
             BadInput: a time has no zone, or the limit is below 1.
+            ProviderNotFound, ConnectionNotFound: there is no such provider or connection, and nothing of it.
         """
         which = _redelivery.Filter(
             provider_id=provider_id,
@@ -52,7 +54,10 @@ class Deliveries:
             until=until,
             dead=dead,
         )
-        return await which.page(self._core, after=after, limit=limit)
+        page = await which.page(self._core, after=after, limit=limit)
+        if not page.items:
+            await check_names(self._core, provider_id=provider_id, connection_id=connection_id)
+        return page
 
     async def delivery(self, delivery_id: str) -> Delivery:
         """One delivery with its handlers.
@@ -102,7 +107,7 @@ class Deliveries:
             progress: called with what was done so far after each delivery.
 
         Raises:
-            NotFound: there is no delivery of that id.
+            NotFound: there is no delivery of that id, or no provider, connection or handler of that name.
             BadInput: an id and filters are given, or a time has no zone.
         """
         which = _redelivery.Filter(

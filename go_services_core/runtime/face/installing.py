@@ -11,6 +11,7 @@ from ...resources import Installation, InstallationStatus
 from .. import installations as _installations
 from ..core import Core
 from ..installations import Uninstalled
+from ..known_names import check as check_names
 from ..subscription_making import resources_of
 
 
@@ -71,8 +72,12 @@ class Installing:
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Installation]:
-        """Installations by id, a page at a time; pass ``next`` of a page as ``after`` to get the following one."""
-        return await resources_of(self._core).installations(
+        """Installations by id, a page at a time; pass ``next`` of a page as ``after`` to get the following one.
+
+        Raises:
+            ProviderNotFound: there is no such provider, and no installation of it.
+        """
+        page = await resources_of(self._core).installations(
             provider_id=provider_id,
             scope=scope,
             install_type=install_type,
@@ -80,6 +85,9 @@ class Installing:
             after=after,
             limit=limit,
         )
+        if not page.items:
+            await check_names(self._core, provider_id=provider_id)
+        return page
 
     async def suspend_installation(self, installation_id: str, *, reason: str) -> Installation:
         """Keep that an active installation may not be used for now.

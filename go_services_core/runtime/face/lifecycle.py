@@ -10,6 +10,7 @@ from ...model import Page, Scope
 from ...resources import Activity, ActivityStatus
 from .. import activity as _activity
 from ..core import Core
+from ..known_names import check as check_names
 
 if TYPE_CHECKING:
     from ...hook_protocols import LifecycleHook
@@ -99,8 +100,9 @@ class Lifecycle:
 
         Raises:
             BadInput: ``after`` is not the ``next`` of a page.
+            ProviderNotFound, ConnectionNotFound: there is no such provider or connection, and no entry of it.
         """
-        return await _activity.log_of(self._core).activity(
+        page = await _activity.log_of(self._core).activity(
             provider_id=provider_id,
             scope=scope,
             connection_id=connection_id,
@@ -111,6 +113,9 @@ class Lifecycle:
             after=after,
             limit=limit,
         )
+        if not page.items:
+            await check_names(self._core, provider_id=provider_id, connection_id=connection_id)
+        return page
 
     async def record_activity(self, entries: Iterable[Activity]) -> None:
         """Keep entries of the application's own in the activity log; durable when it returns.

@@ -29,6 +29,7 @@ from .. import identity as _identity
 from .. import resolve as _resolve
 from .. import settings_secrets as _settings_secrets
 from ..core import Core
+from ..known_names import check as check_names
 
 if TYPE_CHECKING:
     from ...catalog import Catalog
@@ -70,8 +71,11 @@ class Looking:
         """Connections, a page at a time; pass ``next`` of a page as ``after`` to get the following one.
 
         ``since`` and ``until`` (exclusive) are about when they were made.
+
+        Raises:
+            ProviderNotFound: there is no such provider, and no connection of it.
         """
-        return await self._core.store.connections.list(
+        page = await self._core.store.connections.list(
             provider_id=provider_id,
             scope=scope,
             status=status,
@@ -81,6 +85,9 @@ class Looking:
             after=after,
             limit=limit,
         )
+        if not page.items:
+            await check_names(self._core, provider_id=provider_id)
+        return page
 
     async def connection_counts(self) -> Mapping[str, Mapping[str, int]]:
         """How many connections each provider has in each status that one of its connections is in."""

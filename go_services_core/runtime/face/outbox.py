@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import replay as _replay
 from ..core import Core
+from ..known_names import check as check_names
 
 if TYPE_CHECKING:
     from ...model import Page, QueueItem
@@ -49,9 +50,10 @@ class Outbox:
 
         Raises:
             BadInput: there is no such status.
+            NotFound: there is no such handler or provider, and nothing of it.
         """
         _replay.check_status(status)
-        return await self._core.store.queues.list(
+        page = await self._core.store.queues.list(
             "outbox",
             status=status,
             handler=handler,
@@ -62,6 +64,9 @@ class Outbox:
             after=after,
             limit=limit,
         )
+        if not page.items:
+            await check_names(self._core, provider_id=provider_id, handler=handler)
+        return page
 
     async def replay_events(
         self,
@@ -92,7 +97,7 @@ class Outbox:
 
         Raises:
             BadInput: neither ids nor a filter nor ``everything``, or more than one of them.
-            NotFound: one of the ids does not exist; nothing was changed.
+            NotFound: one of the ids does not exist, or no handler or provider of that name; nothing was changed.
         """
         wanted = {"handler": handler, "name": event, "provider_id": provider_id, "since": since, "until": until}
         return await _replay.replay(

@@ -15,6 +15,8 @@ from .. import webhook_endpoints as _endpoints
 from .. import webhook_fanout as _fanout
 from .. import webhook_messages as _messages
 from ..core import Core
+from ..known_names import NOTIFICATIONS
+from ..known_names import check as check_names
 
 if TYPE_CHECKING:
     from ...handler_protocols import EventHandler
@@ -178,6 +180,9 @@ class Outgoing:
         """Messages, a page at a time: ``queued``, ``running``, ``succeeded``, or ``failed``, which is dead.
 
         With ``endpoint_id`` a page may have fewer than ``limit``, or none: only ``next`` tells whether there is more.
+
+        Raises:
+            NotFound: there is no endpoint of that id, and no message for it in the first page.
         """
         return await _messages.page(
             self._core, endpoint_id=endpoint_id, status=status, since=since, until=until, after=after, limit=limit
@@ -234,7 +239,7 @@ class Outgoing:
         handler = _notifications.handler_of(
             name, definition=definition, recipients=recipients, sender=sender, timeout=timeout
         )
-        await self.on(events, handler, name=_notifications.PREFIX + name, timeout=_notifications.LONGEST)
+        await self.on(events, handler, name=NOTIFICATIONS + name, timeout=_notifications.LONGEST)
 
     async def notifications(
         self,
@@ -245,13 +250,24 @@ class Outgoing:
         after: str | None = None,
         limit: int = 100,
     ) -> Page[DispatchEntry]:
-        """Who was told, or could not be, a page at a time."""
-        return await self._core.store.once.dispatches(
+        """Who was told, or could not be, a page at a time.
+
+        Raises:
+            NotFound: there is no notification of that name, and nothing of it.
+        """
+        page = await self._core.store.once.dispatches(
             projector=name, event_id=event_id, status=status, after=after, limit=limit
         )
+        if not page.items:
+            await check_names(self._core, notification=name)
+        return page
 
     async def retry_notification(self, name: str, event_id: str) -> bool:
-        """Tell those recipients of an event that were not told, once it is dead; False while it is not."""
+        """Tell those recipients of an event that were not told, once it is dead; False while it is not.
+
+        Raises:
+            NotFound: there is no notification of that name.
+        """
         return await _notifications.retry(self._core, name, event_id)
 
 

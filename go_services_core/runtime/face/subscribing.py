@@ -10,6 +10,7 @@ from ...model import Page
 from ...resources import Subscription, SubscriptionStatus
 from .. import subscriptions as _subscriptions
 from ..core import Core
+from ..known_names import check as check_names
 from ..spans import Span
 from ..subscription_making import resources_of
 
@@ -82,8 +83,12 @@ class Subscribing:
         after: str | None = None,
         limit: int = 100,
     ) -> Page[Subscription]:
-        """Subscriptions by id, a page at a time; pass ``next`` of a page as ``after`` to get the following one."""
-        return await resources_of(self._core).subscriptions(
+        """Subscriptions by id, a page at a time; pass ``next`` of a page as ``after`` to get the following one.
+
+        Raises:
+            ProviderNotFound, ConnectionNotFound: there is no such provider or connection, and nothing of it.
+        """
+        page = await resources_of(self._core).subscriptions(
             connection_id=connection_id,
             provider_id=provider_id,
             resource_type=resource_type,
@@ -93,6 +98,9 @@ class Subscribing:
             after=after,
             limit=limit,
         )
+        if not page.items:
+            await check_names(self._core, provider_id=provider_id, connection_id=connection_id)
+        return page
 
     async def renew_subscription(self, subscription_id: str) -> Subscription:
         """Renew a subscription now, also one that has expired; gives what is live now, which may have another id.

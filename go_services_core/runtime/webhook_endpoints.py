@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from attrs import evolve, frozen
 
 from ..clock import uuid7
+from ..egress import EgressGuarded
 from ..endpoints import ENDPOINT_PROVIDER, Endpoint, NewEndpoint
 from ..errors import BadInput, FacetMissing, NotFound, VersionConflict
 from ..hosts import DEFAULT_PORTS, PLAIN_URL
@@ -52,7 +53,7 @@ def facet(core: Core) -> EndpointFacet:
     return found
 
 
-async def add(
+async def new(
     core: Core,
     url: str,
     *,
@@ -61,9 +62,8 @@ async def add(
     description: str,
     ordered: bool,
     secret: SecretStr | None,
-    dry_run: bool,
 ) -> NewEndpoint:
-    """Keep a new endpoint; see ``Runtime.add_endpoint``."""
+    """A new endpoint, checked and not kept yet; see ``Runtime.add_endpoint``."""
     now, id = core.clock.now(), uuid7(core.clock)
     given = secret if secret is not None else new_secret(core.clock.random)
     _check_secret(core, given)
@@ -78,10 +78,13 @@ async def add(
         created_at=now,
         updated_at=now,
     )
-    if not dry_run:
-        told = event_of(core, endpoint, "created")
-        endpoint = await facet(core).save(endpoint, expected_version=None, event=told)
     return NewEndpoint(endpoint=endpoint, secret=given)
+
+
+async def add(core: Core, made: NewEndpoint) -> NewEndpoint:
+    """Keep it."""
+    told = event_of(core, made.endpoint, "created")
+    return evolve(made, endpoint=await facet(core).save(made.endpoint, expected_version=None, event=told))
 
 
 async def get(core: Core, endpoint_id: str) -> Endpoint:
@@ -207,7 +210,8 @@ def checked_url(core: Core, url: str) -> str:
     """``url``, where messages may be sent to it. The egress guard looks at its address at each attempt besides.
 
     Raises:
-        BadInput: it may not.
+        BadInput: it is none for an endpoint.
+        EgressDenied: its host is no public one, and ``[egress] allow`` does not list it.
     """
     try:
         parts = urlsplit(url)
@@ -228,6 +232,8 @@ def checked_url(core: Core, url: str) -> str:
             f'"{host}:{port or 80}".',
             field="url",
         )
+    if isinstance(core.transport, EgressGuarded):
+        core.transport.check_url(url, provider_id=ENDPOINT_PROVIDER)
     return url
 
 

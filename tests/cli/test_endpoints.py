@@ -102,6 +102,22 @@ def test_messages_and_notifications_are_listed(endpoint: str, run: Run) -> None:
     assert "There is no notification 'lost'." in run("notifications", "retry", "lost", "e1", code=1).stderr
 
 
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.1.2.3", "[fe80::1]", "169.254.169.254", "localhost", "metadata.google.internal"]
+)
+def test_host_that_is_not_public_is_refused_at_once(host: str, ready: Path, run: Run) -> None:
+    for options in ((), ("--dry-run",)):
+        shown = run("endpoints", "add", f"https://{host}/hooks", "--json", *options, code=1)
+        assert shown.stdout == ""
+        assert f"may not reach {host}:443" in shown.stderr
+        assert f'add "{host}:443" to the setting egress.allow.endpoint' in shown.stderr
+    assert json.loads(run("endpoints", "list", "--json").stdout)["endpoints"] == []
+    assert json.loads(run("outbox", "status", "--json").stdout)["handlers"] == []
+    with (ready / "go-services.toml").open("a") as config:
+        config.write(f'\n[egress.allow]\nendpoint = ["{host}:443"]\n')
+    run("endpoints", "add", f"https://{host}/hooks", "--json")
+
+
 def test_remedy_for_a_url_of_another_scheme_names_a_host_with_its_port(ready: Path, run: Run) -> None:
     said = run("endpoints", "add", "ftp://hooks.example/a", "--json", code=2).stderr
     assert '"hooks.example:80"' in said

@@ -17,6 +17,7 @@ from go_services_core.endpoints import SEND_JOB
 from go_services_core.errors import (
     BadInput,
     Conflict,
+    EgressDenied,
     InvalidTransition,
     LeaseLost,
     NotFound,
@@ -505,6 +506,21 @@ async def test_egress_guard_is_asked_at_each_attempt(memory: App, customer: Rece
         assert customer.got == []
         with pytest.raises(BadInput, match="https"):
             await runtime.add_endpoint(customer.url)
+
+
+async def test_endpoint_is_not_moved_to_a_host_that_is_not_public(memory: App, customer: Receiver) -> None:
+    async with opened(memory, customer) as runtime:
+        added = await runtime.add_endpoint(customer.url)
+        for url in (
+            "https://127.0.0.1/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://app.localhost/",
+            "https://printer.local/",
+        ):
+            with pytest.raises(EgressDenied, match=r"may not reach .* not public"):
+                await runtime.update_endpoint(added.endpoint.id, url=url)
+        assert (await runtime.endpoint(added.endpoint.id)).version == added.endpoint.version
+        await runtime.update_endpoint(added.endpoint.id, url="https://localhost.example/")
 
 
 async def test_paused_endpoint_keeps_its_messages(memory: App, customer: Receiver) -> None:

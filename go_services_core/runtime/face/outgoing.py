@@ -61,12 +61,11 @@ class Outgoing:
 
         Raises:
             BadInput: the URL or a pattern is none.
+            EgressDenied: the URL's host is no public one, and ``[egress] allow`` does not list it.
             KeyInvalid: nothing can be signed with ``secret``.
             FacetMissing: the store keeps no endpoints.
         """
-        if not dry_run:
-            await _fanout.wake(self._core)  # first: an event that is committed after the endpoint must find it
-        return await _endpoints.add(
+        made = await _endpoints.new(
             self._core,
             url,
             scope=scope,
@@ -74,8 +73,11 @@ class Outgoing:
             description=description,
             ordered=ordered,
             secret=secret,
-            dry_run=dry_run,
         )
+        if dry_run:
+            return made
+        await _fanout.wake(self._core)  # first: an event that is committed after the endpoint must find it
+        return await _endpoints.add(self._core, made)
 
     async def endpoints(
         self,
@@ -110,6 +112,7 @@ class Outgoing:
         Raises:
             NotFound: there is none.
             BadInput: the URL or a pattern is none; nothing was changed.
+            EgressDenied: the URL's host is no public one; nothing was changed.
         """
         return await _endpoints.update(
             self._core,

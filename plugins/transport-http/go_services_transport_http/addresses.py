@@ -85,6 +85,22 @@ def special_purpose_text(text: str) -> str | None:
         return "not an IP address"
 
 
+SPECIAL_NAMES: Final = (
+    ("localhost", "loopback, RFC 6761"),
+    ("local", "link local, RFC 6762"),
+    ("home.arpa", "home networks, RFC 8375"),
+    ("internal", "private use, ICANN SAC113"),
+)
+
+
+def special_name(host: str) -> str | None:
+    """What keeps a name out of the public DNS, in words; None for any other name.
+
+    Cloud metadata services have such names as well: ``metadata.google.internal``.
+    """
+    return next((why for name, why in SPECIAL_NAMES if host == name or host.endswith(f".{name}")), None)
+
+
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")

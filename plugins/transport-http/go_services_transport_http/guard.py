@@ -14,7 +14,7 @@ from attrs import frozen
 
 from go_services_core.errors import ConfigError, EgressDenied
 
-from .addresses import IPAddress, parse_host, special_purpose
+from .addresses import IPAddress, parse_host, special_name, special_purpose
 
 Pool: TypeAlias = Literal["public", "allowed", "proxied"]
 """Connections of the pool ``public`` lead only to public addresses; those of ``allowed`` were made under an allowance,
@@ -104,6 +104,16 @@ class Guard:
         if not isinstance(target, str) and (block := special_purpose(target)):
             raise denied(provider_id, origin, f"the address is not public ({block})")
         return Route("public", origin, literal=not isinstance(target, str))
+
+    def check_name(self, provider_id: str, scheme: str, host: str, port: int) -> None:
+        """As :meth:`check`, for a URL to which nothing is sent yet: names that never lead to a public address count.
+
+        Raises:
+            EgressDenied: as of :meth:`check`, or the name is one of those.
+        """
+        route = self.check(provider_id, scheme, host, port)
+        if route.pool == "public" and not route.literal and (why := special_name(host.lower())):
+            raise denied(provider_id, route.origin, f"the name is not public ({why})")
 
 
 def denied(provider_id: str, origin: str, reason: str, *, hint: str | None = None) -> EgressDenied:

@@ -238,6 +238,16 @@ class HttpTransport:
 
     # --- one request -------------------------------------------------------------------------------------------------
 
+    def check_url(self, url: str, *, provider_id: str) -> None:
+        """Refuse what the URL alone shows to be out of bounds; see :class:`go_services_core.egress.EgressGuarded`.
+
+        Raises:
+            BadInput: it is not a URL.
+            EgressDenied: the guard does not let the provider there.
+        """
+        parsed = parse_url(HttpRequest("POST", url))
+        self._guard.check_name(provider_id, parsed.scheme, parsed.raw_host or "", parsed.port or 0)
+
     def _checked(self, request: HttpRequest, provider_id: str, *, idle: bool = False) -> _Outgoing:
         """The request ready to be sent.
 

@@ -124,3 +124,13 @@ def test_all_bad_allowances_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         Guard({"a": ("x", "y"), "b": ("z",)})
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "App.LocalHost", "printer.local", "router.home.arpa", "metadata.google.internal"]
+)
+def test_name_that_leads_to_no_public_address_is_known_without_looking_it_up(host: str) -> None:
+    with pytest.raises(EgressDenied, match="the name is not public"):
+        Guard({}).check_name("acme", "https", host, 443)
+    Guard({"acme": (f"{host}:443",)}).check_name("acme", "https", host, 443)
+    Guard({}).check_name("acme", "https", f"not-{host}.example", 443)

@@ -65,6 +65,8 @@ def list_activity(session: Session, /, after: str | None, limit: int, as_json: b
     """List entries, newest first, a page at a time."""
     with session.runtime() as runtime:
         page = runtime.activity(**filters, after=after, limit=limit)
+    if not page.items:
+        _say_if_off(session)
     if as_json:
         show_json({"activity": [as_fields(one) for one in page.items], "next": page.next})
         return
@@ -135,10 +137,18 @@ def export(
             with ActivityFile.begin(path, form, asked, until=filters["until"], resume=resume) as target:
                 filters["until"] = target.until
                 written = _write(runtime, filters, target, quiet=as_json)
+    if not written:
+        _say_if_off(session)
     if as_json:
         show_json({"file": file, "format": form, "entries": written, "dry_run": dry_run})
         return
     click.echo(f"{'Would write' if dry_run else 'Wrote'} {written} entries to {path}.")
+
+
+def _say_if_off(session: Session) -> None:
+    """Why there may be nothing."""
+    if not session.config().get("activity.enabled"):
+        click.echo("Events do not come into the activity log until [activity] enabled is true.", err=True)
 
 
 def _count(runtime: BlockingRuntime, filters: dict[str, Any]) -> int:

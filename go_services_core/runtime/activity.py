@@ -33,7 +33,7 @@ def entry_of(event: Event) -> Activity:
     actor = payload.get("actor")
     named = isinstance(actor, str) and bool(actor)
     source = event.source if event.source != "runtime" else "system"
-    kind, id = ("connection", event.connection_id) if event.connection_id else ("provider", event.provider_id)
+    kind, id = _object_of(event)
     return Activity(
         id=event.id,
         provider_id=event.provider_id,
@@ -44,13 +44,26 @@ def entry_of(event: Event) -> Activity:
         sync_job_id=_text(payload, "job_id"),
         action=event.name,
         object_type=kind,
-        object_id=str(id),
+        object_id=id,
         actor=str(actor) if named else source,
         actor_type=_text(payload, "actor_type") or ("user" if named else "system"),
         status=status_of(event),
         metadata={"event_name": event.name, "event_version": event.version, "payload": dict(payload)},
         created_at=event.occurred_at,
     )
+
+
+def _object_of(event: Event) -> tuple[str, str]:
+    """The connection; of an event without one what its name begins with, where the payload has the id of that, as
+    ``endpoint_id`` of ``endpoint.paused``, and of a webhook the delivery; else the provider.
+    """
+    if event.connection_id:
+        return "connection", event.connection_id
+    family = event.name.partition(".")[0]
+    named = _text(event.payload, "delivery" if family == "webhook" else f"{family}_id")
+    if named is not None and spec_of(event.name) is not None:
+        return family, named
+    return "provider", event.provider_id
 
 
 def _text(payload: Any, name: str) -> str | None:

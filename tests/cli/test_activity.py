@@ -55,6 +55,15 @@ def test_entries_are_listed_newest_first_a_page_at_a_time(log: Path, run: Run) -
     assert run("activity", "list", "--action", "app.none").stdout == "There is no such entry.\n"
 
 
+def test_who_finds_nothing_is_told_that_the_log_is_off(ready: Path, run: Run) -> None:
+    for words in (("list",), ("list", "--json"), ("export", "log.jsonl", "--dry-run")):
+        assert "until [activity] enabled is true" in run("activity", *words).stderr
+    with (ready / "go-services.toml").open("a") as config:
+        config.write("\n[activity]\nenabled = true\n")
+    shown = run("activity", "list")
+    assert (shown.stdout, shown.stderr) == ("There is no such entry.\n", "")
+
+
 def test_filters_choose_entries(log: Path, run: Run) -> None:
     def ids(*options: str) -> list[str]:
         return [one["id"] for one in json.loads(run("activity", "list", "--json", *options).stdout)["activity"]]

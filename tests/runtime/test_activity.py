@@ -13,7 +13,7 @@ from attrs import evolve
 from go_services_core import Ref, Scope, hookimpl
 from go_services_core.clock import uuid7
 from go_services_core.errors import BadInput, Conflict
-from go_services_core.lifecycle import event
+from go_services_core.lifecycle import EVENTS, event
 from go_services_core.model import Event
 from go_services_core.resources import Activity
 from go_services_core.runtime.activity import Writer, entry_of, status_of
@@ -68,6 +68,29 @@ def test_entry_has_id_time_name_and_object_of_its_event() -> None:
     assert (alone.object_type, alone.object_id) == ("provider", "p")
     ids = entry_of(own(payload={"subscription_id": "s", "installation_id": "i", "job_id": "j"}))
     assert (ids.subscription_id, ids.installation_id, ids.sync_job_id) == ("s", "i", "j")
+
+
+def test_object_is_what_the_event_is_about() -> None:
+    def about(name: str, payload: dict, connection_id: str | None = None) -> tuple[str, str]:
+        entry = entry_of(own(name, payload, connection_id=connection_id))
+        return entry.object_type, entry.object_id
+
+    assert about("installation.suspended", {"installation_id": "i"}) == ("installation", "i")
+    assert about("endpoint.paused", {"endpoint_id": "e"}) == ("endpoint", "e")
+    assert about("job.failed", {"job_id": "j"}) == ("job", "j")
+    assert about("webhook.push", {"delivery": "d", "delivery_id": "theirs"}) == ("webhook", "d")
+    assert about("subscription.renewed", {"subscription_id": "s"}, "c") == ("connection", "c")
+    assert about("webhook.push", {"delivery": "d"}, "c") == about("grant.drift", {}, "c") == ("connection", "c")
+    assert about("app.did", {"app_id": "a"}) == ("provider", "p")
+
+
+def test_every_event_of_the_catalogue_has_an_object_that_it_is_about() -> None:
+    """A new family of events says what it is about, or is about a connection."""
+    families = {name.partition(".")[0]: spec for name, spec in EVENTS.items()}
+    of_connections = {"connection", "credential", "grant"}
+    for family, spec in families.items():
+        field = "delivery" if family == "webhook" else f"{family}_id"
+        assert (field in spec.fields) != (family in of_connections), family
 
 
 @pytest.mark.parametrize(

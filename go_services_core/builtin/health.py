@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..counted import counted
 from ..errors import ConfigError, FacetMissing
 from ..model import Health
 
@@ -47,7 +48,9 @@ async def worker(runtime: Runtime) -> Health:
         remedy = "Look at `go-services worker status`; start more workers, or see docs/runbooks/outbox-lag.md."
         return Health(ok=False, detail=f"{alive} alive, but late: {waits}", remedy=remedy)
     dead = sum(queue.dead for queue in status.backlog)
-    return Health(ok=True, detail=f"{alive} alive, nothing late" + (f"; {dead} items given up" if dead else ""))
+    return Health(
+        ok=True, detail=f"{alive} alive, nothing late" + (f"; {counted(dead, 'item')} given up" if dead else "")
+    )
 
 
 async def settings(runtime: Runtime) -> Health:
@@ -57,6 +60,7 @@ async def settings(runtime: Runtime) -> Health:
     except ConfigError as error:
         remedy = "Repair the references, or what they lead to."
         return Health(ok=False, detail="; ".join(error.problems), remedy=remedy)
-    return Health(
-        ok=True, detail=f"{count} references to secrets, all of them lead to one" if count else "no references"
-    )
+    if not count:
+        return Health(ok=True, detail="no references")
+    lead = "it leads" if count == 1 else "all of them lead"
+    return Health(ok=True, detail=f"{counted(count, 'reference')} to secrets, {lead} to one")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..counted import counted
 from . import options
 from .activity_file import COLUMNS, FORMATS
 from .lazy import Group
@@ -142,7 +143,7 @@ def export(
     if as_json:
         show_json({"file": file, "format": form, "entries": written, "dry_run": dry_run})
         return
-    click.echo(f"{'Would write' if dry_run else 'Wrote'} {written} entries to {path}.")
+    click.echo(f"{'Would write' if dry_run else 'Wrote'} {counted(written, 'entry', 'entries')} to {path}.")
 
 
 def _say_if_off(session: Session) -> None:
@@ -166,7 +167,7 @@ def _write(runtime: BlockingRuntime, filters: dict[str, Any], target: ActivityFi
         page = runtime.activity(**filters, after=target.after, limit=_PAGE)
         target.add([as_fields(one) for one in page.items], page.next)
         if not quiet:
-            click.echo(f"{target.entries} entries", err=True)
+            click.echo(counted(target.entries, "entry", "entries"), err=True)
         if page.next is None:
             return target.entries
 

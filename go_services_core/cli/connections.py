@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from ..counted import counted
 from . import options
 from .connect import check_browser, consented, in_browser
 from .exits import FAILED, OK
@@ -309,7 +310,7 @@ def disconnect(session: Session, connection: str, reason: str, yes: bool, dry_ru
         click.echo(f"Disconnected {what}.")
         click.echo("Revoked at the provider." if ended.revoked else f"Not revoked at the provider: {ended.detail}")
         if ended.cancelled:
-            click.echo(f"Cancelled {len(ended.cancelled)} of its subscriptions.")
+            click.echo(f"Cancelled {counted(len(ended.cancelled), 'subscription')}.")
         if ended.overtaken:
             click.echo("A renewal was still going on; what it brings is revoked by its process.")
     return OK

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from attrs import frozen
 
+from ..counted import counted
 from ..errors import ConfigError, PluginError, SecretError, ServicesError
 from .exits import CONFIGURATION, FAILED, OK, PLUGIN, exit_code
 from .options import as_json
@@ -107,7 +108,8 @@ def _schema(config: Config, manager: PluginManager) -> Finding:
     except ServicesError as error:
         return _failure("schema", error)
     if status.pending:
-        detail = f"schema {status.schema_version} of {status.latest_version}: {len(status.pending)} migrations pending"
+        pending = counted(len(status.pending), "migration")
+        detail = f"schema {status.schema_version} of {status.latest_version}: {pending} pending"
         return Finding("schema", FAILED, detail, "Run `go-services store migrate`.")
     if status.problems:
         return Finding("schema", FAILED, "; ".join(status.problems))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from ..counted import counted
 from . import options
 from .exits import FAILED, OK
 from .lazy import Group
@@ -260,7 +261,7 @@ def replay(
     if as_json:
         show_json({"dry_run": dry_run, "messages": count})
     else:
-        click.echo(f"{'Would replay' if dry_run else 'Replayed'} {count} dead message{'' if count == 1 else 's'}.")
+        click.echo(f"{'Would replay' if dry_run else 'Replayed'} {counted(count, 'dead message')}.")
 
 
 def as_fields(endpoint: Endpoint) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..counted import counted
 from . import options
 from .exits import FAILED, OK
 from .lazy import Group
@@ -104,7 +105,7 @@ def uninstall(
     else:
         click.echo(f"Uninstalled {what}.")
         if ended.disconnected:
-            click.echo(f"Disconnected {len(ended.disconnected)} of its connections.")
+            click.echo(f"Disconnected {counted(len(ended.disconnected), 'connection')}.")
     return OK
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from ..counted import counted
 from .exits import OK
 from .lazy import Group
 from .options import as_json, dry_run, moment
@@ -58,7 +59,8 @@ def status(session: Session, as_json: bool) -> None:
         show_json(attrs.asdict(found))
         return
     if found.waiting:
-        click.echo(f"{found.waiting} events are not handed out yet, the first of {found.oldest_at:%Y-%m-%d %H:%M:%S}.")
+        waiting = counted(found.waiting, "event")
+        click.echo(f"{waiting} not handed out yet, the first of {found.oldest_at:%Y-%m-%d %H:%M:%S}.")
     rows = [
         (
             one.name,
@@ -212,8 +214,8 @@ def replay(
     if as_json:
         show_json({"dry_run": dry_run, "found": done.found, "replayed": done.replayed})
     else:
-        verb = "would be" if dry_run else "are"
-        click.echo(f"{done.replayed} of {done.found} deliveries {verb} due again.")
+        verb = "would be" if dry_run else "is" if done.replayed == 1 else "are"
+        click.echo(f"{done.replayed} of {counted(done.found, 'delivery', 'deliveries')} {verb} due again.")
     return OK
 
 
@@ -239,7 +241,8 @@ def backfill(
     if as_json:
         show_json({"dry_run": dry_run, "events": count})
     else:
-        click.echo(f"{count} events {'would be' if dry_run else 'are'} delivered to {handler}.")
+        verb = "would be" if dry_run else "is" if count == 1 else "are"
+        click.echo(f"{counted(count, 'event')} {verb} delivered to {handler}.")
 
 
 @outbox.command()
@@ -266,4 +269,5 @@ def forget(session: Session, handler: str, force: bool, dry_run: bool, as_json: 
     if as_json:
         show_json({"dry_run": dry_run, "handler": handler, "removed": count})
     else:
-        click.echo(f"{handler} {'would be' if dry_run else 'is'} forgotten, with {count} deliveries.")
+        what = counted(count, "delivery", "deliveries")
+        click.echo(f"{handler} {'would be' if dry_run else 'is'} forgotten, with {what}.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..counted import counted
 from .exits import FAILED, OK, PLUGIN
 from .lazy import Group
 from .options import as_json, dry_run
@@ -150,7 +151,7 @@ def check(session: Session, target: str, as_json: bool) -> int:
         ]
         table(("outcome", "check", "subject", "rule"), rows, empty="There is nothing to check.")
         advised = f", {outcomes.count('advice')} not as advised" if "advice" in outcomes else ""
-        click.echo(f"{len(results)} checks, {failed} failed{advised}.")
+        click.echo(f"{counted(len(results), 'check')}, {failed} failed{advised}.")
     return FAILED if failed else OK
 
 
@@ -219,7 +220,7 @@ def new(name: str, parent: Path, dry_run: bool) -> None:
     folder = parent / f"go-services-{name.replace('_', '-')}"
     if not dry_run:
         write_package(made, folder)
-    click.echo(f"{'Would make' if dry_run else 'Made'} {folder} with {len(made)} files:")
+    click.echo(f"{'Would make' if dry_run else 'Made'} {folder} with {counted(len(made), 'file')}:")
     for path in made:
         click.echo(f"  {path}")
     if not dry_run:

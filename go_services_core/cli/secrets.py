@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..counted import counted
 from .exits import FAILED, OK
 from .lazy import Group
 from .options import as_json, dry_run
@@ -340,8 +341,8 @@ def _progress(label: str) -> Iterator[Progress | None]:
 
 
 def _show_report(report: RotationReport) -> None:
-    counted = ["done", "unchanged", "left_alone", "adopted", "unreadable", "verified"]
-    shown = [name for name in counted if name == "done" or any(getattr(kind, name) for kind in report.kinds)]
+    figures = ["done", "unchanged", "left_alone", "adopted", "unreadable", "verified"]
+    shown = [name for name in figures if name == "done" or any(getattr(kind, name) for kind in report.kinds)]
     kinds = [kind for kind in report.kinds if any(getattr(kind, name) for name in shown)]
     table(
         ["rows", *(name.replace("_", " ") for name in shown)],
@@ -351,7 +352,7 @@ def _show_report(report: RotationReport) -> None:
     done = sum(kind.done for kind in kinds)
     tense = "would be" if report.dry_run else "was" if done == 1 else "were"
     verb = {"rewrap": "rewrapped", "reencrypt": "sealed anew"}[report.action]
-    click.echo(f"{_count(done)} {tense} {verb} under {_name(report.key)}.")
+    click.echo(f"{counted(done, 'row')} {tense} {verb} under {_name(report.key)}.")
     for one in report.unreadable:
         whose = f" of connection {one.connection_id}" if one.connection_id is not None else ""
         click.echo(f"unreadable: {one.kind} {one.id}{whose}, {_name(one.key)}: {clean(one.error)}")
@@ -359,8 +360,8 @@ def _show_report(report: RotationReport) -> None:
         click.echo("Rows in the format of the Go system are left: `go-services secrets reencrypt` changes them.")
     if report.remaining:
         click.echo(
-            f"{_count(report.remaining)} written under another key meanwhile: a process does not use the primary key "
-            "yet. Run it again in five minutes."
+            f"{counted(report.remaining, 'row')} written under another key meanwhile: a process does not use the "
+            "primary key yet. Run it again in five minutes."
         )
 
 
@@ -434,10 +435,6 @@ def _lazily(session: Session) -> Iterator[BlockingRuntime]:
 
 def _name(key: KeyRef) -> str:
     return f"key {key.key_id} ({key.backend or 'Go system'}, version {key.key_version})"
-
-
-def _count(rows: int) -> str:
-    return f"{rows} row" if rows == 1 else f"{rows} rows"
 
 
 def _key_fields(key: KeyRef | None) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from ..counted import counted
 from .exits import FAILED, OK
 from .lazy import Group
 from .options import as_json, dry_run, seconds
@@ -124,7 +125,8 @@ def status(session: Session, as_json: bool) -> int:
     for problem in problems:
         click.echo(f"problem: {clean(problem)}")
     if found.pending and not refusal:
-        click.echo(f"{len(found.pending)} migrations are pending: run `go-services store migrate`.")
+        verb = "is" if len(found.pending) == 1 else "are"
+        click.echo(f"{counted(len(found.pending), 'migration')} {verb} pending: run `go-services store migrate`.")
     return FAILED if found.pending or problems else OK
 
 
@@ -247,14 +249,14 @@ def prune(
         for name, keep in policy.items():
             removed.update(await store.prune({name: keep}, batch=batch, dry_run=dry_run))
             if progress is not None:
-                progress(f"{name}: {removed[name]} rows")
+                progress(f"{name}: {counted(removed[name], 'row')}")
         return removed
 
     removed = _with_store(session, remove)
     if as_json:
         show_json({"dry_run": dry_run, "removed": removed})
         return
-    click.echo(f"{'Would remove' if dry_run else 'Removed'} {sum(removed.values())} rows.")
+    click.echo(f"{'Would remove' if dry_run else 'Removed'} {counted(sum(removed.values()), 'row')}.")
 
 
 @store.command()
@@ -351,7 +353,7 @@ def _progress(as_json: bool) -> Progress | None:
 
 
 def _row_line(rows: int, size: int | None) -> str:
-    return f"{rows} rows" if size is None else f"{rows} rows, {_bytes(size)}"
+    return counted(rows, "row") if size is None else f"{counted(rows, 'row')}, {_bytes(size)}"
 
 
 def _bytes(size: int) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..counted import counted
 from . import options
 from .exits import OK
 from .lazy import Group
@@ -186,7 +187,7 @@ def state(subscription: Subscription) -> str:
     if subscription.status == "active" and subscription.confirmed_at is None:
         return "active (not confirmed)"
     if subscription.status != "cancelled" and subscription.attempts:
-        return f"{subscription.status} (failed {subscription.attempts} times)"
+        return f"{subscription.status} (failed {counted(subscription.attempts, 'time')})"
     return subscription.status
 
 

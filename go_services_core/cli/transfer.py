@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..counted import counted
 from . import options
 from .exits import FAILED, OK
 from .options import as_json, dry_run
@@ -137,7 +138,7 @@ def _lines(session: Session, file: Any, *, verify: bool, fail_fast: bool, dry_ru
                 counts[made.outcome] += 1
                 _show(number, made, as_json=as_json)
             if number % _EVERY == 0:
-                click.echo(f"{number} lines", err=True)
+                click.echo(counted(number, "line"), err=True)
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     click.echo(f"{'Would be: ' if dry_run else ''}{told}", err=True)
     return FAILED if counts["failed"] else OK

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
+from ..counted import counted
 from .exits import FAILED, OK
 from .lazy import Group
 from .options import as_json, dry_run, moment
@@ -216,7 +217,7 @@ def replay(
 
     def told(done: Redelivered) -> None:
         if done.seen % _PROGRESS == 0:
-            click.echo(f"{done.seen} deliveries", err=True)
+            click.echo(counted(done.seen, "delivery", "deliveries"), err=True)
 
     with session.runtime() as runtime:
         done = runtime.replay(
@@ -231,11 +232,13 @@ def replay(
         show_json({"dry_run": dry_run, **attrs.asdict(done)})
         return
     verb = "Would replay" if dry_run else "Replayed"
-    click.echo(f"{verb} {done.handlers} handlers and {done.deliveries} deliveries of {done.seen} that were looked at.")
+    what = f"{counted(done.handlers, 'handler')} and {counted(done.deliveries, 'delivery', 'deliveries')}"
+    click.echo(f"{verb} {what} of {done.seen} that {'was' if done.seen == 1 else 'were'} looked at.")
     if delivery is not None and not (done.handlers or done.deliveries or done.changed_meanwhile or again):
         click.echo("Nothing of it is dead; --again has it handled once more.")
     if done.changed_meanwhile:
-        click.echo(f"{done.changed_meanwhile} were replayed or went on elsewhere meanwhile.")
+        verb = "was" if done.changed_meanwhile == 1 else "were"
+        click.echo(f"{done.changed_meanwhile} {verb} replayed, or went on elsewhere, meanwhile.")
 
 
 @webhooks.command()

@@ -31,6 +31,7 @@ def report(run: Run, code: int) -> dict[str, dict[str, object]]:
 def test_all_is_well_after_init_and_migrate(run: Run, ready: Path) -> None:
     found = report(run, 0)
     assert {"configuration", "schema", "keys", "store", "secrets", "plugin builtin"} <= set(found)
+    assert found["settings"]["detail"] == "no references"
     lines = run("doctor").stdout.splitlines()
     assert len(lines) == len(found)
     assert all(line.startswith("ok ") for line in lines)
@@ -82,3 +83,7 @@ def test_health_checks_of_plugins_run(run: Run, ready: Path, install: Install) -
 
 def test_missing_file_that_was_named_exits_with_3(run: Run) -> None:
     assert "does not exist" in run("--config", "nowhere.toml", "doctor", code=3).stdout
+
+
+def test_one_reference_is_one(run: Run, connected_config: Path) -> None:
+    assert report(run, 0)["settings"]["detail"] == "1 reference to secrets, it leads to one"

@@ -97,7 +97,7 @@ def test_dead_is_replayed_once_and_counted_before(ids: list[str], run: Run) -> N
     assert replayed(ids[0]) == (1, 1)
     assert replayed("--all") == (0, 0)
     assert listed(run, "dead") == []
-    assert "1 of 1 deliveries are due again." in run("outbox", "replay", "--handler", "app.book", "--again").stdout
+    assert "1 of 1 delivery is due again." in run("outbox", "replay", "--handler", "app.book", "--again").stdout
     assert "What to replay" in run("outbox", "replay", code=2).stderr
 
 

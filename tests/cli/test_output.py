@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 from datetime import UTC, datetime
@@ -12,11 +13,43 @@ import pytest
 
 import go_services_core
 from go_services_core.cli.output import _COMMANDS, clean, fields, show_error, show_json, show_json_line, table
+from go_services_core.counted import counted
 from go_services_core.errors import BudgetExhausted, ConfigError, ProviderError, ProviderUnavailable, ServicesError
 from go_services_core.model import Scope
 from go_services_core.secret import MASK, SecretStr
 
 ROWS = [("github", "a" * 60, "loaded"), ("shopify", "b" * 10, "broken")]
+
+
+def _called(node: ast.AST) -> ast.Call | None:
+    """The call of ``counted``, or None."""
+    return (
+        node if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "counted" else None
+    )
+
+
+def test_what_is_counted_is_in_the_singular_where_there_is_one() -> None:
+    assert [counted(number, "row") for number in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert [counted(number, "entry", "entries") for number in (1, 2)] == ["1 entry", "2 entries"]
+    core = Path(go_services_core.__file__).parent
+    nodes = [
+        (path.name, node)
+        for path in (*(core / "cli").glob("*.py"), *(core / "builtin").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    words = {ast.literal_eval(found.args[-1]) for _, node in nodes if (found := _called(node)) is not None}
+    plurals = {word if word.endswith("s") else f"{word}s" for word in words}
+    assert {"references", "migrations", "deliveries", "events"} <= plurals
+    wrong = [
+        (name, ast.unparse(node))
+        for name, node in nodes
+        if isinstance(node, ast.JoinedStr)
+        for value, after in itertools.pairwise(node.values)
+        if isinstance(value, ast.FormattedValue)
+        and isinstance(after, ast.Constant)
+        and re.split(r"\W+", f"{after.value}.".strip())[0] in plurals
+    ]
+    assert wrong == []
 
 
 def test_table_fits_the_terminal_by_cutting_its_widest_column(

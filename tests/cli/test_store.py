@@ -51,7 +51,7 @@ def test_status_shows_rows_and_bytes_of_each_table(run: Run, ready: Path) -> Non
     assert status["tables"]["service_meta"] >= 1
     assert set(status["bytes"]) == set(status["tables"])
     assert all(size > 0 for size in status["bytes"].values())
-    assert "1 rows, 8 KiB" in run("store", "status").stdout
+    assert "1 row, 8 KiB" in run("store", "status").stdout
 
 
 def test_verify_names_what_is_wrong_and_fails(run: Run, ready: Path) -> None:
@@ -93,9 +93,9 @@ def test_prune_removes_what_is_older_than_the_age(run: Run, ready: Path) -> None
     sql(
         "INSERT INTO service_replay_ledger VALUES ('a', '2026-01-01 00:00:00.000000'), ('b', '2999-01-01 00:00:00.000000')"
     )
-    assert run("store", "prune", "--older-than", "90d", "--dry-run").stdout == "Would remove 1 rows.\n"
+    assert run("store", "prune", "--older-than", "90d", "--dry-run").stdout == "Would remove 1 row.\n"
     pruned = run("store", "prune", "--older-than", "0s", "--table", "service_replay_ledger")
-    assert (pruned.stdout, pruned.stderr) == ("Removed 1 rows.\n", "service_replay_ledger: 1 rows\n")
+    assert (pruned.stdout, pruned.stderr) == ("Removed 1 row.\n", "service_replay_ledger: 1 row\n")
     assert sql("SELECT key FROM service_replay_ledger") == [("b",)]
     assert json.loads(run("store", "prune", "--older-than", "0s", "--json").stdout)["dry_run"] is False
 

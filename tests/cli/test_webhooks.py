@@ -125,7 +125,10 @@ def test_replay_counts_and_happens_once(ids: list[str], run: Run) -> None:
         return found["seen"], found["handlers"]
 
     assert replayed("--all", "--dry-run") == (1, 1)
-    assert "Would replay 1 handlers" in run("webhooks", "replay", ids[0], "--dry-run").stdout
+    assert (
+        "Would replay 1 handler and 0 deliveries of 1 that was looked at."
+        in run("webhooks", "replay", ids[0], "--dry-run").stdout
+    )
     assert replayed(ids[1]) == (1, 0)
     assert "Nothing of it is dead; --again" in run("webhooks", "replay", ids[1]).stdout
     assert "other" in run("webhooks", "replay", "--since", "1h", "--handler", "other", code=1).stderr

@@ -218,7 +218,9 @@ def health(
         fields([(name.replace("_", " "), value) for one in found for name, value in health_as_fields(one).items()])
     else:
         rows = [(one.connection.id, one.verdict, one.connection.provider_id, one.advice) for one in found]
-        table(("id", "verdict", "provider", "what to do"), rows, empty="There is no such connection.", whole=2)
+        table(
+            ("id", "verdict", "provider", "what to do"), rows, empty="There is no such connection.", whole=2, text=True
+        )
         if following is not None:
             click.echo(f"There are more: --after {following}")
     return FAILED if any(one.verdict == "action needed" for one in found) else OK

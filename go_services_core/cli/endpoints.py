@@ -222,12 +222,14 @@ def messages(
     """List messages, those for ENDPOINT or all, a page at a time."""
     with session.runtime() as runtime:
         page = runtime.endpoint_messages(endpoint, status=status, since=since, until=until, after=after, limit=limit)
-    names = ("id", "endpoint_id", "event", "status", "attempts", "error", "created_at")
+    names = ("id", "endpoint_id", "event", "status", "attempts", "created_at", "error")
     if as_json:
         found = [{name: getattr(one, name) for name in ("message_id", *names)} for one in page.items]
         show_json({"messages": found, "next": page.next})
         return
-    table(names, [[getattr(one, name) for name in names] for one in page.items], empty="No such message here.", whole=1)
+    rows = [[getattr(one, name) for name in names] for one in page.items]
+    headers = ("id", "endpoint", "event", "status", "attempts", "since", "error")
+    table(headers, rows, empty="No such message here.", whole=1, text=True)
     if page.next is not None:
         click.echo(f"There are more: --after {page.next}")
 

@@ -65,7 +65,7 @@ def list_notifications(
         show_json({"notifications": found, "next": page.next})
         return
     headers = ("id", "name", "definition", "event_id", "recipient", "status", "attempts", "error")
-    table(headers, [[one[name] for name in headers] for one in found], empty="There is none.", whole=1)
+    table(headers, [[one[name] for name in headers] for one in found], empty="There is none.", whole=1, text=True)
     if page.next is not None:
         click.echo(f"There are more: --after {page.next}")
 

@@ -70,12 +70,11 @@ def status(session: Session, as_json: bool) -> None:
             one.running,
             one.dead,
             f"{one.lag:.0f} s",
-            one.oldest_at,
             one.seen_at,
         )
         for one in found.handlers
     ]
-    headers = ("handler", "events", "pending", "retry", "running", "dead", "lag", "oldest", "seen")
+    headers = ("handler", "events", "pending", "retry", "running", "dead", "lag", "seen")
     table(headers, rows, empty="No handler was ever registered.", whole=1)
 
 
@@ -150,7 +149,13 @@ def _show(
         show_json({"deliveries": [_fields(one) for one in page.items], "next": page.next})
         return
     rows = [(one.id, one.name, one.status, one.attempts, one.created_at, one.error) for one in page.items]
-    table(("id", "event", "status", "attempts", "since", "error"), rows, empty="There is no such delivery.", whole=1)
+    table(
+        ("id", "event", "status", "attempts", "since", "error"),
+        rows,
+        empty="There is no such delivery.",
+        whole=1,
+        text=True,
+    )
     if page.next is not None:
         click.echo(f"There are more: --after {page.next}")
 

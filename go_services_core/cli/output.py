@@ -18,6 +18,8 @@ from ..live_secrets import masked
 
 _GAP = 2
 _NARROWEST = 8
+_LEGIBLE = 19
+"""A time without its zone."""
 _EXCERPT = 400
 _COMMANDS = {
     "Runtime.connect and Runtime.complete": "`go-services connect`",
@@ -73,24 +75,54 @@ def clean(value: Any) -> str:
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, whole: int = 0) -> None:
-    """Print rows under headers, or ``empty`` when there is none.
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, whole: int = 0, text: bool = False
+) -> None:
+    """Print rows under headers, or ``empty`` when there is none. A pipe gets everything, a line for each row.
 
-    On a terminal the widest columns are cut until a row fits on one line, except the first ``whole`` ones; a pipe gets
-    everything.
+    On a terminal on which a row does not fit, the widest columns are cut, except the first ``whole`` ones; where too
+    little would be left of the others, they stand on a second line. With ``text`` the last column holds sentences,
+    which are never cut: where they do not fit, they stand below their rows.
     """
     lines = [[clean(cell) for cell in row] for row in rows]
     if not lines:
         click.echo(empty)
         return
     lines.insert(0, [header.upper() for header in headers])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     limit = _line_length()
-    while limit and sum(widths) + _GAP * (len(widths) - 1) > limit and max(widths[whole:]) > _NARROWEST:
+    sentences = [""] * len(lines)
+    if limit and text and _longest(_laid_out(lines)) > limit:
+        sentences = ["", *(line[-1] if line[-1] != "-" else "" for line in lines[1:])]
+        lines = [line[:-1] for line in lines]
+    shown = _laid_out(lines, limit, whole, _LEGIBLE if whole else _NARROWEST)
+    if limit and whole and _longest(shown) > limit:
+        heads = _laid_out([line[:whole] for line in lines])
+        tails = _laid_out([line[whole:] for line in lines], limit - _GAP)
+        shown = [f"{head}\n{' ' * _GAP}{tail}" for head, tail in zip(heads, tails, strict=True)]
+    for line, sentence in zip(shown, sentences, strict=True):
+        click.echo(line)
+        if limit and sentence:
+            from textwrap import fill
+
+            indent = " " * (_GAP * 2)
+            click.echo(fill(sentence, limit, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False))
+
+
+def _laid_out(
+    lines: Sequence[Sequence[str]], limit: int | None = None, whole: int = 0, narrowest: int = _NARROWEST
+) -> list[str]:
+    """Each line with its cells below those of the line before; ``limit`` is kept to as far as ``narrowest`` lets it."""
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    while limit and sum(widths) + _GAP * (len(widths) - 1) > limit and max(widths[whole:], default=0) > narrowest:
         widths[widths.index(max(widths[whole:]), whole)] -= 1
-    for line in lines:
-        cells = (_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo((" " * _GAP).join(cells).rstrip())
+    return [
+        (" " * _GAP).join(_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def _longest(lines: Iterable[str]) -> int:
+    return max(map(len, lines))
 
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> None:

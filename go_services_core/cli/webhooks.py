@@ -164,6 +164,7 @@ def show(session: Session, delivery: str, body: Path | None, as_json: bool) -> N
         ((row.handler, row.status, row.attempts, row.next_attempt_at, row.error) for row in found.handlers),
         empty="No handler has it.",
         whole=1,
+        text=True,
     )
 
 

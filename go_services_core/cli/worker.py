@@ -206,6 +206,7 @@ def _show(found: WorkerStatus) -> None:
         ("process", "alive", "beat", "started", "kinds"),
         [(one.id, one.alive, f"{one.age:.0f} s ago", one.started_at, len(one.kinds)) for one in found.processes],
         empty="No process works. Start one: go-services worker run",
+        whole=1,
     )
     click.echo()
     table(
@@ -222,4 +223,6 @@ def _show(found: WorkerStatus) -> None:
                 for kind, one in sorted(found.kinds.items())
             ],
             empty="",
+            whole=1,
+            text=True,
         )

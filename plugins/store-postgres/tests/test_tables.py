@@ -11,6 +11,8 @@ from go_services_core.testing.checks.store import attempt, change, credential, e
 from go_services_core.testing.checks.store_queues import delivery, take
 from go_services_store_postgres.store import PostgresStore
 
+COLUMNS = "table_name = 'service_webhook_deliveries' AND table_schema = current_schema() AND is_generated = 'NEVER'"
+
 
 def rows(url: str, text: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
@@ -73,6 +75,36 @@ async def test_claims_find_what_is_due_by_an_index(url: str) -> None:
             plan = connection.execute(f"EXPLAIN {compiled.text}".encode(), compiled.bind(values)).fetchall()
             assert index in "".join(line for (line,) in plan)
             assert "Sort" not in "".join(line for (line,) in plan)
+
+
+async def test_dead_deliveries_are_found_without_reading_the_others(url: str, store: PostgresStore) -> None:
+    from go_services_store_sql import inbox_replay
+    from go_services_store_sql.dialect import POSTGRES
+
+    await store.queues.accept(delivery())
+    names = [name for (name,) in rows(url, f"SELECT column_name FROM information_schema.columns WHERE {COLUMNS}")]
+    others = ", ".join(name for name in names if name not in ("id", "delivery_id"))
+    copy = f"""INSERT INTO service_webhook_deliveries (id, delivery_id, {others})
+        SELECT 'id' || lpad(number::text, 6, '0'), number::text, {others}
+        FROM service_webhook_deliveries, generate_series(1, 20000) AS number RETURNING 1"""
+    assert len(rows(url, copy)) == 20_000
+    rows(url, "UPDATE service_webhook_deliveries SET status = 'dead' WHERE id LIKE 'id%777' RETURNING 1")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ANALYZE service_webhook_deliveries")
+        for values in ({}, {"provider_id": delivery().provider_id}):
+            names = [*values, "dead"]
+            compiled = inbox_replay.listing(tuple(names)).compiled(POSTGRES)
+            given = compiled.bind({**values, "after": "", "rows": 10})
+            plan = connection.execute(f"EXPLAIN (ANALYZE, FORMAT TEXT) {compiled.text}".encode(), given).fetchall()
+            text = "\n".join(line for (line,) in plan)
+            assert "ix_service_webhook_deliveries_dead" in text
+            assert "ix_service_event_deliveries_dead" in text
+            assert "Seq Scan on service_webhook_deliveries" not in text
+    page = await store.queues.deliveries(dead=True, limit=15)
+    assert [one.id for one in page.items] == [f"id{number:03}777" for number in range(15)]
+    assert page.next is not None
+    rest = await store.queues.deliveries(dead=True, after=page.next)
+    assert (len(rest.items), rest.next) == (5, None)
 
 
 async def test_credentials_that_are_due_are_walked_in_order_by_an_index(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from go_services_core.deliveries import Delivery, HandlerState
@@ -55,10 +56,12 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "event": "event = :event",
     "since": "received_at >= :since",
     "until": "received_at < :until",
-    "dead": """(status = 'dead' OR EXISTS (
-      SELECT 1 FROM service_event_deliveries AS dead WHERE dead.event_id = item.id AND dead.status = 'dead'))""",
+    "dead": "id = dead_id",
 }
-_LISTS: Final[dict[tuple[str, ...], Statement[Delivery]]] = {}
+# Both tables have an index of what is dead. The join is by its order: SQLite would go through a provider's deliveries.
+_DEAD: Final = """FROM (SELECT id AS dead_id FROM service_webhook_deliveries WHERE status = 'dead' AND id > :after
+      UNION SELECT event_id FROM service_event_deliveries WHERE status = 'dead' AND event_id > :after) AS dead
+    CROSS JOIN service_webhook_deliveries"""
 ONE: Statement[Delivery] = Statement(f"{_SELECT} WHERE id = :id", _delivery_of)
 HANDLERS: Statement[Row] = Statement(
     {
@@ -85,16 +88,19 @@ DECIDE: Statement[Row] = Statement(
 )
 
 
+@cache
+def listing(names: tuple[str, ...]) -> Statement[Delivery]:
+    """Deliveries by id, after a place; compiled once per set of filters."""
+    conditions = " AND ".join(["id > :after", *(_CONDITIONS[name] for name in names)])
+    select = _SELECT.replace("FROM service_webhook_deliveries", _DEAD) if "dead" in names else _SELECT
+    return Statement(f"{select} WHERE {conditions} ORDER BY id LIMIT :rows", _delivery_of)
+
+
 def page(filters: Mapping[str, Any], *, dead: bool, after: str | None, limit: int) -> Steps[Page[Delivery]]:
     """Deliveries by id, with their handlers: two statements."""
     given = {name: value for name, value in filters.items() if value is not None}
     names = (*sorted(given), *(("dead",) if dead else ()))
-    statement = _LISTS.get(names)
-    if statement is None:
-        conditions = " AND ".join(["id > :after", *(_CONDITIONS[name] for name in names)])
-        text = f"{_SELECT} WHERE {conditions} ORDER BY id LIMIT :rows"
-        statement = _LISTS[names] = Statement(text, _delivery_of)
-    found = yield from statement(**given, after=after or "", rows=limit + 1)
+    found = yield from listing(names)(**given, after=after or "", rows=limit + 1)
     shown = yield from _with_handlers(found[:limit])
     return Page(tuple(shown), shown[-1].id if len(found) > limit else None)
 

@@ -122,3 +122,19 @@ def test_credentials_that_are_due_are_walked_in_order_by_an_index() -> None:
         assert "TEMP B-TREE" not in plan
         assert "SCAN" not in plan
     connection.close()
+
+
+def test_dead_deliveries_are_found_by_the_indexes_of_what_is_dead() -> None:
+    from go_services_store_sql import inbox_replay
+
+    connection = sqlite3.connect(":memory:")
+    for text in ddl(SQLITE):
+        connection.execute(text)
+    for names in (("dead",), ("provider_id", "dead")):
+        compiled = inbox_replay.listing(names).compiled(SQLITE)
+        lines = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.places)).fetchall()
+        plan = "\n".join(line[-1] for line in lines)
+        assert "SEARCH service_webhook_deliveries USING INDEX ix_service_webhook_deliveries_dead (id>?)" in plan
+        assert "SEARCH service_event_deliveries USING INDEX ix_service_event_deliveries_dead (event_id>?)" in plan
+        assert "SEARCH item USING INDEX sqlite_autoindex_service_webhook_deliveries_1 (id=?)" in plan
+    connection.close()

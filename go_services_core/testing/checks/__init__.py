@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     provider,
     provider_oauth,
     provider_operations,
+    provider_webhooks,
     secrets,
     signer,
     store,

@@ -53,6 +53,13 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
     help="File with a secret, instead of the provider's; several are all live.",
 )
 @click.option(
+    "--secret-env",
+    "secret_names",
+    multiple=True,
+    metavar="NAME",
+    help="Environment variable with a secret; repeatable, as --secret-file.",
+)
+@click.option(
     "--certificate",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="PEM of the certificate that the sender presented in TLS.",
@@ -67,6 +74,7 @@ def verify(
     scheme: str | None,
     options: tuple[str, ...],
     secret_files: tuple[Path, ...],
+    secret_names: tuple[str, ...],
     certificate: Path | None,
     at: datetime | None,
     as_json: bool,
@@ -74,8 +82,8 @@ def verify(
     """Say whether the delivery in FILE is authentic, and what it is; nothing is kept and nothing handled.
 
     FILE holds the request as it was received: request line, headers, an empty line, the body. `-` is standard input.
-    A secret is never an argument: without --provider and --secret-file it is asked for. The exit code is 0 for a
-    delivery, or handshake, that is accepted and 1 for one that is rejected.
+    A secret is never an argument: without --provider, --secret-file and --secret-env it is asked for on a terminal. The
+    exit code is 0 for a delivery, or handshake, that is accepted and 1 for one that is rejected.
 
     \b
     go-services webhooks verify delivery.http --provider github
@@ -90,7 +98,7 @@ def verify(
         raise click.UsageError("--option belongs to --scheme; a provider's record is what it is.")
     data = sys.stdin.buffer.read() if file == _STDIN else Path(file).read_bytes()
     request = read_request(data, peer_certificate=_der(certificate) if certificate is not None else None)
-    secrets = [_read_secret(path) for path in secret_files]
+    secrets = [*map(_read_secret, secret_files), *map(_secret_of, secret_names)]
     if provider is not None:
         with session.runtime() as runtime:
             verdict = runtime.verify_webhook(provider, request, secrets=secrets or None, at=at)
@@ -99,7 +107,7 @@ def verify(
         catalog = session.plugins().catalog()
         record = _record(catalog, scheme, options)
         if not secrets and not getattr(record, "keyless", False):
-            secrets = [_asked(from_stdin=file == _STDIN)]
+            secrets = [_asked()]
         verdict = _verdict(catalog, record, request, secrets, at)
     return _show(verdict, as_json=as_json)
 
@@ -128,11 +136,26 @@ def _read_secret(path: Path) -> SecretStr:
     return SecretStr(text)
 
 
-def _asked(*, from_stdin: bool) -> SecretStr:
+def _secret_of(name: str) -> SecretStr:
+    import os
+
+    from ..errors import BadInput
     from ..secret import SecretStr
 
-    if from_stdin:
-        raise click.UsageError("The request comes from standard input, so give the secret with --secret-file.")
+    text = os.environ.get(name)
+    if not text:
+        raise BadInput(f"The environment variable {name} is not set, or empty.", field="secret_env")
+    return SecretStr(text)
+
+
+def _asked() -> SecretStr:
+    from ..secret import SecretStr
+
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "There is no terminal to ask for the secret: give it with --secret-file or --secret-env.",
+            click.get_current_context(),
+        )
     typed: str = click.prompt("Secret", hide_input=True, err=True)
     return SecretStr(typed)
 

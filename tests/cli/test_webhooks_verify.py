@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import sqlite3
+import subprocess
+import sys
 from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,21 +90,54 @@ def test_an_old_capture_is_rejected_with_the_reason(folder: Path, run: Run) -> N
     assert "the timestamp is outside the tolerance" in said
 
 
-def test_a_secret_is_asked_for_and_not_shown(folder: Path, run: Run) -> None:
+def on_a_terminal(*args: str, typed: str) -> tuple[int, str]:
+    """Exit code and everything that a person sees who types ``typed`` when asked."""
+    primary, secondary = pty.openpty()
+    command = [str(Path(sys.executable).with_name("go-services")), *args]
+    shown = b""
+    with subprocess.Popen(
+        command, stdin=secondary, stdout=secondary, stderr=secondary, start_new_session=True
+    ) as running:
+        os.close(secondary)
+        try:
+            while b"Secret: " not in shown:
+                shown += os.read(primary, 65_536)
+            os.write(primary, typed.encode() + b"\n")
+            while running.poll() is None or select.select([primary], [], [], 0)[0]:
+                if select.select([primary], [], [], 0.1)[0]:
+                    shown += os.read(primary, 65_536)
+        except OSError:  # Linux's word for the end of what is shown
+            pass
+        finally:
+            os.close(primary)
+            code = running.wait(timeout=60)
+    return code, shown.decode()
+
+
+def test_a_secret_is_asked_for_and_not_shown(folder: Path) -> None:
     path = captured(folder)
-    at = ("--at", "2026-01-01T00:00:00Z")
-    result = run("webhooks", "verify", str(path), "--scheme", "standard", *at, input=SECRET + "\n")
-    assert "verified" in result.stdout
-    assert SECRET not in result.stdout + result.stderr
+    asked = ("webhooks", "verify", str(path), "--scheme", "standard", "--at", "2026-01-01T00:00:00Z")
+    code, shown = on_a_terminal(*asked, typed=SECRET)
+    assert (code, "verified" in shown, SECRET in shown, "Warning" in shown) == (0, True, False, False)
     wrong = "whsec_" + b64encode(b"w" * 32).decode()
-    result = run("webhooks", "verify", str(path), "--scheme", "standard", *at, input=wrong + "\n", code=1)
-    assert "no signature matches" in result.stdout
-    assert wrong not in result.stdout + result.stderr
+    code, shown = on_a_terminal(*asked, typed=wrong)
+    assert (code, "no signature matches" in shown, wrong in shown) == (1, True, False)
 
 
-def test_from_standard_input_the_secret_must_be_in_a_file(folder: Path, run: Run) -> None:
-    text = captured(folder).read_bytes().decode()
-    assert "--secret-file" in run("webhooks", "verify", "-", "--scheme", "standard", input=text, code=2).stderr
+def test_without_a_terminal_the_secret_must_be_in_a_file_or_variable(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, at = captured(folder), ("--at", "2026-01-01T00:00:00Z")
+    for file, given in ((str(path), SECRET + "\n"), ("-", path.read_bytes().decode())):
+        refused = run("webhooks", "verify", file, "--scheme", "standard", *at, input=given, code=2)
+        assert "--secret-file or --secret-env" in refused.stderr
+        assert "Warning" not in refused.stderr
+    named = ("webhooks", "verify", str(path), "--scheme", "standard", *at, "--secret-env", "HOOK_SECRET")
+    assert "HOOK_SECRET is not set" in run(*named, code=2).stderr
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    said = run(*named)
+    assert "verified" in said.stdout
+    assert SECRET not in said.stdout + said.stderr
 
 
 def test_a_vendors_record_and_its_fields_can_be_given(folder: Path, run: Run) -> None:

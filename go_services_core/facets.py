@@ -408,10 +408,11 @@ class LogFacet(Protocol):
         """
         ...
 
-    async def trim(self, *, rows: int, limit: int, dry_run: bool = False) -> int:
-        """Remove up to ``limit`` entries, the oldest of scopes that have more than ``rows``, and give their number.
+    async def trim(self, *, rows: int, limit: int, after: str = "", dry_run: bool = False) -> tuple[int, str | None]:
+        """Remove the oldest entries of scopes that have more than ``rows``, going on behind the scope ``after``.
 
-        ``dry_run`` counts all that are too many.
+        One call removes up to ``limit`` entries, and looks for them among about ``limit``, besides the ``rows`` that a
+        scope keeps. Gives their number, which ``dry_run`` only counts, and the next ``after``; None at the end.
         """
         ...
 

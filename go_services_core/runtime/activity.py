@@ -180,19 +180,18 @@ def _answer(kept: asyncio.Future[None], error: Exception | None) -> None:
 
 async def retain(core: Core, *, dry_run: bool = False) -> int:
     """Remove what is not kept; see ``Runtime.prune_activity``."""
-    log, cap, removed = log_of(core), core.activity.row_cap, 0
+    log_of(core)
+    removed = 0
     if seconds := core.retention.activity_entries:
         removed = (await core.store.prune({TABLE: seconds}, batch=core.retention.batch, dry_run=dry_run))[TABLE]
-    if dry_run and cap is not None:
-        return removed + await log.trim(rows=cap, limit=core.retention.batch, dry_run=True)
-    return removed + await trim(core)
+    return removed + await trim(core, dry_run=dry_run)
 
 
-async def trim(core: Core) -> int:
+async def trim(core: Core, *, dry_run: bool = False) -> int:
     """Remove what is beyond ``[activity] row_cap``, until the runtime stops; gives the number of entries."""
     cap, removed = core.activity.row_cap, 0
-    if cap is None:
-        return 0
-    while not core.stopping and (gone := await log_of(core).trim(rows=cap, limit=core.retention.batch)):
+    after: str | None = ""
+    while cap is not None and after is not None and not core.stopping:
+        gone, after = await log_of(core).trim(rows=cap, limit=core.retention.batch, after=after, dry_run=dry_run)
         removed += gone
     return removed

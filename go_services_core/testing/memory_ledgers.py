@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -187,18 +186,19 @@ class Log:
         self._tables.activity.update(new)
         return len(new)
 
-    async def trim(self, *, rows: int, limit: int, dry_run: bool = False) -> int:
-        kept: Counter[Scope] = Counter()
-        over = []
-        for entry in sorted(self._tables.activity.values(), key=lambda one: (one.created_at, one.id), reverse=True):
-            kept[entry.scope] += 1
-            if kept[entry.scope] > rows:
-                over.append(entry.id)
+    async def trim(self, *, rows: int, limit: int, after: str = "", dry_run: bool = False) -> tuple[int, str | None]:
+        scope = min(
+            (found for one in self._tables.activity.values() if (found := str(one.scope)) > after), default=None
+        )
+        if scope is None:
+            return 0, None
+        entries = [one for one in self._tables.activity.values() if str(one.scope) == scope]
+        over = sorted(entries, key=lambda one: (one.created_at, one.id))[: max(len(entries) - rows, 0)]
         if dry_run:
-            return len(over)
-        for id in over[-limit:]:
-            del self._tables.activity[id]
-        return min(len(over), limit)
+            return len(over), scope
+        for one in over[:limit]:
+            del self._tables.activity[one.id]
+        return min(len(over), limit), scope if len(over) <= limit else after
 
     async def activity(
         self,

@@ -270,7 +270,7 @@ async def listener_hears_nothing_of_a_settlement_that_failed(store: Store) -> No
 
 @check("STORE-427", "store", needs=("log",))
 async def log_is_trimmed_by_scope(store: Store) -> None:
-    """Of each scope the newest entries stay; the oldest beyond them go first, a number at a time."""
+    """Of each scope the newest entries stay; the oldest beyond them go first, a number at a time, scope by scope."""
     base = now().replace(microsecond=0)
     rows = [
         entry(scope=scope, created_at=base + timedelta(seconds=number), action=f"{scope.id}{number}")
@@ -278,12 +278,25 @@ async def log_is_trimmed_by_scope(store: Store) -> None:
         for number in range(4 if scope.id == "u2" else 6)
     ]
     await store.log.record(rows)
-    assert await store.log.trim(rows=3, limit=100, dry_run=True) == 4
-    assert await store.log.trim(rows=3, limit=2) == 2
-    left = {one.action for one in (await store.log.activity()).items}
-    assert len(left) == 8
-    assert not {"u10", "u20"} & left
-    assert await store.log.trim(rows=3, limit=100) == 2
-    assert await store.log.trim(rows=3, limit=100) == 0
-    left = {one.action for one in (await store.log.activity()).items}
-    assert left == {"u13", "u14", "u15", "u21", "u22", "u23"}
+
+    async def trimmed(*, limit: int, dry_run: bool = False) -> list[int]:
+        counts: list[int] = []
+        after: str | None = ""
+        while after is not None:
+            count, after = await store.log.trim(rows=3, limit=limit, after=after, dry_run=dry_run)
+            counts.append(count)
+            assert len(counts) < 50, "trimming does not end"
+        return counts
+
+    async def left() -> set[str]:
+        return {one.action for one in (await store.log.activity()).items}
+
+    for limit in (1, 2, 5, 100):
+        assert sum(await trimmed(limit=limit, dry_run=True)) == 4
+    assert len(await left()) == 10
+    assert await store.log.trim(rows=3, limit=1) == (1, "")
+    assert {one.action for one in rows} - await left() == {"u10"}
+    counts = await trimmed(limit=2)
+    assert (sum(counts), max(counts)) == (3, 2)
+    assert sum(await trimmed(limit=100)) == 0
+    assert await left() == {"u13", "u14", "u15", "u21", "u22", "u23"}

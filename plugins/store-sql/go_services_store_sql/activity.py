@@ -79,15 +79,21 @@ INSERT: Statement[Row] = Statement(
     },
     columns=COLUMNS,
 )
-_OVER = """SELECT id FROM (
-      SELECT id, created_at, row_number() OVER (
-        PARTITION BY scope_type, scope_id ORDER BY created_at DESC, id DESC) AS place
-      FROM service_activity_entries) AS placed WHERE place > :kept"""
+_PAGE = """SELECT scope_type, scope_id FROM service_activity_entries
+    WHERE (scope_type, scope_id) > (:scope_type, :scope_id) ORDER BY scope_type, scope_id LIMIT :rows"""
+SCOPES: Statement[Row] = Statement(
+    f"SELECT scope_type, scope_id, count(*) FROM ({_PAGE}) AS page GROUP BY scope_type, scope_id "  # noqa: S608
+    "ORDER BY scope_type, scope_id"
+)
+_OVER = """FROM service_activity_entries WHERE scope_type = :scope_type AND scope_id = :scope_id
+      AND (created_at, id) <= (SELECT created_at, id FROM service_activity_entries
+        WHERE scope_type = :scope_type AND scope_id = :scope_id
+        ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET :kept)"""
 TRIM: Statement[Row] = Statement(
     f"""DELETE FROM service_activity_entries WHERE id IN (
-      {_OVER} ORDER BY created_at, id LIMIT :rows) RETURNING id"""  # noqa: S608
+      SELECT id {_OVER} ORDER BY created_at, id LIMIT :rows) RETURNING id"""  # noqa: S608
 )
-COUNT_OVER: Statement[Row] = Statement(f"SELECT count(*) FROM ({_OVER}) AS over_the_cap")  # noqa: S608
+COUNT_OVER: Statement[Row] = Statement(f"SELECT count(*) {_OVER}")
 
 
 def record(entries: Sequence[Activity]) -> Steps[int]:
@@ -117,15 +123,27 @@ def record(entries: Sequence[Activity]) -> Steps[int]:
     return len((yield from INSERT(entries=Json(rows))))
 
 
-def trim(*, rows: int, limit: int) -> Steps[int]:
-    """Remove the oldest entries beyond ``rows`` of each scope: one statement."""
-    return len((yield from TRIM(kept=rows, rows=limit)))
-
-
-def count_over(*, rows: int) -> Steps[int]:
-    """How many entries are beyond ``rows`` of their scope: one statement."""
-    ((found,),) = yield from COUNT_OVER(kept=rows)
-    return int(found)
+def trim(*, rows: int, limit: int, after: str, dry_run: bool) -> Steps[tuple[int, str | None]]:
+    """Go through the scopes of the next ``limit`` entries: one statement, and one for each scope that has too many."""
+    place = after.partition(":")
+    found = yield from SCOPES(scope_type=place[0], scope_id=place[2], rows=limit)
+    cut_off = sum(row[2] for row in found) == limit  # the last scope may have more than what was read of it
+    alone = cut_off and len(found) == 1
+    if cut_off and not alone:
+        found.pop()
+    removed = 0
+    for row in found:
+        if row[2] > rows or alone:
+            scope = {"scope_type": row[0], "scope_id": row[1], "kept": rows}
+            if dry_run:
+                ((over,),) = yield from COUNT_OVER(**scope)
+                removed += over
+            else:
+                removed += len((yield from TRIM(**scope, rows=limit - removed)))
+                if removed == limit:
+                    return removed, after
+        after = f"{row[0]}:{row[1]}"
+    return removed, after if cut_off else None
 
 
 @cache

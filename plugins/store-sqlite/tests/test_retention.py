@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from go_services_core.model import Sealed
+from go_services_core.model import Scope, Sealed
 from go_services_core.resources import HISTORY
 from go_services_core.testing.checks.store import KEY, change, credential, now
 from go_services_core.testing.checks.store_budgets import entry
 from go_services_core.testing.checks.store_queues import delivery
+from go_services_store_sql.activity import COUNT_OVER, SCOPES, TRIM
 from go_services_store_sql.dialect import SQLITE
 from go_services_store_sql.retention import TABLES
+from go_services_store_sql.schema import ddl
 from go_services_store_sqlite.store import SqliteStore
 
 LOG = "service_activity_entries"
@@ -101,3 +103,34 @@ async def test_steps_go_by_the_primary_key(store: SqliteStore, table: str) -> No
         plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.places)).fetchall()
         assert f"sqlite_autoindex_{table}_1" in " ".join(line[-1] for line in plan)
     connection.close()
+
+
+async def test_row_cap_is_kept_to_by_statements_that_read_a_page_each(store: SqliteStore) -> None:
+    """Whatever the number of scopes, and of entries in one of them, nothing goes through the table at once."""
+    for number in range(30):
+        scope = Scope("user", f"u{number:02}")
+        many = 60 if number == 7 else 3
+        await store.log.record([entry(scope=scope, created_at=now() + timedelta(seconds=n)) for n in range(many)])
+    seen: list[str] = []
+    store.trace(seen.append)
+    after: str | None = ""
+    removed: list[int] = []
+    while after is not None:
+        count, after = await store.log.trim(rows=5, limit=20, after=after)
+        removed.append(count)
+    store.trace(None)
+    assert (sum(removed), max(removed)) == (55, 20)
+    looks = [text for text in seen if text.startswith("SELECT")]
+    assert len([text for text in seen if text.startswith("DELETE")]) == 3  # of the one scope that has too many
+    assert len(looks) == len(removed) <= 12  # about 147 entries, 20 at a time, and what was cut off anew
+    assert len((await store.log.activity(limit=1000)).items) == 147 - 55
+    with sqlite3.connect(":memory:") as database:
+        for text in ddl(SQLITE):
+            database.execute(text)
+        for statement in (SCOPES, TRIM, COUNT_OVER):
+            compiled = statement.compiled(SQLITE)
+            lines = database.execute(f"EXPLAIN QUERY PLAN {compiled.text}", [None] * len(compiled.places)).fetchall()
+            plan = "\n".join(line[-1] for line in lines)
+            assert "SCAN service_activity_entries" not in plan
+            assert "USING COVERING INDEX ix_service_activity_entries_scope" in plan
+    database.close()

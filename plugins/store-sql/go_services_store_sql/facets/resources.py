@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from uuid import uuid4
 
 from go_services_core.model import Event, NewJob, Page, Scope
@@ -231,11 +232,10 @@ class SqlLog:
             return 0
         return await self._driver.run(lambda: activity.record(entries), alone=True)
 
-    async def trim(self, *, rows: int, limit: int, dry_run: bool = False) -> int:
+    async def trim(self, *, rows: int, limit: int, after: str = "", dry_run: bool = False) -> tuple[int, str | None]:
         at_least_one(limit)
-        if dry_run:
-            return await self._driver.read(lambda: activity.count_over(rows=rows), scan=True)
-        return await self._driver.run(lambda: activity.trim(rows=rows, limit=limit), alone=True)
+        step = partial(activity.trim, rows=rows, limit=limit, after=after, dry_run=dry_run)
+        return await (self._driver.read(step) if dry_run else self._driver.run(step, alone=True))
 
     async def activity(
         self,

@@ -8,13 +8,14 @@ from typing import Any
 
 from attrs import evolve
 
+from ...delivery_specs import Burst
 from ...errors import BadInput
 from ...protocols import Store
 from ...resources import HISTORY, BudgetKey
 from ..kit import check
 from .store import SCOPE, attempt, change, credential, established, event, new_id, now, refused
 from .store_budgets import entry, logged
-from .store_inbox import event_for
+from .store_inbox import event_for, in_burst
 from .store_jobs import job, take_jobs
 from .store_leases import dispatch
 from .store_queues import delivery, items, take
@@ -89,6 +90,30 @@ async def delivery_is_history_when_its_handlers_are_done(store: Store) -> None:
     (held,) = await take(store, "h")
     await queues.settle(held, "done")
     assert await store.prune(left) == {"service_webhook_deliveries": 1}
+
+
+@check("STORE-460", "store", needs=("queues",))
+async def delivery_that_nobody_handles_is_history_after_its_time(store: Store) -> None:
+    """Superseded, quarantined and dropped deliveries go after their time, not before it; the newest of a burst stays
+    until it is handled."""
+    queues, table = store.queues, "service_webhook_deliveries"
+    burst = Burst(mode="debounce", window=0.05)
+    newest = [in_burst() for _ in range(3)]
+    for one in newest:
+        await queues.accept(one, burst=burst)
+    await queues.accept(delivery("d", b"first"))
+    for body in (b"dropped", b"quarantined"):
+        other = await queues.accept(delivery("d", body))
+        if body == b"dropped":
+            assert await queues.end_quarantine(other.id, release=False)
+    await asyncio.sleep(0.06)
+    held = await take(store)
+    found = sorted(item.status for item in await items(store, "inbox"))
+    assert found == ["dropped", "processing", "processing", "quarantined", "superseded", "superseded"]
+    assert await store.prune({table: 60.0}) == {table: 0}
+    assert await store.prune({table: 0.0}) == {table: 4}
+    assert {claim.id for claim in held} == {item.id for item in await items(store, "inbox")}
+    assert newest[-1].id in {claim.id for claim in held}
 
 
 @check("STORE-191", "store", needs=("connections", "once", "log", "resources", "budgets"))

@@ -11,8 +11,11 @@ import pytest
 
 from go_services_core.cli.main import main
 from go_services_core.clock import SystemClock
+from go_services_core.lifecycle import EVENTS
 from go_services_core.metrics import TAGS, updates
 from go_services_core.model import Observation
+
+from .test_reference import emitted
 
 DOCS = Path(__file__).parents[2] / "docs"
 RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
@@ -66,6 +69,31 @@ def test_every_metric_is_one_that_is_made(path: Path) -> None:
         seen = Observation(name=name, at=SystemClock().now(), duration_ms=1.0, detail=detail)
         assert f"services.{metric}" in {update.name for update in updates(seen)}, metric
         assert what != "duration_ms" or event_type in WORK, metric
+
+
+@pytest.mark.parametrize(
+    ("runbook", "signals"),
+    [
+        ("provider-outage", ["services.refresh.total", "services.provider_operation.total", "breaker"]),
+        ("token-revoked", ["services.refresh.total", "connection.pending_reauth", "connection.needs_reconsent"]),
+        ("webhook-replay", ["services.webhook.duplicate.total", "services.worker.backlog.dead"]),
+        ("outbox-lag", ["services.worker.backlog.lag", "services.worker.backlog.due", "worker.failed"]),
+        ("notification-failures", ["services.outbox.total", "services.job.total", "services.worker.backlog.dead"]),
+    ],
+)
+def test_signals_of_each_failure_are_named_and_made(runbook: str, signals: list[str]) -> None:
+    """What an operator of the former system was told to look at, and it never emitted (behaviour §25, W29)."""
+    text = (DOCS / "runbooks" / f"{runbook}.md").read_text(encoding="utf-8")
+    section = text.partition("## Signals\n")[2].partition("\n## ")[0]
+    observed = set(emitted())
+    for signal in signals:
+        assert f"`{signal}`" in section, signal
+        if not signal.startswith("services."):
+            assert signal in observed or signal in EVENTS, signal
+            continue
+        name = signal.removeprefix("services.").rpartition(".")[0]
+        name = next((one for one, said in SAID.items() if said == name), name)
+        assert name in observed or f"{name}s" in observed, signal
 
 
 def test_tags_that_runbooks_name_are_tags() -> None:

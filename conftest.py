@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from go_services_core.live_secrets import LIVE
+from go_services_core.testing.postgres import PostgresServer, Unavailable, postgres_server
+
+REQUIRED = "GO_SERVICES_REQUIRE_INTEGRATION"
 
 
 class Chaos:
@@ -36,3 +44,53 @@ def chaos() -> Chaos:
 def _no_live_secrets() -> None:
     """What one test handled as a secret is not masked in the texts of the next."""
     LIVE.known, LIVE.generations = set(), ([], [])
+
+
+def _run(work: Coroutine[Any, Any, object]) -> None:
+    """In a thread: an asynchronous fixture may be what asks."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[PostgresServer]:
+    """The PostgreSQL server of all tests of this process."""
+    try:
+        with postgres_server() as running:
+            yield running
+    except Unavailable as reason:
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"{REQUIRED}=1, but {reason}")
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def postgres_template(database_server: PostgresServer) -> Iterator[str]:
+    """The name of a migrated PostgreSQL database to copy."""
+    import psycopg
+
+    from go_services_store_postgres.settings import PostgresSettings
+    from go_services_store_postgres.store import PostgresStore
+
+    name = f"go_services_{os.getpid()}_template"
+    with psycopg.connect(database_server.base, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+        _run(PostgresStore(PostgresSettings(url=database_server.url(name))).migrate())
+        yield name
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database to copy."""
+    from go_services_store_sqlite.store import SqliteStore
+
+    path = tmp_path_factory.mktemp("template") / "store.db"
+
+    async def migrated() -> None:
+        store = SqliteStore(path)
+        await store.migrate()
+        await store.aclose()
+
+    _run(migrated())
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -73,6 +74,9 @@ class Providers:
 class App:
     """Opens any number of runtimes on one database, and does what a browser would do."""
 
+    template: Path | None = None
+    """A migrated database, to begin with a copy of it; None begins without a file."""
+
     def __init__(self, sandbox: Sandbox, clock: Any, folder: Path, store: MemoryStore | None) -> None:
         self.sandbox = sandbox
         self.clock = clock
@@ -108,6 +112,9 @@ class App:
         self, *, settings: Mapping[str, Any] | None = None, plugins: Mapping[str, object] | None = None, **options: Any
     ) -> AbstractAsyncContextManager[Runtime]:
         given = {"clock": self.clock, "store": self.store, "migrate": True, **options}
+        is_sqlite = self.store is None and self.settings["store.url"] == f"sqlite:///{self.database}"
+        if self.template and is_sqlite and given["migrate"] and not self.database.exists():
+            shutil.copy(self.template, self.database)
         return Runtime.open(self.config(settings), plugins=self.manager(plugins), **given)
 
     # --- what people and providers do ------------------------------------------------------------------------------
@@ -187,6 +194,11 @@ class App:
     def content(self) -> bytes:
         """Every byte of the database, its log included."""
         return b"".join(path.read_bytes() for path in sorted(self.database.parent.glob("app.db*")))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _migrated(sqlite_template: Path) -> None:
+    App.template = sqlite_template
 
 
 @pytest.fixture

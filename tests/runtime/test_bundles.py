@@ -29,9 +29,8 @@ from go_services_secrets_appkey.key import generate_key
 from .conftest import App
 from .member import Remote
 from .test_adopted_credentials import FULL, OTHER, Adopted
-from .test_refresh_kills import PostgresApp, server
+from .test_refresh_kills import PostgresApp
 
-__all__ = ["server"]
 ACME = Scope("org", "acme")
 KEY = generate_key()
 _numbers = count()
@@ -85,14 +84,14 @@ async def test_exported_connections_work_in_another_database_under_another_key(a
         assert len((await runtime.connections()).items) == 1
 
 
-async def test_export_from_sqlite_is_imported_into_postgresql(app, sandbox, clock, tmp_path, server):
+async def test_export_from_sqlite_is_imported_into_postgresql(app, sandbox, clock, tmp_path, database_server):
     async with app.open() as runtime:
         connection = await connected(app, runtime)
         exported = await runtime.export_scope(ACME, key=KEY)
     name = f"go_services_bundles_{next(_numbers)}_{uuid7(clock)[-6:]}"
-    with psycopg.connect(server.base, autocommit=True) as admin:
+    with psycopg.connect(database_server.base, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
-    there = PostgresApp(sandbox, clock, tmp_path, server.url(name))
+    there = PostgresApp(sandbox, clock, tmp_path, database_server.url(name))
     async with there.open() as runtime:
         (made,) = await runtime.import_bundle(exported.bundle, key=KEY)
         assert (made.outcome, made.connection.id) == ("new", connection.id)

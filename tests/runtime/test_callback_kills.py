@@ -13,7 +13,7 @@ from go_services_core.errors import ServicesError
 
 from .callback_workers import callback_worker, tell, with_identity
 from .conftest import App
-from .test_refresh_kills import on_disk, server  # noqa: F401  fixtures
+from .test_refresh_kills import on_disk  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.chaos
 

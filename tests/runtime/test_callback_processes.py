@@ -17,7 +17,7 @@ from go_services_core.testing.rawserver import http_answer, raw_server
 from .callback_workers import callback_worker, tell, with_identity
 from .conftest import App
 from .refresh_workers import line
-from .test_refresh_kills import on_disk, server  # noqa: F401  fixtures
+from .test_refresh_kills import on_disk  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.chaos
 

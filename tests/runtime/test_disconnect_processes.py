@@ -18,10 +18,10 @@ from .conftest import App
 from .disconnect_workers import worker
 from .refresh_workers import line
 from .test_disconnect import accepted
-from .test_refresh_kills import on_disk, server
+from .test_refresh_kills import on_disk
 
 pytestmark = pytest.mark.chaos
-__all__ = ["on_disk", "server"]
+__all__ = ["on_disk"]
 
 POINTS = (
     "before open_refresh 0",

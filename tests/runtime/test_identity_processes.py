@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 
 from go_services_core import Runtime, Scope, SystemClock
 from go_services_core.config import Config
-from go_services_core.testing.postgres import PostgresServer, Unavailable, postgres_server
+from go_services_core.testing.postgres import PostgresServer
 from go_services_secrets_appkey.key import generate_key
 
 from .openid_server import CLIENT, REDIRECT, USER, OpenIdApp, serving
@@ -57,25 +57,15 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    try:
-        with postgres_server() as running:
-            yield running
-    except Unavailable as reason:
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(f"{REQUIRED}=1, but {reason}")
-        pytest.skip(str(reason))
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'app.db'}"
-    running: PostgresServer = request.getfixturevalue("server")
+    running: PostgresServer = request.getfixturevalue("database_server")
+    template: str = request.getfixturevalue("postgres_template")
     name = f"go_services_identity_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(running.base, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     return running.url(name)
 
 

@@ -17,9 +17,9 @@ from go_services_core.testing.sandbox.webhooks import send
 from .conftest import App
 from .inbox_workers import worker
 from .refresh_workers import line
-from .test_refresh_kills import on_disk, server
+from .test_refresh_kills import on_disk
 
-__all__ = ["on_disk", "server"]
+__all__ = ["on_disk"]
 
 
 async def post(app: App, port: str, id: str) -> int | None:

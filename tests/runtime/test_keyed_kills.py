@@ -18,10 +18,10 @@ from .conftest import App
 from .keyed_workers import worker
 from .refresh_workers import line
 from .test_keyed import create, expire, provider
-from .test_refresh_kills import on_disk, server
+from .test_refresh_kills import on_disk
 
 pytestmark = pytest.mark.chaos
-__all__ = ["on_disk", "server"]
+__all__ = ["on_disk"]
 
 POINTS = ("before-begin", "after-begin", "after-request", "after-answer", "in-commit", "after-commit")
 """Where the process is killed; before the key is stored, between that and the request, and so on to the end."""

@@ -16,15 +16,9 @@ from .conftest import App
 from .outbox_workers import LEASE, TABLE, server, worker
 from .refresh_workers import line
 from .test_refresh_kills import on_disk
-from .test_refresh_kills import server as postgres_server
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
-__all__ = ["on_disk", "postgres_server"]
-
-
-@pytest.fixture(scope="module", name="server")
-def _server(postgres_server: Any) -> Any:
-    return postgres_server
+__all__ = ["on_disk"]
 
 
 def effects(app: App, kind: str) -> Counter[str]:

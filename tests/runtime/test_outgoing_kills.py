@@ -15,10 +15,10 @@ from .outgoing_workers import worker
 from .receivers import Receiver, receiver
 from .refresh_workers import line
 from .test_outgoing_webhooks import emit, event, messages, opened
-from .test_refresh_kills import on_disk, server
+from .test_refresh_kills import on_disk
 
 pytestmark = pytest.mark.chaos
-__all__ = ["on_disk", "server"]
+__all__ = ["on_disk"]
 
 POINTS = {
     "before-fan-out": (1, 1),

@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import App
 from .refresh_workers import line, worker
-from .test_refresh_kills import on_disk, server  # noqa: F401  fixtures: an application on each database
+from .test_refresh_kills import on_disk  # noqa: F401  fixtures: an application on each database
 
 pytestmark = pytest.mark.chaos
 WORKERS = 3

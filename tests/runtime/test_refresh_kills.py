@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,13 @@ import pytest
 import go_services_store_postgres.plugin as postgres
 from go_services_core.clock import SystemClock
 from go_services_core.errors import ReauthRequired, RefreshUnknown
-from go_services_core.testing.postgres import PostgresServer, Unavailable, postgres_server
+from go_services_core.testing.postgres import PostgresServer
 from go_services_core.testing.sandbox import Sandbox
 
 from .conftest import App
 from .refresh_workers import line, worker
 
 pytestmark = pytest.mark.chaos
-REQUIRED = "GO_SERVICES_REQUIRE_INTEGRATION"
 _numbers = count()
 
 POINTS = {
@@ -60,17 +59,6 @@ class PostgresApp(App):
             self.rows(f"UPDATE {table} SET {column} = {column} - make_interval(secs => {seconds})")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    try:
-        with postgres_server() as running:
-            yield running
-    except Unavailable as reason:
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(f"{REQUIRED}=1, but {reason}")
-        pytest.skip(str(reason))
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 async def on_disk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[App]:
     """An application and a sandbox in real time, on each database in turn."""
@@ -79,10 +67,11 @@ async def on_disk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         if request.param == "sqlite":
             yield App(running, clock, tmp_path, None)
             return
-        server: PostgresServer = request.getfixturevalue("server")
+        server: PostgresServer = request.getfixturevalue("database_server")
+        template: str = request.getfixturevalue("postgres_template")
         name = f"go_services_kills_{os.getpid()}_{next(_numbers)}"
         with psycopg.connect(server.base, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         yield PostgresApp(running, clock, tmp_path, server.url(name))
         with psycopg.connect(server.base, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

@@ -56,6 +56,7 @@ def test_refresh_token_that_never_lives_is_refused(name):
     ],
 )
 async def test_settings_that_cannot_work_are_refused_at_the_start(app, settings, named):
+    app.template = None
     with pytest.raises(ConfigError, match=named):
         async with app.open(settings=settings):
             pass

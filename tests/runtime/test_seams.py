@@ -20,10 +20,10 @@ from go_services_core.web.request import WebRequest
 from go_services_core.web.routes import answer
 from go_services_core.web.site import Site
 
-from .test_refresh_kills import on_disk, server
+from .test_refresh_kills import on_disk
 from .test_surfaces import TokenVerifier, counting, keyed
 
-__all__ = ["on_disk", "server"]
+__all__ = ["on_disk"]
 
 BODY = b'{"type": "item.created"}'
 PAST = "'2001-01-01 00:00:00.000000'"

@@ -113,6 +113,7 @@ async def test_backend_gets_others_made_from_their_own_settings_each_once_and_cl
     ],
 )
 async def test_backends_in_a_circle_are_refused_and_nothing_is_made(app, given, circle):
+    app.template = None
     with pytest.raises(ConfigError, match=circle):
         async with opened(app, **given):
             pytest.fail("opened")

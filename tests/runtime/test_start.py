@@ -31,6 +31,7 @@ async def refuse(app, error, match=None, **options):
 
 
 async def test_missing_key_is_refused_and_nothing_is_made(app):
+    app.template = None
     del app.settings["secrets.appkey.key"]
     refused = await refuse(app, ConfigError, "secrets.appkey.key")
     assert refused.hint or "env:" in str(refused)
@@ -113,6 +114,7 @@ async def test_store_that_nobody_serves_is_refused_by_its_scheme(app):
 
 
 async def test_broken_configuration_is_refused_with_every_problem_at_once(app):
+    app.template = None
     wrong = {
         "runtime.cache_secnds": 3,
         "runtime.attempt_lifetime": "soon",

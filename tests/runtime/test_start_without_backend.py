@@ -26,6 +26,7 @@ def opening(app, remote, settings):
 
 
 async def test_required_backend_that_is_away_refuses_the_start_before_the_database(app, remote):
+    app.template = None
     remote.member.away = True
     with pytest.raises(BackendUnavailable, match="away"):
         async with opening(app, remote, REQUIRE):

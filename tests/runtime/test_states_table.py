@@ -21,7 +21,7 @@ from go_services_core.refreshes import Lease
 from go_services_core.states import CONNECTION_MOVES
 from go_services_core.testing.checks.store import attempt, change, credential, event, new_id, now
 from go_services_core.testing.memory import MemoryStore
-from go_services_core.testing.postgres import PostgresServer, Unavailable, postgres_server
+from go_services_core.testing.postgres import PostgresServer
 from go_services_store_postgres.settings import PostgresSettings
 from go_services_store_postgres.store import PostgresStore
 from go_services_store_sqlite.store import SqliteStore
@@ -176,23 +176,12 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    try:
-        with postgres_server() as running:
-            yield running
-    except Unavailable as reason:
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(f"{REQUIRED}=1, but {reason}")
-        pytest.skip(str(reason))
-
-
-@pytest.fixture(scope="module")
-def database(server: PostgresServer) -> Iterator[str]:
+def database(database_server: PostgresServer, postgres_template: str) -> Iterator[str]:
     name = f"go_services_states_{os.getpid()}"
-    with psycopg.connect(server.base, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
-    yield server.url(name)
-    with psycopg.connect(server.base, autocommit=True) as connection:
+    with psycopg.connect(database_server.base, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_template}".encode())
+    yield database_server.url(name)
+    with psycopg.connect(database_server.base, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 

@@ -20,10 +20,10 @@ from .conftest import App
 from .refresh_workers import line
 from .subscribing import CALLBACK, CREATES, KINDS, RENEW, live, names, token, told
 from .subscription_workers import worker
-from .test_refresh_kills import on_disk, server
+from .test_refresh_kills import on_disk
 
 pytestmark = pytest.mark.chaos
-__all__ = ["on_disk", "server"]
+__all__ = ["on_disk"]
 
 POINTS = ("before-intent", "after-intent", "after-request", "after-answer", "in-commit", "after-commit")
 WORKERS = 3

@@ -32,9 +32,9 @@ from go_services_store_sql.statement import Statement
 
 from .refresh_workers import line
 from .surface_workers import receiving
-from .test_refresh_kills import on_disk, server
+from .test_refresh_kills import on_disk
 
-__all__ = ["on_disk", "server"]
+__all__ = ["on_disk"]
 
 BODY = b'{"type": "deploy"}'
 

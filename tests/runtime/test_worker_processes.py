@@ -18,10 +18,10 @@ from go_services_core.testing.proxy import tcp_proxy
 
 from .conftest import App
 from .refresh_workers import line
-from .test_refresh_kills import on_disk, server
+from .test_refresh_kills import on_disk
 from .worker_processes import settings, working
 
-__all__ = ["on_disk", "server"]
+__all__ = ["on_disk"]
 
 BODY = b'{"type": "item.created"}'
 

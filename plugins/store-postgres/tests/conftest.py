@@ -1,4 +1,4 @@
-"""A server for the session, and a migrated database of the test's own."""
+"""The session's server, and a migrated database of the test's own."""
 
 from __future__ import annotations
 
@@ -9,23 +9,16 @@ from itertools import count
 import psycopg
 import pytest
 
-from go_services_core.testing.postgres import PostgresServer, Unavailable, postgres_server
+from go_services_core.testing.postgres import PostgresServer
 from go_services_store_postgres.settings import PostgresSettings
 from go_services_store_postgres.store import PostgresStore
 
-REQUIRED = "GO_SERVICES_REQUIRE_INTEGRATION"
 _numbers = count()
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[PostgresServer]:
-    try:
-        with postgres_server() as running:
-            yield running
-    except Unavailable as reason:
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(f"{REQUIRED}=1, but {reason}")
-        pytest.skip(str(reason))
+def server(database_server: PostgresServer) -> PostgresServer:
+    return database_server
 
 
 def run(server: PostgresServer, text: str) -> None:
@@ -34,15 +27,9 @@ def run(server: PostgresServer, text: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def template(server: PostgresServer) -> Iterator[str]:
+def template(postgres_template: str) -> str:
     """The name of a migrated database to copy."""
-    import asyncio
-
-    name = f"go_services_{os.getpid()}_template"
-    run(server, f"CREATE DATABASE {name} TEMPLATE template0")
-    asyncio.run(PostgresStore(PostgresSettings(url=server.url(name))).migrate())
-    yield name
-    run(server, f"DROP DATABASE {name} WITH (FORCE)")
+    return postgres_template
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,9 +17,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqliteStore]:
+async def store(path: Path, sqlite_template: Path) -> AsyncIterator[SqliteStore]:
+    shutil.copy(sqlite_template, path)
     made = SqliteStore(path, busy_timeout=0.2)
-    await made.migrate()
     await made.open()
     yield made
     await made.aclose()

@@ -162,8 +162,12 @@ async def test_post_that_led_to_its_answer_is_not_made_again_when_that_fails(sit
 
 
 async def test_post_that_led_to_a_host_without_an_answer_is_not_made_again(site):
+    async def hang_up(reader, writer):
+        """What asks for TLS gets no connection, and nothing was sent."""
+
     async with site() as at:
-        at.own.answers = (moved(303, f"https://127.0.0.1:{at.second.port}/result"),)  # which speaks no TLS
+        at.second.talk = hang_up
+        at.own.answers = (moved(303, f"https://127.0.0.1:{at.second.port}/result"),)
         with pytest.raises(OutcomeUnknown):
             await at.call("create", {"name": "x"})
         assert len(at.own.requests) == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from go_services_core.testing.kit import CHECKS, Check, Skipped, checks_of, conformance, examine
+from go_services_core.testing.kit import CHECKS, Check, Skipped, checks_of, examine
 from go_services_core.testing.memory import MemoryStore
 from go_services_core.testing.pytest_kit import SignerKit, StoreKit
 
@@ -44,12 +44,6 @@ def test_ids_are_unique_and_of_one_form() -> None:
     ids = [check.id for check in CHECKS]
     assert len(set(ids)) == len(ids)
     assert all(id.partition("-")[0].isupper() and id.partition("-")[2].isdigit() for id in ids)
-
-
-async def test_function_gives_a_report() -> None:
-    report = await conformance("store", memory)
-    assert report.ok
-    assert {result.check.id for result in report.results} == {check.id for check in checks_of("store")}
 
 
 async def test_failed_must_makes_the_report_fail_and_a_should_does_not() -> None:

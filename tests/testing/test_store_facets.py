@@ -44,5 +44,6 @@ async def test_store_without_half_of_the_facets_passes_the_rest() -> None:
     report = await conformance("store", subject)
     assert report.ok
     outcomes = {result.check.id: result.outcome for result in report.results}
+    assert outcomes.keys() == {check.id for check in checks_of("store")}
     assert outcomes["STORE-002"] == outcomes["STORE-110"] == outcomes["STORE-120"] == "passed"
     assert outcomes["STORE-101"] == outcomes["STORE-140"] == outcomes["STORE-170"] == "skipped"

@@ -75,7 +75,7 @@ async def steady_stream_does_not_starve(store: Store) -> None:
     burst = Burst(mode="debounce", window=0.5, longest=1.0)
     given: list[str] = []
     newest = ""
-    ends = asyncio.get_running_loop().time() + 3.0
+    ends = asyncio.get_running_loop().time() + 1.6
     while asyncio.get_running_loop().time() < ends:
         newest = (await store.queues.accept(in_burst(), burst=burst)).id
         for claim in await take(store):
@@ -83,7 +83,7 @@ async def steady_stream_does_not_starve(store: Store) -> None:
             given.append(claim.id)
             await store.queues.settle(claim, "done")
         await asyncio.sleep(0.05)
-    assert 1 <= len(given) <= 3
+    assert 1 <= len(given) <= 2
     assert newest not in given
     await asyncio.sleep(0.6)
     (last,) = await take(store)

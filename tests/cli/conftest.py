@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -72,10 +73,10 @@ def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def ready(run: Run, folder: Path) -> Path:
+def ready(run: Run, folder: Path, sqlite_template: Path) -> Path:
     """The working directory with a configuration, a key and a migrated database."""
     run("init")
-    run("store", "migrate")
+    shutil.copy(sqlite_template, folder / "go-services.db")
     return folder
 
 

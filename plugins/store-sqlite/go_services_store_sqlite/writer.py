@@ -50,7 +50,8 @@ class Writer:
         self._path = path
         self._log = f"{path}-wal"
         self._max_batch = max_batch
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._arrived: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         self._gate = threading.Lock()
         self._closed = False
         self._units = 0
@@ -70,32 +71,44 @@ class Writer:
         with self._gate:
             if self._closed:
                 raise StoreUnavailable("The store is closed.", plugin="store-sqlite")
-            self._queue.put(_Job(work, destroys, alone, loop, future))
+            arrived = self._arrived.get(loop)
+            if arrived is None:
+                # What one turn of the loop submits is handed over at once: the first would get a commit of its own,
+                # and every waking of the thread costs the loop more than it costs to submit.
+                arrived = self._arrived[loop] = []
+                loop.call_soon(self._hand_over, loop)
+            arrived.append(_Job(work, destroys, alone, loop, future))
         return future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._gate:
+            if arrived := self._arrived.pop(loop, None):
+                self._queue.put(arrived)
 
     def close(self) -> None:
         """Finish what was submitted, then end the thread and the connection; blocks until done."""
         with self._gate:
             if not self._closed:
                 self._closed = True
+                for arrived in self._arrived.values():
+                    self._queue.put(arrived)
+                self._arrived.clear()
                 self._queue.put(None)
         self._thread.join()
 
     def _main(self) -> None:
         running = True
-        while running:
-            batch: list[_Job] = []
+        waiting: list[_Job] = []
+        while running or waiting:
             try:
-                job = self._queue.get(timeout=RETRY if self._must_cut else None)
+                while running and len(waiting) < self._max_batch and not (waiting and self._queue.empty()):
+                    arrived = self._queue.get(timeout=RETRY if self._must_cut else None)
+                    running = arrived is not None
+                    waiting += arrived or ()
             except queue.Empty:
                 self._checkpoint("TRUNCATE")
                 continue
-            while job is not None:
-                batch.append(job)
-                if len(batch) >= self._max_batch or self._queue.empty():
-                    break
-                job = self._queue.get()
-            running = job is not None
+            batch, waiting = waiting[: self._max_batch], waiting[self._max_batch :]
             if batch:
                 self._transact(batch)
                 if any(job.destroys and job.error is None for job in batch):

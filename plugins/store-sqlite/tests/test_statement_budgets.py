@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
@@ -97,6 +98,16 @@ async def test_concurrent_writers_share_commits(store: SqliteStore) -> None:
     assert 1 <= control.count("COMMIT") < 64
     assert not [text for text in control if text.startswith("SAVEPOINT")]  # each is undone by itself where it fails
     assert len((await store.queues.list("inbox")).items) == 64
+
+
+async def test_changes_of_one_turn_of_the_loop_share_a_commit(store: SqliteStore) -> None:
+    async def put() -> None:
+        time.sleep(0.002)  # noqa: ASYNC251  the writer could run meanwhile, and would not wait for the others
+        await store.queues.enqueue(job())
+
+    statements, control = await traced(store, asyncio.gather(*(put() for _ in range(16))))
+    assert len(statements) == 16
+    assert control == ["BEGIN IMMEDIATE", "COMMIT"]  # no savepoints: each is undone by itself where it fails
 
 
 async def test_claiming_and_settling_jobs_is_one_statement_each(store: SqliteStore) -> None:

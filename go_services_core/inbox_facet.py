@@ -15,7 +15,7 @@ class InboxFacet(Protocol):
     """Part of ``queues``."""
 
     async def accept(self, delivery: InboxDelivery, *, burst: Burst | None = None) -> Accepted:
-        """Keep a verified delivery, durably, with one statement where it is new.
+        """Keep a verified delivery, durably, with one statement where it is new, or two for all that arrive at once.
 
         The same provider, connection and delivery id with the same digest is a duplicate and has no effect, whatever
         became of the first; with another digest it is kept as quarantined.

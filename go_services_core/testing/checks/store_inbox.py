@@ -283,3 +283,33 @@ async def deliveries_are_listed_with_their_handlers(store: Store) -> None:
     assert (shown.channel, shown.resource, shown.delivery_id, shown.scope) == ("c", "r", "1", first.scope)
     assert [(row.handler, row.status, row.attempts) for row in shown.handlers] == [("a", "dead", 1)]
     await refused(BadInput, queues.deliveries(limit=0))
+
+
+@check("STORE-410", "store", needs=("queues",))
+async def deliveries_that_arrive_at_once_are_kept_as_one_after_another(store: Store) -> None:
+    """Of deliveries that are accepted at once, some known, some twice, each is read back and answered as if alone."""
+    queues = store.queues
+    earlier = delivery("earlier")
+    await queues.accept(earlier)
+    every = [delivery(f"d{number}", f"body {number}".encode() * number) for number in range(9)]
+    every[3] = evolve(every[3], scope=None, order_key="kit:-:channel:c", channel="c", resource="r", burst_key="b")
+    every[4] = evolve(every[4], event="é \"'\\:é", resource="ключ", digest=b"short")
+    large = delivery("large", b"x" * 100_000)
+    sent = [*every, large, delivery("d1", b"body 1"), delivery("d2", b"forged"), delivery("earlier")]
+    sent += [delivery("d2", provider_id="kit2"), delivery("earlier", b"forged")]
+    answers = await asyncio.gather(*(queues.accept(one) for one in sent))
+    assert [(one.duplicate, one.quarantined) for one in answers] == [
+        *[(False, False)] * 10,
+        (True, False),
+        (False, True),
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
+    told = [one.id for one in answers]
+    assert (told[10], told[12]) == (every[1].id, earlier.id)
+    assert [told[place] for place in (*range(10), 11, 13, 14)] == [sent[place].id for place in (*range(10), 11, 13, 14)]
+    for one in (*every, large, sent[11], sent[13]):
+        assert await queues.delivery(one.id) == evolve(one, burst_key=None)
+    assert {claim.id for claim in await take(store)} == {one.id for one in (earlier, *every, large, sent[13])}
+    assert await queues.delivery(sent[10].id) is None

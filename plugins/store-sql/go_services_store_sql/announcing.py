@@ -10,7 +10,7 @@ from typing import TypeVar
 from go_services_core.model import Event
 from go_services_core.protocols import Work
 
-from .driver import Driver
+from .driver import Driver, Joint
 from .statement import Steps
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Announcing:
 
     async def run(self, work: Work[T], *, destroys: bool = False, alone: bool = False) -> T:
         """See :class:`go_services_store_sql.driver.Driver`."""
-        if self.listener is None:
+        if self.listener is None or isinstance(work, Joint):
             return await self._driver.run(work, destroys=destroys, alone=alone)
         written: list[Event] = []
         # A task of its own: a caller that is cancelled does not undo what was submitted, which is told of as well.

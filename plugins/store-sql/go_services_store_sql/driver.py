@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from go_services_core.protocols import Work
 
-from .statement import Call, Row
+from .statement import Call, Row, Steps
 
 T = TypeVar("T")
+
+
+class Joint(ABC, Generic[T]):
+    """A unit of work that a driver with a single writer may run as one with others of its class.
+
+    It writes no events, and is submitted as one that is ``alone``.
+    """
+
+    @abstractmethod
+    def __call__(self) -> Steps[T]:
+        """It by itself."""
+
+    @classmethod
+    @abstractmethod
+    def together(cls, units: Sequence[Self]) -> Steps[Sequence[T | None]]:
+        """All of them, with as many statements for many as for two, of which only the last changes anything.
+
+        Gives the answer of each; None where a unit did nothing and is still to be run by itself, after the others.
+        """
 
 
 class Driver(Protocol):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -17,7 +18,7 @@ from attrs import define
 
 from go_services_core.errors import CommitUnknown, StoreUnavailable
 from go_services_core.protocols import Work
-from go_services_store_sql.driver import drive
+from go_services_store_sql.driver import Joint, drive
 
 from .database import execute, explain, is_certain
 
@@ -38,6 +39,7 @@ class _Job:
     alone: bool
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    is_run: bool = False
     value: Any = None
     error: BaseException | None = None
 
@@ -47,6 +49,7 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection, path: Path, *, max_batch: int) -> None:
         self._connection = connection
+        self._execute = partial(execute, connection)
         self._path = path
         self._log = f"{path}-wal"
         self._max_batch = max_batch
@@ -127,7 +130,10 @@ class Writer:
         cause: BaseException | None = None
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self._join(batch)
             for job in batch:
+                if job.is_run:
+                    continue
                 self._run(job, shared=len(batch) > 1)
                 if not connection.in_transaction:
                     cause = job.error  # FULL, IOERR and the like end the whole transaction
@@ -144,13 +150,36 @@ class Writer:
                 f"The commit that this change shared was undone: {cause}", plugin="store-sqlite"
             )
 
+    def _join(self, batch: Sequence[_Job]) -> None:
+        """Run as one what can be. Where that fails SQLite has undone it, and each is run by itself.
+
+        Raises:
+            sqlite3.Error: the failure ended the whole transaction.
+        """
+        kinds: dict[type[Joint[Any]], list[tuple[_Job, Joint[Any]]]] = {}
+        for job in batch:
+            if isinstance(job.work, Joint):
+                kinds.setdefault(type(job.work), []).append((job, job.work))
+        for kind, joined in kinds.items():
+            if len(joined) < 2:
+                continue
+            try:
+                answers = drive(partial(kind.together, [unit for _, unit in joined]), self._execute)
+            except Exception:
+                if not self._connection.in_transaction:
+                    raise
+                continue
+            for (job, _), answer in zip(joined, answers, strict=True):
+                if answer is not None:
+                    job.value, job.is_run = answer, True
+
     def _run(self, job: _Job, *, shared: bool) -> None:
         connection = self._connection
         marked = shared and not job.alone
         if marked:
             connection.execute("SAVEPOINT unit")
         try:
-            job.value = drive(job.work, lambda call: execute(connection, call))
+            job.value = drive(job.work, self._execute)
         except BaseException as error:  # the thread must outlive whatever a caller's work raises
             job.error = explain(error, self._path) if isinstance(error, sqlite3.Error) else error
             if job.error is not error:

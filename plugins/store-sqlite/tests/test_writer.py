@@ -16,7 +16,7 @@ import pytest
 from attrs import evolve
 
 from go_services_core.errors import CommitUnknown, Conflict, StoreError, StoreUnavailable
-from go_services_core.model import Establish
+from go_services_core.model import Accepted, Establish
 from go_services_core.testing.checks.store import change, established, event
 from go_services_core.testing.checks.store_queues import delivery, take
 from go_services_store_sql.statement import Row, Statement, Steps
@@ -110,6 +110,28 @@ async def test_failing_unit_of_one_statement_undoes_only_itself_without_a_savepo
     assert await read_notes(notes) == ["a", "b"]
     assert not [text for text in texts if text.startswith("SAVEPOINT")]
     assert texts.count("COMMIT") == 2  # that of the unit which held the writer, and one for all three
+
+
+async def test_delivery_that_is_refused_hurts_none_that_arrives_with_it(store: SqliteStore) -> None:
+    known = delivery("known")
+    await store.queues.accept(known)
+    bad: Any = {"event": None}
+    sent = [delivery("a"), delivery("b", **bad), delivery("c"), delivery("known"), delivery("d", event="\ud800")]
+    answers = await asyncio.gather(*map(store.queues.accept, sent), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Accepted, Conflict, Accepted, Accepted, UnicodeEncodeError]
+    assert [item.id for item in (await store.queues.list("inbox")).items] == [known.id, sent[0].id, sent[2].id]
+
+
+async def test_deliveries_that_the_disk_has_no_room_for_are_all_refused(store: SqliteStore) -> None:
+    tight: Statement[Row] = Statement("PRAGMA max_page_count = 1")
+    await store._driver.run(tight)
+    sent = [delivery(f"d{number}", os.urandom(60_000)) for number in range(20)]
+    answers = await asyncio.gather(*map(store.queues.accept, sent), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+    assert (await store.queues.list("inbox")).items == ()
+    roomy: Statement[Row] = Statement("PRAGMA max_page_count = 100000")
+    await store._driver.run(roomy)
+    assert [answer.duplicate for answer in await asyncio.gather(*map(store.queues.accept, sent))] == [False] * 20
 
 
 async def test_failed_commit_fails_every_caller(notes: SqliteStore) -> None:

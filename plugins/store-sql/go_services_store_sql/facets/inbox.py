@@ -12,6 +12,7 @@ from go_services_core.model import Accepted, Claim, Event, InboxDelivery, Page
 
 from .. import inbox, inbox_replay
 from ..driver import Driver
+from ..inbox_arrivals import MOST, Arrival
 from .limits import at_least_one
 
 
@@ -22,6 +23,8 @@ class SqlInbox:
         self._driver = driver
 
     async def accept(self, delivery: InboxDelivery, *, burst: Burst | None = None) -> Accepted:
+        if (burst is None or delivery.burst_key is None) and len(delivery.sealed.ciphertext) <= MOST:
+            return await self._driver.run(Arrival(delivery), alone=True)
         return await self._driver.run(lambda: inbox.accept(delivery, burst), alone=True)
 
     async def pass_on(self, pairs: Sequence[tuple[Claim, Event]]) -> builtins.list[str]:

@@ -61,18 +61,23 @@ async def accept_webhook(
         burst_key=_burst_key(policy, door, verdict),
     )
     accepted = await core.store.queues.accept(delivery, burst=policy.burst)
+    if core.observers:
+        _observe(core, delivery, accepted)
+    return accepted
+
+
+def _observe(core: Core, delivery: InboxDelivery, accepted: Accepted) -> None:
     about: dict[str, Any] = {
         "at": core.clock.now(),
-        "provider_id": provider_id,
+        "provider_id": delivery.provider_id,
         "connection_id": delivery.connection_id,
     }
     if accepted.duplicate or accepted.quarantined:
         core.observe(Observation(name="webhook.duplicate" if accepted.duplicate else "webhook.quarantined", **about))
-        return accepted
+        return
     core.observe(Observation(name="webhook.accepted", **about))
     if accepted.supersedes:
         core.observe(Observation(name="webhook.superseded", **about))
-    return accepted
 
 
 def _storable(provider_id: str, verdict: Verified) -> Verified:
@@ -83,12 +88,11 @@ def _storable(provider_id: str, verdict: Verified) -> Verified:
     """
     if not usable(verdict.delivery_id):
         raise WebhookRejected("The delivery was rejected: the scheme found no id of it.", plugin=provider_id)
-    return evolve(
-        verdict,
-        event=usable(verdict.event, MOST_EVENT) or "unknown",
-        channel=usable(verdict.channel),
-        resource=usable(verdict.resource),
-    )
+    event = usable(verdict.event, MOST_EVENT) or "unknown"
+    channel, resource = usable(verdict.channel), usable(verdict.resource)
+    if (event, channel, resource) == (verdict.event, verdict.channel, verdict.resource):
+        return verdict
+    return evolve(verdict, event=event, channel=channel, resource=resource)
 
 
 async def authentic(

@@ -340,10 +340,14 @@ def _answer(plaintext: SecretBytes) -> HttpResponse:
     return HttpResponse(fields["status"], tuple((name, value) for name, value in fields["headers"]), body)
 
 
+_head_text: Final = json.JSONEncoder(separators=(",", ":")).encode
+"""``json.dumps`` with separators makes an encoder for each text, which takes as long as a delivery's."""
+
+
 def encode_request(request: InboundRequest) -> bytes:
     """Request line, headers and body of a delivery as one blob: a line of JSON, then the body as it was."""
     head = {"method": request.method, "target": request.target, "headers": request.headers}
-    return json.dumps(head, separators=(",", ":")).encode() + b"\n" + request.body
+    return b"%b\n%b" % (_head_text(head).encode(), request.body)
 
 
 def decode_request(plaintext: SecretBytes) -> InboundRequest:

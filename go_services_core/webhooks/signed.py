@@ -129,15 +129,20 @@ class SignedVerifier(ABC):
             return value.encode("utf-8", "surrogatepass")
         if name.startswith("text:"):
             return name.removeprefix("text:").encode("utf-8")
-        texts = {
-            "id": delivery_id,
-            "timestamp": stamp,
-            "method": request.method,
-            "target": request.target,
-            "path": request.target.partition("?")[0],
-            "url": record.public_url.rstrip("/") + request.target,
-        }
-        return texts[name].encode("utf-8", "surrogatepass")
+        return self._text(name, request, delivery_id, stamp).encode("utf-8", "surrogatepass")
+
+    def _text(self, name: str, request: InboundRequest, delivery_id: str, stamp: str) -> str:
+        if name == "id":
+            return delivery_id
+        if name == "timestamp":
+            return stamp
+        if name == "method":
+            return request.method
+        if name == "target":
+            return request.target
+        if name == "path":
+            return request.target.partition("?")[0]
+        return self._record.public_url.rstrip("/") + request.target
 
     def _form(self, request: InboundRequest) -> bytes | Rejected:
         """The parameters as https://www.twilio.com/docs/usage/security has them; equal pairs are signed once."""
@@ -181,6 +186,7 @@ class SignedVerifier(ABC):
             return b""
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS: Final = {"seconds": "Unix seconds", "milliseconds": "Unix milliseconds", "iso8601": "ISO 8601 with a zone"}
 
 
@@ -198,7 +204,7 @@ def _time(stamp: str, unit: str) -> datetime | None:
     digits = 11 if unit == "seconds" else 14
     if not stamp.isascii() or not stamp.isdigit() or len(stamp) > digits:
         return None
-    return datetime.fromtimestamp(0, UTC) + timedelta(**{unit: int(stamp)})
+    return _EPOCH + (timedelta(seconds=int(stamp)) if unit == "seconds" else timedelta(milliseconds=int(stamp)))
 
 
 def _check(record: SignedWebhook) -> None:

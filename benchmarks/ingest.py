@@ -2,8 +2,9 @@
 
 Every side is the same aiohttp handler on a loop of its own in this process; 64 connections of another process post the
 same deliveries of 1 KiB, each with an id of its own. Ours verifies, seals and stores each durably before it answers.
-Peers: the handler that reads the body and answers; and one that verifies alike and stores a row, as one would write it,
-with a commit for each request on a connection for each thread.
+Peers: the handler that reads the body and answers; ours, which verifies and seals, with a store that keeps nothing; and
+one that verifies alike and stores a row, as one would write it, with a commit for each request on a connection for each
+thread.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from aiohttp import web
 from go_services_core import ApiSpec, HmacWebhook, InboundRequest, PersonalToken, ProviderSpec, Runtime, hookimpl
 from go_services_core.clock import SystemClock, uuid7
 from go_services_core.config import Config
+from go_services_core.delivery_specs import Burst
+from go_services_core.model import Accepted, InboxDelivery
 from go_services_core.plugins import PluginManager
 
 from .harness import Result, alternate_async, plain, ratio
@@ -96,10 +99,23 @@ def ours(runtime: Runtime) -> Handler:
     return receive
 
 
-async def without_storage(request: web.Request) -> web.Response:
+async def bare(request: web.Request) -> web.Response:
     """The same handler without any of it."""
     await request.read()
     return web.Response(status=204)
+
+
+@asynccontextmanager
+async def without_storage(folder: Path) -> AsyncIterator[Handler]:
+    """Ours without the insert: nothing is kept, and nobody waits for a commit."""
+
+    async def accept(delivery: InboxDelivery, *, burst: Burst | None = None) -> Accepted:
+        return Accepted(id=delivery.id)
+
+    await asyncio.to_thread(folder.mkdir)
+    async with _runtime(folder) as runtime:
+        runtime._core.store.queues.accept = accept  # type: ignore[method-assign]
+        yield ours(runtime)
 
 
 @asynccontextmanager
@@ -223,7 +239,9 @@ async def _measure() -> list[Result]:
         runtime = await stack.enter_async_context(_runtime(folder))
         await runtime.on("webhook.*", _nothing, name="bench")
         port = await stack.enter_async_context(_served(ours(runtime)))
-        bare = await stack.enter_async_context(_served(without_storage))
+        bare_port = await stack.enter_async_context(_served(bare))
+        unstored = await stack.enter_async_context(without_storage(folder / "unstored"))
+        unstored_port = await stack.enter_async_context(_served(unstored))
         plain_port = await stack.enter_async_context(_served(await stack.enter_async_context(committing(folder))))
         medians: dict[bool, list[float]] = {False: [], True: []}
 
@@ -244,10 +262,15 @@ async def _measure() -> list[Result]:
             medians[True].append(median)
             return rate
 
-        for one in (port, bare, plain_port):
+        for one in (port, bare_port, unstored_port, plain_port):
             await _load(one)
-        mine, without, committed, _ = await alternate_async(
-            stored, lambda: other(bare), lambda: other(plain_port), with_worker, pairs=PAIRS
+        mine, read_only, unkept, committed, _ = await alternate_async(
+            stored,
+            lambda: other(bare_port),
+            lambda: other(unstored_port),
+            lambda: other(plain_port),
+            with_worker,
+            pairs=PAIRS,
         )
     rates = [
         ratio(
@@ -260,7 +283,8 @@ async def _measure() -> list[Result]:
             target=target,
         )
         for name, samples, peer, target in (
-            ("ingest-bare", without, "the handler without storage", 0.5),
+            ("ingest-bare", read_only, "a handler that reads the body and answers", 0.5),
+            ("ingest-unstored", unkept, "the handler without storage: verify and seal", 0.5),
             ("ingest-commits", committed, "verify and commit per request, WAL FULL", 2.0),
         )
     ]

@@ -17,6 +17,7 @@ from go_services_core.testing.checks.store_leasing import A
 from go_services_core.testing.checks.store_queues import delivery, emit, take
 from go_services_core.testing.checks.store_resources import cursor, installation, subscription
 from go_services_store_sqlite.store import SqliteStore
+from go_services_store_sqlite.writer import CHECKPOINT_UNITS
 
 CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PRAGMA")
 
@@ -120,6 +121,16 @@ async def test_changes_of_one_turn_of_the_loop_share_a_commit(store: SqliteStore
     statements, control = await traced(store, asyncio.gather(*(put() for _ in range(16))))
     assert len(statements) == 16
     assert control == ["BEGIN IMMEDIATE", "COMMIT"]  # no savepoints: each is undone by itself where it fails
+
+
+async def test_log_is_copied_less_often_for_changes_that_share_commits(store: SqliteStore) -> None:
+    async def arrive(many: int) -> None:
+        await asyncio.gather(*(store.queues.accept(delivery(new_id())) for _ in range(many)))
+
+    _, control = await traced(store, arrive(CHECKPOINT_UNITS + 50))
+    assert not [text for text in control if text.startswith("PRAGMA wal_checkpoint")]
+    _, control = await traced(store, arrive(3 * CHECKPOINT_UNITS))
+    assert len([text for text in control if text.startswith("PRAGMA wal_checkpoint(RESTART)")]) == 1
 
 
 async def test_claiming_and_settling_jobs_is_one_statement_each(store: SqliteStore) -> None:

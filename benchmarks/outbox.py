@@ -43,11 +43,12 @@ TURN: Final = 1000
 FILL = """
 INSERT INTO service_lifecycle_outbox (id, event_id, event_name, provider_id, scope_type, scope_id, payload, status,
   occurred_at, created_at, updated_at)
-SELECT id, id, 'bench.happened', 'bench', 'org', '-', jsonb_build_object('text', %(text)s::text), 'pending',
+SELECT id, id, 'bench.happened', 'bench', 'org', '-', jsonb_build_object('text', %(text)s::text), 'committed',
   now(), now(), now()
 FROM generate_series(1, %(rows)s) AS n,
   LATERAL (SELECT '01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0')) AS k (id)
 """
+PENDING = "INSERT INTO service_pending_events (event_id) SELECT event_id FROM service_lifecycle_outbox"
 FILL_BY_HAND = """
 INSERT INTO service_event_deliveries (event_id, handler, status, next_attempt_at, updated_at)
 SELECT event_id, 'bench', 'pending', now(), now() FROM service_lifecycle_outbox
@@ -74,7 +75,7 @@ WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHER
 INSERT INTO service_lifecycle_outbox (id, event_id, event_name, provider_id, scope_type, scope_id, payload, status,
   occurred_at, created_at, updated_at)
 SELECT printf('01900000-0000-7000-8000-%012x', n), printf('01900000-0000-7000-8000-%012x', n), 'bench.happened',
-  'bench', 'org', '-', json_object('text', :text), 'pending', :now, :now, :now
+  'bench', 'org', '-', json_object('text', :text), 'committed', :now, :now, :now
 FROM numbers
 """
 
@@ -104,12 +105,11 @@ async def _rate(take: Callable[[], Awaitable[int]], rows: int) -> float:
 
 async def _fill(here: Database, rows: int, *, by_hand: bool = False, size: int = 1024) -> None:
     await here.store.queues.register_handlers({"bench": "*"}, now=SystemClock().now() - timedelta(days=1))
-    await here.raw.execute("TRUNCATE service_event_deliveries, service_lifecycle_outbox")
+    await here.raw.execute("TRUNCATE service_event_deliveries, service_lifecycle_outbox, service_pending_events")
     await here.raw.execute(FILL, {"rows": rows, "text": os.urandom(size // 2).hex()})
-    if by_hand:
-        await here.raw.execute(FILL_BY_HAND)
-    await here.raw.execute("VACUUM ANALYZE service_lifecycle_outbox")
-    await here.raw.execute("VACUUM ANALYZE service_event_deliveries")
+    await here.raw.execute(FILL_BY_HAND if by_hand else PENDING)
+    for table in ("service_lifecycle_outbox", "service_pending_events", "service_event_deliveries"):
+        await here.raw.execute(f"VACUUM ANALYZE {table}".encode())
 
 
 @asynccontextmanager
@@ -164,7 +164,9 @@ async def drain(server: PostgresServer) -> list[Result]:
             return await _rate(take_by_hand, ITEMS)
 
         async def inbox() -> float:
-            await here.raw.execute("TRUNCATE service_event_deliveries, service_lifecycle_outbox")
+            await here.raw.execute(
+                "TRUNCATE service_event_deliveries, service_lifecycle_outbox, service_pending_events"
+            )
             await here.fill(ITEMS)
             return await _rate(lambda: _pass_on(here.store), ITEMS)
 

@@ -33,7 +33,7 @@ PLUGIN = """
 """
 EVENT = """INSERT INTO service_lifecycle_outbox (id, event_id, event_name, source, provider_id, scope_type, scope_id,
       payload, metadata, status, attempts, last_error, occurred_at, created_at, updated_at)
-    VALUES ('e', 'e', 'made.up', 'runtime', 'p', 'org', 'o', '{}', '{}', 'pending', 0, '',
+    VALUES ('e', 'e', 'made.up', 'runtime', 'p', 'org', 'o', '{}', '{}', 'committed', 0, '',
       '2099-01-01 00:00:00.000000', '2001-01-01 00:00:00.000000', '2001-01-01 00:00:00.000000')"""
 
 

@@ -27,7 +27,7 @@ def effects(app: App, kind: str) -> Counter[str]:
 
 def open_items(app: App) -> int:
     ((inbox,),) = app.rows("SELECT count(*) FROM service_webhook_deliveries WHERE status NOT IN ('processed', 'dead')")
-    ((events,),) = app.rows("SELECT count(*) FROM service_lifecycle_outbox WHERE status = 'pending'")
+    ((events,),) = app.rows("SELECT count(*) FROM service_pending_events")
     ((handed,),) = app.rows("SELECT count(*) FROM service_event_deliveries WHERE status NOT IN ('delivered', 'dead')")
     return int(inbox) + int(events) + int(handed)
 

@@ -174,8 +174,11 @@ class PostgresDriver:
             await self._give_back(pool, connection)
 
     async def _step(self, connection: Connection, call: Call) -> list[Row]:
+        text = call.statement.compiled(POSTGRES).text
+        if not text:
+            return []  # a step that PostgreSQL does without
         if self._trace is not None:
-            self._trace(call.statement.compiled(POSTGRES).text)
+            self._trace(text)
         return await within(self._patience, connection, execute(connection, call))
 
     async def _control(self, connection: Connection, text: str) -> None:

@@ -10,6 +10,8 @@ import pytest
 from go_services_core.admin import AdoptOptions
 from go_services_core.errors import Conflict, StoreError
 from go_services_core.model import Scope
+from go_services_core.testing.checks.store import event, now
+from go_services_core.testing.checks.store_queues import emit, take
 from go_services_core.testing.go_database import BODY, CIPHERTEXT, statements
 from go_services_store_postgres.settings import PostgresSettings
 from go_services_store_postgres.store import PostgresStore
@@ -143,6 +145,26 @@ async def test_last_migration_is_undone_and_applied_again(url: str) -> None:
     undone = await store.admin.down()
     assert [step.number for step in await store.migrate()] == [undone.number]
     assert await store.admin.verify() == []
+
+
+async def test_events_are_handed_out_once_whichever_way_the_schema_went(url: str) -> None:
+    """Migration 0012 keeps what waits in a table of its own; undone, it is in the status of the event again."""
+    store = PostgresStore(PostgresSettings(url=url))
+    await store.open()
+    await store.queues.register_handlers({"h": "*"}, now=now())
+    first, second = sorted((event(order_key="k"), event(order_key="k")), key=lambda told: told.id)
+    await emit(store, first)
+    assert [claim.event for claim in await take(store, "h")] == [first]
+    await emit(store, second)
+    while (await store.admin.down()).number > 12:
+        pass
+    select = "SELECT event_id, status FROM service_lifecycle_outbox ORDER BY event_id"
+    with psycopg.connect(url, autocommit=True) as connection:
+        assert connection.execute(select).fetchall() == [(first.id, "delivered"), (second.id, "pending")]
+        await store.migrate()
+        select = "SELECT event_id, order_key FROM service_pending_events"
+        assert connection.execute(select).fetchall() == [(second.id, "k")]
+    await store.aclose()
 
 
 async def test_vacuum_goes_through_every_table(url: str) -> None:

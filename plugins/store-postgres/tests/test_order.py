@@ -21,7 +21,7 @@ async def test_event_waits_for_an_earlier_one_that_another_worker_is_handing_out
     free = event()
     await emit(store, low, high, free)
     async with await psycopg.AsyncConnection.connect(url) as other:
-        await other.execute("UPDATE service_lifecycle_outbox SET status = 'processing' WHERE event_id = %s", [low.id])
+        await other.execute("DELETE FROM service_pending_events WHERE event_id = %s", [low.id])
         assert [claim.event for claim in await take(store, "h")] == [free]
         await other.rollback()
     (first,) = await take(store, "h")
@@ -61,7 +61,7 @@ async def test_claims_walk_what_is_due_in_order_and_look_up_earlier_ones_of_a_ke
         connection.execute("SET enable_seqscan = off")  # which an empty table would get
         for statement, tables in (
             (inbox.CLAIM, ["service_webhook_deliveries"]),
-            (outbox.CLAIM, ["service_event_deliveries", "service_lifecycle_outbox"]),
+            (outbox.CLAIM, ["service_event_deliveries", "service_pending_events"]),
             (jobs.CLAIM, ["service_sync_jobs"]),
         ):
             compiled = statement.compiled(POSTGRES)

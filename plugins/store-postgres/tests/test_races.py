@@ -114,6 +114,6 @@ async def test_events_that_a_stalled_worker_holds_do_not_hold_up_the_others(url:
     stuck, free = event(), event()
     await emit(store, stuck, free)
     async with await psycopg.AsyncConnection.connect(url) as other:
-        await other.execute("SELECT 1 FROM service_lifecycle_outbox WHERE event_id = %s FOR UPDATE", [stuck.id])
+        await other.execute("SELECT 1 FROM service_pending_events WHERE event_id = %s FOR UPDATE", [stuck.id])
         assert [claim.event for claim in await take(store, "h")] == [free]
     assert [claim.event for claim in await take(store, "h")] == [stuck]

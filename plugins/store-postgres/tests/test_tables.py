@@ -8,7 +8,7 @@ import psycopg
 from attrs import evolve
 
 from go_services_core.testing.checks.store import attempt, change, credential, established, event, now
-from go_services_core.testing.checks.store_queues import delivery, take
+from go_services_core.testing.checks.store_queues import delivery, emit, take
 from go_services_store_postgres.store import PostgresStore
 
 COLUMNS = "table_name = 'service_webhook_deliveries' AND table_schema = current_schema() AND is_generated = 'NEVER'"
@@ -69,7 +69,7 @@ async def test_claims_find_what_is_due_by_an_index(url: str) -> None:
         for statement, index in (
             (inbox.CLAIM, "ix_service_webhook_deliveries_due"),
             (outbox.CLAIM, "ix_service_event_deliveries_due"),
-            (fan_out.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
+            (fan_out.TAKE_PENDING, "service_pending_events_pkey"),
         ):
             compiled = statement.compiled(POSTGRES)
             plan = connection.execute(f"EXPLAIN {compiled.text}".encode(), compiled.bind(values)).fetchall()
@@ -126,3 +126,13 @@ async def test_credentials_that_are_due_are_walked_in_order_by_an_index(url: str
             text = "\n".join(line for (line,) in plan)
             assert f"ix_service_credentials_{index}" in text
             assert "Sort" not in text
+
+
+async def test_row_of_an_event_is_written_once(url: str, store: PostgresStore) -> None:
+    await store.queues.register_handlers({"h": "*"}, now=now())
+    await emit(store, event(), event())
+    place = "SELECT ctid::text FROM service_lifecycle_outbox ORDER BY event_id"
+    before = rows(url, place)
+    assert await store.queues.settle_many(await take(store, "h"), "done") == []
+    assert rows(url, place) == before
+    assert rows(url, "SELECT count(*) FROM service_pending_events") == [(0,)]

@@ -65,7 +65,12 @@ GIVE_UP: Final[Statement[Row]] = Statement(
     SELECT event_id, :handler, 'dead', attempts, last_error, updated_at FROM service_lifecycle_outbox
     WHERE status = 'processing'"""
 )
-UNHEARD: Final[Statement[Row]] = Statement("SELECT count(*) FROM service_lifecycle_outbox WHERE status = 'pending'")
+# SQLite's trigger has done so already.
+HAND_OUT: Final[Statement[Row]] = Statement(
+    """INSERT INTO service_pending_events (event_id)
+    SELECT event_id FROM service_lifecycle_outbox WHERE status = 'committed' ON CONFLICT DO NOTHING"""
+)
+UNHEARD: Final[Statement[Row]] = Statement("SELECT count(*) FROM service_pending_events")
 DROP_BODIES: Final[Statement[Row]] = Statement("UPDATE service_webhook_deliveries SET payload = :empty")
 BODIES: Final[Statement[Row]] = Statement("SELECT count(*) FROM service_webhook_deliveries WHERE length(payload) > 0")
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -247,6 +252,7 @@ def _finish(report: Sequence[AdoptedTable], options: AdoptOptions) -> Steps[list
         notes["service_connections"] = f"{assumed} are taken for {ASSUMED_KIND}; --auth says otherwise"
     yield from GIVE_UP(handler=DEAD_LETTER)
     yield from fan_out.register(options.handlers, now=EARLIEST)
+    yield from HAND_OUT()
     ((pending,),) = yield from UNHEARD()
     if pending and not options.handlers:
         notes["service_lifecycle_outbox"] = f"{pending} pending ones reach only handlers named with --handler"

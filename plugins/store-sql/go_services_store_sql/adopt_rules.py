@@ -147,7 +147,7 @@ _SPECIAL: Final = (
         model=OutboxRow,
         values={
             "status": """CASE lower(trim(old.status)) WHEN 'delivered' THEN 'delivered' WHEN 'failed' THEN 'processing'
-              ELSE 'pending' END""",
+              ELSE 'committed' END""",
             "source": "'go-services'",
             "next_attempt_at": "NULL",
         },

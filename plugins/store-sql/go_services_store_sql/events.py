@@ -11,7 +11,7 @@ from go_services_core.model import Event, Scope
 from .dialect import Json, read_json, read_time, time_text
 from .models import OutboxRow
 from .models.columns import Time
-from .statement import Call, Row, Statement, Steps, insert
+from .statement import Call, Row, Statement, Steps
 
 COLUMNS = (
     OutboxRow.event_id,
@@ -50,13 +50,26 @@ def _read(field: Any) -> str:
 
 
 _FIELDS = OutboxRow._meta.sorted_fields
-INSERT_EVENT: Statement[Row] = Statement(insert(OutboxRow))
+_COLUMNS = ", ".join(field.column_name for field in _FIELDS)
+_VALUES = ", ".join(f":{field.column_name}" for field in _FIELDS)
+_INSERT = f"INSERT INTO service_lifecycle_outbox ({_COLUMNS}) VALUES ({_VALUES})"  # noqa: S608
+# SQLite has no INSERT in a WITH: there a trigger writes into service_pending_events.
+INSERT_EVENT: Statement[Row] = Statement(
+    {
+        "sqlite": _INSERT,
+        "postgres": f"""WITH made AS ({_INSERT})
+        INSERT INTO service_pending_events (event_id, order_key) VALUES (:event_id, :order_key)""",  # noqa: S608
+    }
+)
 INSERT_NEW: Statement[Row] = Statement(
     {
-        "sqlite": f"""INSERT INTO service_lifecycle_outbox ({", ".join(field.column_name for field in _FIELDS)})
+        "sqlite": f"""INSERT INTO service_lifecycle_outbox ({_COLUMNS})
         SELECT {", ".join(map(_read, _FIELDS))} FROM json_each(:events) WHERE true ON CONFLICT DO NOTHING""",  # noqa: S608
-        "postgres": """INSERT INTO service_lifecycle_outbox
-        SELECT * FROM jsonb_populate_recordset(NULL::service_lifecycle_outbox, :events) ON CONFLICT DO NOTHING""",
+        "postgres": """WITH made AS (
+          INSERT INTO service_lifecycle_outbox
+          SELECT * FROM jsonb_populate_recordset(NULL::service_lifecycle_outbox, :events) ON CONFLICT DO NOTHING
+          RETURNING event_id, order_key)
+        INSERT INTO service_pending_events (event_id, order_key) SELECT event_id, order_key FROM made""",
     }
 )
 
@@ -90,7 +103,7 @@ def _values(event: Event) -> dict[str, Any]:
         "connection_id": event.connection_id,
         "payload": Json(dict(event.payload)),
         "metadata": Json({}),
-        "status": "pending",
+        "status": "committed",
         "attempts": 0,
         "next_attempt_at": None,
         "last_error": "",

@@ -24,18 +24,23 @@ SILENCE: Statement[Row] = Statement("UPDATE service_event_handlers SET pattern =
 HANDLERS: Statement[Row] = Statement("SELECT name, pattern, created_at FROM service_event_handlers")
 TAKE_PENDING: Statement[Row] = Statement(
     {
-        "sqlite": """UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-        WHERE event_id IN (
-          SELECT event_id FROM service_lifecycle_outbox WHERE status = 'pending' ORDER BY event_id LIMIT :rows)
-        RETURNING @columns""",
-        "postgres": """WITH pending AS MATERIALIZED (
-          SELECT event_id AS pending_id FROM service_lifecycle_outbox
-          WHERE status = 'pending' ORDER BY event_id LIMIT :rows FOR NO KEY UPDATE SKIP LOCKED)
-        UPDATE service_lifecycle_outbox SET status = 'delivered', updated_at = @now
-        FROM pending WHERE event_id = pending_id
-        RETURNING @columns""",
+        "sqlite": """SELECT @columns FROM service_lifecycle_outbox
+        WHERE event_id IN (SELECT event_id FROM service_pending_events ORDER BY event_id LIMIT :rows)""",
+        # An array, so that one plan serves any number of rows.
+        "postgres": """WITH taken AS (
+          DELETE FROM service_pending_events WHERE event_id = ANY (ARRAY(
+            SELECT event_id FROM service_pending_events ORDER BY event_id LIMIT :rows FOR UPDATE SKIP LOCKED))
+          RETURNING event_id AS taken_id)
+        SELECT @columns FROM taken JOIN service_lifecycle_outbox ON event_id = taken_id""",
     },
     columns=events.COLUMNS,
+)
+DROP_PENDING: Statement[Row] = Statement(
+    {
+        "sqlite": """DELETE FROM service_pending_events
+        WHERE event_id IN (SELECT event_id FROM service_pending_events ORDER BY event_id LIMIT :rows)""",
+        "postgres": "",
+    }
 )
 # Event, handler, order key, and 1 for what is claimed at once. One that is there already came by a backfill.
 DELIVER: Statement[Row] = Statement(
@@ -85,6 +90,7 @@ def fan_out(wanted: Wanted, limit: int, rows: int) -> Steps[tuple[list[Row], dic
     pending = yield from TAKE_PENDING(rows=rows)
     if not pending:
         return [], {}, False, 0
+    yield from DROP_PENDING(rows=rows)
     known = [(name, pattern, read_time(since)) for name, pattern, since in (yield from HANDLERS())]
     read: dict[str, Event] = {}
     pairs: list[list[str | int | None]] = []

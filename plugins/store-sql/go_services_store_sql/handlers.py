@@ -57,9 +57,7 @@ COUNTS: Statement[Row] = Statement(
 DEAD: Statement[Row] = Statement(
     "SELECT handler, count(*) FROM service_event_deliveries WHERE status = 'dead' GROUP BY handler"
 )
-WAITING: Statement[Row] = Statement(
-    "SELECT count(*), min(event_id) FROM service_lifecycle_outbox WHERE status = 'pending'"
-)
+WAITING: Statement[Row] = Statement("SELECT count(*), min(event_id) FROM service_pending_events")
 OCCURRED: Statement[Row] = Statement(
     {
         "sqlite": """SELECT event_id, occurred_at FROM service_lifecycle_outbox

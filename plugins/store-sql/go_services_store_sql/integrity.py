@@ -14,7 +14,7 @@ from .statement import Row, Statement, Steps
 STATUSES: Final = {
     "service_connections": ("active", "disconnected", "errored", "pending_reauth", "needs_reconsent"),
     "service_credentials": ("active", "revoked"),
-    "service_lifecycle_outbox": ("pending", "processing", "delivered"),
+    "service_lifecycle_outbox": ("committed", "processing", "delivered"),
     "service_webhook_deliveries": (
         "pending",
         "processing",
@@ -78,6 +78,11 @@ RULES: Final = (
         "deliveries to handlers without their event",
         """SELECT count(*) FROM service_event_deliveries AS d
         WHERE NOT EXISTS (SELECT 1 FROM service_lifecycle_outbox WHERE event_id = d.event_id)""",
+    ),
+    (
+        "events to hand out that do not exist",
+        """SELECT count(*) FROM service_pending_events AS p
+        WHERE NOT EXISTS (SELECT 1 FROM service_lifecycle_outbox WHERE event_id = p.event_id)""",
     ),
     (
         "idempotency keys without their job",

@@ -19,7 +19,7 @@ from .dialect import Json, read_time
 from .events import event_of
 from .fan_out import Wanted, fan_out
 from .listing import Listing
-from .models import EventDeliveryRow, OutboxRow
+from .models import EventDeliveryRow, OutboxRow, PendingEventRow
 from .statement import Param, Row, Statement, Steps
 
 ROUNDS = 20
@@ -64,9 +64,8 @@ CLAIM: Statement[Row] = Statement(
                 WHERE head.handler = item.handler AND head.order_key = item.order_key AND head.event_id < item.event_id
                   AND head.status IN ('pending', 'retry_ready', 'processing'))
               AND NOT EXISTS (
-                SELECT 1 FROM service_lifecycle_outbox AS early
-                WHERE early.order_key = item.order_key AND early.event_id < item.event_id
-                  AND early.status = 'pending'))
+                SELECT 1 FROM service_pending_events AS early
+                WHERE early.order_key = item.order_key AND early.event_id < item.event_id))
           ORDER BY next_attempt_at, event_id LIMIT :rows)
         RETURNING event_id, handler, fence, attempts, crashes""",
         "postgres": """WITH due AS MATERIALIZED (
@@ -78,9 +77,8 @@ CLAIM: Statement[Row] = Statement(
                 WHERE head.handler = item.handler AND head.order_key = item.order_key AND head.event_id < item.event_id
                   AND head.status IN ('pending', 'retry_ready', 'processing'))
               AND NOT EXISTS (
-                SELECT 1 FROM service_lifecycle_outbox AS early
-                WHERE early.order_key = item.order_key AND early.event_id < item.event_id
-                  AND early.status = 'pending'))
+                SELECT 1 FROM service_pending_events AS early
+                WHERE early.order_key = item.order_key AND early.event_id < item.event_id))
           ORDER BY next_attempt_at, event_id LIMIT :rows FOR UPDATE SKIP LOCKED)
         UPDATE service_event_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
           attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now,
@@ -171,7 +169,8 @@ EVENT: Statement[Event] = Statement(
     OutboxRow.select(*events.COLUMNS).where(OutboxRow.event_id == Param("id")), event_of
 )
 _HANDLER = pw.fn.coalesce(EventDeliveryRow.handler, SQL("''"))
-_STATUS = pw.fn.coalesce(EventDeliveryRow.status, OutboxRow.status)
+_PENDING = PendingEventRow.select(SQL("'pending'")).where(PendingEventRow.event_id == OutboxRow.event_id)
+_STATUS = pw.fn.coalesce(EventDeliveryRow.status, _PENDING, SQL("'delivered'"))
 _ITEMS = (
     OutboxRow.select(
         OutboxRow.event_id,

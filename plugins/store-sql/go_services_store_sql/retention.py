@@ -17,11 +17,13 @@ CONDITIONS = {
     # A delivery's event has its id; handlers that still have to do with it read the request.
     "service_webhook_deliveries": """status IN ('processed', 'superseded', 'quarantined', 'dropped')
         AND updated_at < @later(age) AND NOT EXISTS (
-        SELECT 1 FROM service_lifecycle_outbox AS passed WHERE passed.event_id = service_webhook_deliveries.id
-          AND passed.status = 'pending') AND NOT EXISTS (
+        SELECT 1 FROM service_pending_events AS new WHERE new.event_id = service_webhook_deliveries.id)
+        AND NOT EXISTS (
         SELECT 1 FROM service_event_deliveries AS open WHERE open.event_id = service_webhook_deliveries.id
           AND open.status <> 'delivered')""",
-    "service_lifecycle_outbox": """status <> 'pending' AND updated_at < @later(age) AND NOT EXISTS (
+    "service_lifecycle_outbox": """updated_at < @later(age) AND NOT EXISTS (
+        SELECT 1 FROM service_pending_events AS new WHERE new.event_id = service_lifecycle_outbox.event_id)
+        AND NOT EXISTS (
         SELECT 1 FROM service_event_deliveries AS open WHERE open.event_id = service_lifecycle_outbox.event_id
           AND (open.status <> 'delivered' OR open.updated_at >= @later(age)))""",
     "service_sync_jobs": "status = 'succeeded' AND updated_at < @later(age)",

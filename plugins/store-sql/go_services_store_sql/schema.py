@@ -14,13 +14,13 @@ from typing import Any
 from peewee import SchemaManager
 
 from .dialect import POSTGRES, SQLITE, Dialect
-from .models import MODELS
+from .models import MODELS, TRIGGERS
 
 DIALECTS = {dialect.name: dialect for dialect in (SQLITE, POSTGRES)}
 
 
 def ddl(dialect: Dialect) -> list[str]:
-    """CREATE statements for all tables and indexes, in the order in which they can run."""
+    """CREATE statements for all tables, indexes and triggers, in the order in which they can run."""
     statements: list[str] = []
     for model in MODELS:
         manager: Any = SchemaManager(model, dialect.database)  # the methods that give text are not in its stub
@@ -29,7 +29,7 @@ def ddl(dialect: Dialect) -> list[str]:
             if values:
                 raise ValueError(f"{model.__name__}: DDL takes no parameters; write the condition as SQL text")
             statements.append(text)
-    return statements
+    return [*statements, *(trigger.text for trigger in TRIGGERS[dialect.name])]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from .dialect import Dialect
 from .migrations import Migration
 from .statement import Row, Statement, Steps
 
-OWN: Final = ("service_meta", "service_migrations")
-"""Tables whose rows are about the database itself."""
+OWN: Final = ("service_meta", "service_migrations", "service_pending_events")
+"""Tables whose rows are about the database itself, or whose migration writes them back into another table."""
 TABLES: Final[Statement[Row]] = Statement(
     {
         "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'service_*' ORDER BY name",

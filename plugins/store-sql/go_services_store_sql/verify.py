@@ -14,6 +14,7 @@ from . import catalog, integrity, migrations
 from .catalog import Schema, differences
 from .dialect import POSTGRES, SQLITE, Dialect
 from .driver import drive
+from .models import TRIGGERS
 from .statement import Call, Row, Statement, Steps
 
 OAUTH_TABLES: Final = (
@@ -36,6 +37,7 @@ SAVE: Statement[Row] = Statement("SAVEPOINT go_services_verify")
 APART: Statement[Row] = Statement("SET LOCAL search_path TO pg_temp")
 UNDO: Statement[Row] = Statement("ROLLBACK TO SAVEPOINT go_services_verify")
 RELEASE: Statement[Row] = Statement("RELEASE SAVEPOINT go_services_verify")
+SQLITE_TRIGGERS: Statement[Row] = Statement("SELECT sql FROM sqlite_master WHERE type = 'trigger'")
 
 
 def dialect_of(name: str) -> Dialect:
@@ -60,7 +62,10 @@ def schema(dialect: Dialect) -> Steps[list[str]]:
     """
     found = yield from catalog.actual(dialect)
     if dialect.name == "sqlite":
-        return differences(_expected_of_sqlite(), found)
+        made = {text for (text,) in (yield from SQLITE_TRIGGERS())}
+        lost = [trigger for trigger in TRIGGERS[dialect.name] if trigger.text not in made]
+        lines = [f"table {trigger.table}: trigger {trigger.name} is missing" for trigger in lost]
+        return [*differences(_expected_of_sqlite(), found), *lines]
     yield from SAVE()
     yield from APART()
     for migration in migrations.migrations(dialect.name):

@@ -55,9 +55,9 @@ OUTBOX = _waiting("service_event_deliveries", is_open=_OPEN, dead="status = 'dea
 JOBS = _waiting("service_sync_jobs", is_open=_RUNNING, dead="status = 'failed'")
 NEW_EVENTS: Statement[Row] = Statement(
     """SELECT
-      (SELECT count(*) FROM (SELECT 1 FROM service_lifecycle_outbox WHERE status = 'pending' LIMIT :most) AS new),
-      (SELECT @remaining(created_at) FROM service_lifecycle_outbox WHERE status = 'pending'
-       ORDER BY event_id LIMIT 1)"""
+      (SELECT count(*) FROM (SELECT 1 FROM service_pending_events LIMIT :most) AS new),
+      (SELECT @remaining(created_at) FROM service_lifecycle_outbox
+       WHERE event_id = (SELECT min(event_id) FROM service_pending_events))"""
 )
 
 

@@ -46,7 +46,7 @@ def test_claims_find_what_is_due_by_an_index() -> None:
     for statement, index in (
         (inbox.CLAIM, "ix_service_webhook_deliveries_due"),
         (outbox.CLAIM, "ix_service_event_deliveries_due"),
-        (fan_out.TAKE_PENDING, "ix_service_lifecycle_outbox_pending"),
+        (fan_out.TAKE_PENDING, "sqlite_autoindex_service_pending_events_1"),
         (jobs.CLAIM, "ix_service_sync_jobs_due"),
     ):
         compiled = statement.compiled(SQLITE)
@@ -64,7 +64,7 @@ def test_claims_walk_the_due_rows_in_order_and_look_up_earlier_ones_of_a_key() -
     for statement, table, key in (
         (inbox.CLAIM, "service_webhook_deliveries", "provider_id=? AND order_key=? AND id<?"),
         (outbox.CLAIM, "service_event_deliveries", "handler=? AND order_key=? AND event_id<?"),
-        (outbox.CLAIM, "service_lifecycle_outbox", "order_key=? AND event_id<?"),
+        (outbox.CLAIM, "service_pending_events", "order_key=? AND event_id<?"),
         (jobs.CLAIM, "service_sync_jobs", "kind=? AND order_key=? AND id<?"),
     ):
         compiled = statement.compiled(SQLITE)

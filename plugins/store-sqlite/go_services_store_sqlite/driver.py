@@ -20,6 +20,9 @@ from .writer import Writer
 
 T = TypeVar("T")
 
+TRIGGERS = "INSERT INTO service_lifecycle_outbox"
+"""How the statements begin that have a trigger run further ones."""
+
 
 class SqliteDriver:
     """The driver for one file. It serves any number of loops and threads of one process."""
@@ -47,7 +50,7 @@ class SqliteDriver:
             raise
         self._connections = (writing, self._reader)
         self._writer = Writer(writing, self._path, max_batch=self._max_batch)
-        self.trace(self._trace)
+        self._tell()
 
     def stop(self) -> None:
         """Finish what was submitted and close; blocks until done; idempotent."""
@@ -66,9 +69,12 @@ class SqliteDriver:
         The text holds the bound values, so this is for tests and measurements only. It comes from the thread that
         runs the statement. None ends it.
         """
-        self._trace = callback
+        self._trace = None if callback is None else _once(callback)
+        self._tell()
+
+    def _tell(self) -> None:
         for connection in self._connections:
-            connection.set_trace_callback(callback)
+            connection.set_trace_callback(self._trace)
 
     async def run(self, work: Work[T], *, destroys: bool = False, alone: bool = False) -> T:
         """See :class:`go_services_store_sql.driver.Driver`."""
@@ -116,3 +122,16 @@ class SqliteDriver:
 
 def _not_open() -> StoreUnavailable:
     return StoreUnavailable("The store is not open.", hint="Open the runtime first.", plugin="store-sqlite")
+
+
+def _once(callback: Callable[[str], None]) -> Callable[[str], None]:
+    """SQLite tells of a statement once more for each that a trigger of its runs."""
+    last = ""
+
+    def told(text: str) -> None:
+        nonlocal last
+        if text != last or not text.startswith(TRIGGERS):
+            callback(text)
+        last = text
+
+    return told

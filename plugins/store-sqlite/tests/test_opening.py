@@ -74,7 +74,7 @@ async def test_store_is_built_from_its_record(tmp_path: Path) -> None:
 
 async def test_migrate_makes_a_private_file_once(path: Path) -> None:
     store = SqliteStore(path)
-    assert [step.applied_at for step in await store.migrate(dry_run=True)] == [None] * 11
+    assert [step.applied_at for step in await store.migrate(dry_run=True)] == [None] * 12
     assert list(path.parent.iterdir()) == []
     old = os.umask(0)
     try:
@@ -93,6 +93,7 @@ async def test_migrate_makes_a_private_file_once(path: Path) -> None:
         (9, "subscriptions"),
         (10, "endpoints"),
         (11, "workers"),
+        (12, "pending_events"),
     ]
     assert all(step.applied_at is not None for step in steps)
     assert await store.migrate() == []
@@ -116,12 +117,12 @@ async def test_migrate_makes_a_private_file_once(path: Path) -> None:
 async def test_status_tells_schema_rows_and_problems(path: Path) -> None:
     store = SqliteStore(path)
     before = await store.status()
-    assert (before.schema_version, before.latest_version, len(before.pending)) == (0, 11, 11)
+    assert (before.schema_version, before.latest_version, len(before.pending)) == (0, 12, 12)
     assert before.problems
     assert list(path.parent.iterdir()) == []
     await store.migrate()
     after = await store.status()
-    assert (after.dialect, after.schema_version, after.pending, after.problems) == ("sqlite", 11, (), ())
+    assert (after.dialect, after.schema_version, after.pending, after.problems) == ("sqlite", 12, (), ())
     assert after.tables["service_connections"] == 0
     open_to_all(path)
     (problem,) = (await store.status()).problems
@@ -179,15 +180,15 @@ async def test_damage_inside_the_file_is_reported_by_status(path: Path, store: S
 async def test_newer_schema_is_refused(path: Path) -> None:
     store = SqliteStore(path)
     await store.migrate()
-    change(path, "INSERT INTO service_migrations VALUES (12, 'tomorrow', 'x', '2030-01-01 00:00:00.000000')")
+    change(path, "INSERT INTO service_migrations VALUES (13, 'tomorrow', 'x', '2030-01-01 00:00:00.000000')")
     before = read(path)
-    with pytest.raises(SchemaTooNew, match="0012"):
+    with pytest.raises(SchemaTooNew, match="0013"):
         await store.open()
     with pytest.raises(SchemaTooNew):
         await store.migrate()
     assert read(path) == before
     status = await store.status()
-    assert (status.schema_version, status.latest_version) == (12, 11)
+    assert (status.schema_version, status.latest_version) == (13, 12)
     assert status.problems
 
 

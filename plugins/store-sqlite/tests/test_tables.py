@@ -152,9 +152,9 @@ async def test_refresh_leaves_a_settled_intent(path: Path, store: SqliteStore) -
 async def test_event_is_history_when_its_last_handler_is_done(path: Path, store: SqliteStore) -> None:
     await store.queues.register_handlers({"a": "*", "b": "*"}, now=now())
     await emit(store, event())
-    assert rows(path, "SELECT status FROM service_lifecycle_outbox") == [("pending",)]
+    assert rows(path, "SELECT count(*) FROM service_pending_events") == [(1,)]
     claims = await take(store, "a", "b")
-    assert rows(path, "SELECT status FROM service_lifecycle_outbox") == [("delivered",)]
+    assert rows(path, "SELECT count(*) FROM service_pending_events") == [(0,)]
     for claim, history in zip(claims, (0, 1), strict=True):
         await store.queues.settle(claim, "done")
         with sqlite3.connect(path) as connection:

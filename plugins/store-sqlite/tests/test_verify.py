@@ -109,6 +109,12 @@ async def test_condition_of_an_index_counts(made: SqliteStore, path: Path) -> No
     assert "(connection_id) WHERE status = 'x'`, not `service_credentials (connection_id) WHERE status" in problem
 
 
+async def test_trigger_that_is_gone_is_missing(made: SqliteStore, path: Path) -> None:
+    execute(path, "DROP TRIGGER tr_service_lifecycle_outbox_pending")
+    said = "table service_lifecycle_outbox: trigger tr_service_lifecycle_outbox_pending is missing"
+    assert await made.admin.verify() == [said]
+
+
 async def test_further_index_and_table_do_no_harm(made: SqliteStore, path: Path) -> None:
     execute(path, "CREATE INDEX own ON service_leases (owner)", "CREATE TABLE app_own (id TEXT)")
     assert await made.admin.verify() == []
@@ -135,6 +141,7 @@ async def test_further_index_and_table_do_no_harm(made: SqliteStore, path: Path)
             [DELIVERY],
             "1 deliveries to handlers without their event",
         ),
+        (["INSERT INTO service_pending_events VALUES ('e', NULL)"], "1 events to hand out that do not exist"),
         ([CONNECTION, "UPDATE service_connections SET status = 'odd'"], "service_connections with an unknown status"),
         ([CONNECTION, "UPDATE service_connections SET scope_type = 'team'"], "service_connections with a scope"),
         ([CONNECTION, "UPDATE service_connections SET created_at = '2026-01-01T00:00:00Z'"], "with a time that is not"),

@@ -13,7 +13,17 @@ from .connections import (
 )
 from .endpoints import EndpointRow
 from .ledgers import ActivityRow, DispatchRow, IdempotencyRow, LeaseRow, MetaRow, MigrationRow, ReplayRow
-from .queues import EventDeliveryRow, HandlerRow, InboxRow, JobKeyRow, JobRow, OutboxRow, PositionRow
+from .queues import (
+    TRIGGERS,
+    EventDeliveryRow,
+    HandlerRow,
+    InboxRow,
+    JobKeyRow,
+    JobRow,
+    OutboxRow,
+    PendingEventRow,
+    PositionRow,
+)
 from .resources import BudgetRow, CursorRow, InstallationRow, SubscriptionRow
 from .sync import (
     IdentityBindingRow,
@@ -27,6 +37,7 @@ from .workers import WorkerRow
 
 __all__ = [
     "MODELS",
+    "TRIGGERS",
     "ActivityRow",
     "AttemptRow",
     "BudgetRow",
@@ -48,6 +59,7 @@ __all__ = [
     "MetaRow",
     "MigrationRow",
     "OutboxRow",
+    "PendingEventRow",
     "PositionRow",
     "RefreshIntentRow",
     "ReplayRow",
@@ -93,5 +105,7 @@ MODELS: tuple[type[Table], ...] = (
     EndpointRow,
     # with migration 0011
     WorkerRow,
+    # with migration 0012
+    PendingEventRow,
 )
 """All tables, each after those that it refers to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import peewee as pw
+from attrs import frozen
 from peewee import SQL, Check
 
 from .columns import Bytes, Table, Time, connection, count, json, text
@@ -20,8 +21,8 @@ class OutboxRow(Table):
     payload = json()
     metadata = json()
     status = text()
-    """pending: no handler knows it yet; delivered: it was handed to each that wants it, and how far those are is in
-    service_event_deliveries. Events of before migration 0008, and the Go system's, may be processing: as delivered."""
+    """committed. Events of before migration 0012, and the Go system's, may be delivered or processing. Those that are
+    not handed out yet are in service_pending_events; how far the others are is in service_event_deliveries."""
     attempts = count()
     next_attempt_at = Time(null=True)
     last_error = text("")
@@ -36,14 +37,55 @@ class OutboxRow(Table):
         table_name = "service_lifecycle_outbox"
 
 
-OutboxRow.add_index(OutboxRow.event_id, where=SQL("status = 'pending'"), name="ix_service_lifecycle_outbox_pending")
-OutboxRow.add_index(OutboxRow.connection_id, name="ix_service_lifecycle_outbox_connection")
 OutboxRow.add_index(
-    OutboxRow.order_key,
-    OutboxRow.event_id,
-    where=SQL("status = 'pending' AND order_key IS NOT NULL"),
-    name="ix_service_lifecycle_outbox_order",
+    OutboxRow.connection_id, where=SQL("connection_id IS NOT NULL"), name="ix_service_lifecycle_outbox_connection"
 )
+
+
+class PendingEventRow(Table):
+    """An event that is not handed to its handlers yet: it is removed in the unit that writes their deliveries.
+
+    In a table of its own, because the event's row is many times as wide and would be written a second time. It is
+    written by the statement that writes the event, on SQLite by a trigger.
+    """
+
+    event_id = pw.TextField(primary_key=True)
+    order_key = text(null=True)
+
+    class Meta:
+        table_name = "service_pending_events"
+
+
+PendingEventRow.add_index(
+    PendingEventRow.order_key,
+    PendingEventRow.event_id,
+    where=SQL("order_key IS NOT NULL"),
+    name="ix_service_pending_events_order",
+)
+
+
+@frozen
+class Trigger:
+    """One that a table has; peewee has no words for it."""
+
+    name: str
+    table: str
+    text: str
+
+
+TRIGGERS = {
+    "sqlite": (
+        Trigger(
+            "tr_service_lifecycle_outbox_pending",
+            "service_lifecycle_outbox",
+            'CREATE TRIGGER "tr_service_lifecycle_outbox_pending" AFTER INSERT ON "service_lifecycle_outbox" '
+            'WHEN NEW."status" = \'committed\' BEGIN INSERT INTO "service_pending_events" '
+            '("event_id", "order_key") VALUES (NEW."event_id", NEW."order_key"); END',
+        ),
+    ),
+    "postgres": (),
+}
+"""By dialect."""
 
 
 class InboxRow(Table):

@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from go_services_core.errors import CommitUnknown, ServicesError, StoreUnavailable
 from go_services_core.protocols import Work
-from go_services_store_sql.dialect import POSTGRES
+from go_services_store_sql.dialect import POSTGRES, Dialect
 from go_services_store_sql.statement import Call, Row
 
 from .failures import PLUGIN, NoAnswer, explain, is_lost, is_undone
@@ -64,6 +64,11 @@ class PostgresDriver:
             f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = {limit}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {limit}"
         )
+
+    @property
+    def dialect(self) -> Dialect:
+        """See :class:`go_services_store_sql.driver.Driver`."""
+        return POSTGRES
 
     async def start(self) -> None:
         """Start the pool, which connects in the background."""

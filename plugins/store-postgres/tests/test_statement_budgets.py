@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from go_services_core.testing.checks.store import credential, established, event, new_id, now
+from go_services_core.testing.checks.store_inbox import event_for
 from go_services_core.testing.checks.store_queues import delivery, emit, take
 from go_services_store_postgres.store import PostgresStore
 
@@ -54,6 +55,14 @@ async def test_claiming_and_settling_the_inbox_is_one_statement_each(store: Post
     (claim,) = await take(store)
     statements, control = await traced(store, store.queues.settle(claim, "done"))
     assert (len(statements), control) == (1, [])
+
+
+async def test_passing_a_batch_on_is_one_statement_without_a_transaction(store: PostgresStore) -> None:
+    for number in range(20):
+        await store.queues.accept(delivery(f"d{number}"))
+    pairs = [(claim, event_for(claim)) for claim in await take(store)]
+    statements, control = await traced(store, store.queues.pass_on(pairs))
+    assert (len(pairs), len(statements), control) == (20, 1, [])
 
 
 async def test_claim_of_the_outbox_does_not_grow_with_the_batch(store: PostgresStore) -> None:

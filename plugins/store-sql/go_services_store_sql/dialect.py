@@ -30,6 +30,8 @@ class Dialect:
     """SQL for the database's clock plus a number of seconds; ``{}`` stands for the placeholder."""
     remaining: str
     """SQL for the seconds until a time; ``{}`` stands for the column."""
+    changes_in_with: bool
+    """Whether a WITH may hold INSERT, UPDATE and DELETE."""
     database: peewee.Database
     """Never connected: peewee asks it for quoting and column types."""
     encoders: Mapping[type, Callable[[Any], Any]] = field(factory=dict)
@@ -71,6 +73,7 @@ SQLITE = Dialect(
     later="(strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', {})) || '000')",
     # A day number is exact to some 0.05 ms only: without rounding a lease could have more left than it was given.
     remaining="round((julianday({}) - julianday('now')) * 86400.0, 3)",
+    changes_in_with=False,
     database=peewee.SqliteDatabase(None, field_types={"TIMESTAMPTZ": "TEXT", "JSONB": "TEXT", "BYTEA": "BLOB"}),
     encoders={
         datetime: time_text,
@@ -86,6 +89,7 @@ POSTGRES = Dialect(
     now="statement_timestamp()",
     later="(statement_timestamp() + make_interval(secs => {}))",
     remaining="extract(epoch FROM {} - statement_timestamp())",
+    changes_in_with=True,
     database=peewee.PostgresqlDatabase(None),
     encoders={Json: json_text},
 )

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from go_services_core.protocols import Work
 
+from .dialect import Dialect
 from .statement import Call, Row, Steps
 
 T = TypeVar("T")
@@ -34,6 +35,11 @@ class Joint(ABC, Generic[T]):
 
 class Driver(Protocol):
     """Runs units of work. A unit is re-runnable: the driver may start it again after a failure before COMMIT."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose text it runs."""
+        ...
 
     async def run(self, work: Work[T], *, destroys: bool = False, alone: bool = False) -> T:
         """Run ``work`` in a transaction of its own and answer after it is durable.

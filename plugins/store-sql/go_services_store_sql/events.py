@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +9,6 @@ from go_services_core.model import Event, Scope
 
 from .dialect import Json, read_json, read_time, time_text
 from .models import OutboxRow
-from .models.columns import Time
 from .statement import Call, Row, Statement, Steps
 
 COLUMNS = (
@@ -44,11 +42,6 @@ def event_of(row: Row) -> Event:
     )
 
 
-def _read(field: Any) -> str:
-    value = f"json_extract(value, '$.{field.column_name}')"
-    return f"substr({value}, 1, 26)" if isinstance(field, Time) else value  # without the zone, as SQLite has it
-
-
 _FIELDS = OutboxRow._meta.sorted_fields
 _COLUMNS = ", ".join(field.column_name for field in _FIELDS)
 _VALUES = ", ".join(f":{field.column_name}" for field in _FIELDS)
@@ -61,17 +54,6 @@ INSERT_EVENT: Statement[Row] = Statement(
         INSERT INTO service_pending_events (event_id, order_key) VALUES (:event_id, :order_key)""",  # noqa: S608
     }
 )
-INSERT_NEW: Statement[Row] = Statement(
-    {
-        "sqlite": f"""INSERT INTO service_lifecycle_outbox ({_COLUMNS})
-        SELECT {", ".join(map(_read, _FIELDS))} FROM json_each(:events) WHERE true ON CONFLICT DO NOTHING""",  # noqa: S608
-        "postgres": """WITH made AS (
-          INSERT INTO service_lifecycle_outbox
-          SELECT * FROM jsonb_populate_recordset(NULL::service_lifecycle_outbox, :events) ON CONFLICT DO NOTHING
-          RETURNING event_id, order_key)
-        INSERT INTO service_pending_events (event_id, order_key) SELECT event_id, order_key FROM made""",
-    }
-)
 
 
 def enqueue(event: Event) -> Steps[None]:
@@ -79,10 +61,9 @@ def enqueue(event: Event) -> Steps[None]:
     yield Call(INSERT_EVENT, _values(event), (event,))
 
 
-def enqueue_new(events: Sequence[Event]) -> Steps[None]:
-    """Write those of ``events`` into the outbox whose ids are new: one statement."""
-    rows = Json([{name: _plain(value) for name, value in _values(event).items()} for event in events])
-    yield Call(INSERT_NEW, {"events": rows}, events)  # a listener is told also of one that was there
+def row_of(event: Event) -> dict[str, Any]:
+    """The row of ``event`` as JSON can hold it: every column."""
+    return {name: _plain(value) for name, value in _values(event).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -7,11 +7,10 @@ from typing import Any
 
 from go_services_core.delivery_specs import Burst
 from go_services_core.errors import ServicesError
-from go_services_core.model import Accepted, Claim, Event, InboxDelivery, KeyRef, Page, QueueItem, Scope, Sealed
+from go_services_core.model import Accepted, Claim, InboxDelivery, KeyRef, Page, QueueItem, Scope, Sealed
 
 from . import inbox_bursts
 from .dialect import Json, read_time
-from .events import enqueue_new
 from .inbox_bursts import STALE
 from .listing import Listing
 from .models import InboxRow
@@ -262,15 +261,6 @@ def claim(*, owner: str, seconds: float, limit: int) -> Steps[list[Claim]]:
         if claims:
             return sorted(claims, key=lambda claim: claim.id)  # RETURNING has no order
     return []
-
-
-def pass_on(pairs: Sequence[tuple[Claim, Event]]) -> Steps[list[str]]:
-    """End the claims and commit their events: two statements. Gives the ids that are lost."""
-    lost = yield from settle_many([claim for claim, _ in pairs], "done", error="", delay=0.0)
-    held = [event for claim, event in pairs if claim.id not in lost]
-    if held:
-        yield from enqueue_new(held)
-    return lost
 
 
 def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:

@@ -91,7 +91,7 @@ class Call:
     statement: Statement[Any]
     values: Mapping[str, Any]
     events: Sequence[Event] = ()
-    """What it writes into the outbox."""
+    """What it writes into the outbox; read when the unit has ended."""
 
 
 Steps: TypeAlias = Generator[Call, list[Row], T]

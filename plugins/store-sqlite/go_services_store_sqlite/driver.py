@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from go_services_core.errors import StoreUnavailable
 from go_services_core.protocols import Work
+from go_services_store_sql.dialect import SQLITE, Dialect
 from go_services_store_sql.driver import drive
 
 from .database import connect, execute, explain, is_busy
@@ -37,6 +38,11 @@ class SqliteDriver:
         self._reading = threading.Lock()
         self._writer: Writer | None = None
         self._process = os.getpid()
+
+    @property
+    def dialect(self) -> Dialect:
+        """See :class:`go_services_store_sql.driver.Driver`."""
+        return SQLITE
 
     def start(self) -> None:
         """Open the connections and start the writer; blocks for the time of some file accesses."""

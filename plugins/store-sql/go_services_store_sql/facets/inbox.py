@@ -13,6 +13,7 @@ from go_services_core.model import Accepted, Claim, Event, InboxDelivery, Page
 from .. import inbox, inbox_replay
 from ..driver import Driver
 from ..inbox_arrivals import MOST, Arrival
+from ..pass_on import pass_on
 from .limits import at_least_one
 
 
@@ -28,7 +29,8 @@ class SqlInbox:
         return await self._driver.run(lambda: inbox.accept(delivery, burst), alone=True)
 
     async def pass_on(self, pairs: Sequence[tuple[Claim, Event]]) -> builtins.list[str]:
-        return await self._driver.run(lambda: inbox.pass_on(pairs))
+        one = self._driver.dialect.changes_in_with
+        return await self._driver.run(lambda: pass_on(pairs), alone=one)
 
     async def deliveries(
         self,

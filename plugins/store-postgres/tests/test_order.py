@@ -62,6 +62,7 @@ async def test_claims_walk_what_is_due_in_order_and_look_up_earlier_ones_of_a_ke
         for statement, tables in (
             (inbox.CLAIM, ["service_webhook_deliveries"]),
             (outbox.CLAIM, ["service_event_deliveries", "service_pending_events"]),
+            (outbox.LOOK, ["service_event_deliveries", "service_pending_events"]),
             (jobs.CLAIM, ["service_sync_jobs"]),
         ):
             compiled = statement.compiled(POSTGRES)

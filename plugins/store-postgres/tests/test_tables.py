@@ -69,6 +69,8 @@ async def test_claims_find_what_is_due_by_an_index(url: str) -> None:
         for statement, index in (
             (inbox.CLAIM, "ix_service_webhook_deliveries_due"),
             (outbox.CLAIM, "ix_service_event_deliveries_due"),
+            (outbox.LOOK, "ix_service_event_deliveries_due"),
+            (outbox.LOOK, "service_pending_events_pkey"),
             (fan_out.TAKE_PENDING, "service_pending_events_pkey"),
         ):
             compiled = statement.compiled(POSTGRES)

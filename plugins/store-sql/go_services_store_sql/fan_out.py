@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from typing import TypeAlias
 
 from attrs import frozen
 
@@ -66,6 +67,9 @@ DELIVER: Statement[Row] = Statement(
 )
 
 
+Handed: TypeAlias = tuple[list[Row], dict[str, Event], bool, int]
+
+
 @frozen(kw_only=True)
 class Wanted:
     """For whom new events are claimed as they are handed out."""
@@ -81,21 +85,26 @@ def register(handlers: Mapping[str, str], *, now: datetime) -> Steps[None]:
         yield from REGISTER(name=name, pattern=pattern, now=now) if pattern else SILENCE(name=name)
 
 
-def fan_out(wanted: Wanted, limit: int, rows: int) -> Steps[tuple[list[Row], dict[str, Event], bool, int]]:
-    """Hand up to ``rows`` new events to their handlers, and claim up to ``limit`` deliveries of them.
-
-    Gives what was claimed, the events by id, whether there is more for these handlers, and how many events were taken.
-    What has to keep an order is claimed by a statement of its own, and so is what is beyond ``limit``.
-    """
-    pending = yield from TAKE_PENDING(rows=rows)
-    if not pending:
+def fan_out(wanted: Wanted, limit: int, rows: int) -> Steps[Handed]:
+    """Take up to ``rows`` new events and hand them out."""
+    new = yield from TAKE_PENDING(rows=rows)
+    if not new:
         return [], {}, False, 0
     yield from DROP_PENDING(rows=rows)
-    known = [(name, pattern, read_time(since)) for name, pattern, since in (yield from HANDLERS())]
+    return (yield from hand_out(wanted, limit, new, (yield from HANDLERS())))
+
+
+def hand_out(wanted: Wanted, limit: int, new: Sequence[Row], handlers: Sequence[Row]) -> Steps[Handed]:
+    """Hand new events to those of ``handlers`` that want them, and claim up to ``limit`` deliveries of them.
+
+    Gives what was claimed, the events by id, whether there is more for these handlers, and how many events there were.
+    What has to keep an order is claimed by a statement of its own, and so is what is beyond ``limit``.
+    """
+    known = [(name, pattern, read_time(since)) for name, pattern, since in handlers]
     read: dict[str, Event] = {}
     pairs: list[list[str | int | None]] = []
     more, left = False, limit
-    for row in sorted(pending):
+    for row in sorted(new):
         id, name, order_key = row[0], row[1], row[9]
         try:
             read[id] = event_of(row)
@@ -113,4 +122,4 @@ def fan_out(wanted: Wanted, limit: int, rows: int) -> Steps[tuple[list[Row], dic
     if pairs:
         given = yield from DELIVER(pairs=Json(pairs), owner=wanted.owner, seconds=wanted.seconds)
         handed = [row for row in given if row[2]]
-    return handed, read, more, len(pending)
+    return handed, read, more, len(new)

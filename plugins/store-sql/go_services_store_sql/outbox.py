@@ -5,7 +5,7 @@ An item's id is ``EVENT:HANDLER``, or the event's id alone while no handler has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import peewee as pw
@@ -17,7 +17,7 @@ from go_services_core.model import Claim, Event, Page, QueueItem
 from . import events
 from .dialect import Json, read_time
 from .events import event_of
-from .fan_out import Wanted, fan_out
+from .fan_out import Wanted, fan_out, hand_out
 from .listing import Listing
 from .models import EventDeliveryRow, OutboxRow, PendingEventRow
 from .statement import Param, Row, Statement, Steps
@@ -50,42 +50,63 @@ def _item_of(row: Row) -> QueueItem:
 
 
 # An earlier event that no handler has yet counts as well: another worker may be handing it out at this moment.
+_DUE = """SELECT @ids FROM service_event_deliveries AS item
+          WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
+            AND handler @among
+            AND (order_key IS NULL OR NOT EXISTS (
+                SELECT 1 FROM service_event_deliveries AS head
+                WHERE head.handler = item.handler AND head.order_key = item.order_key AND head.event_id < item.event_id
+                  AND head.status IN ('pending', 'retry_ready', 'processing'))
+              AND NOT EXISTS (
+                SELECT 1 FROM service_pending_events AS early
+                WHERE early.order_key = item.order_key AND early.event_id < item.event_id))
+          ORDER BY next_attempt_at, event_id LIMIT :rows"""
+_TAKE = """UPDATE service_event_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
+          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now,
+          crashes = crashes + CASE WHEN status = 'processing' THEN 1 ELSE 0 END"""
+_SQLITE = f"""{_TAKE}
+        WHERE (event_id, handler) IN ({
+    _DUE.replace("@ids", "event_id, handler").replace("@among", "IN (SELECT value FROM json_each(:handlers))")
+})
+        RETURNING event_id, handler, fence, attempts, crashes"""  # noqa: S608
+_POSTGRES_DUE = f"""WITH due AS MATERIALIZED ({
+    _DUE.replace("@ids", "event_id AS due_id, handler AS due_handler").replace(
+        "@among", "= ANY (ARRAY(SELECT jsonb_array_elements_text(:handlers)))"
+    )
+} FOR UPDATE SKIP LOCKED)"""
+_POSTGRES_TAKE = f"""{_TAKE}
+        FROM due WHERE event_id = due_id AND handler = due_handler"""
 CLAIM: Statement[Row] = Statement(
     {
-        "sqlite": """UPDATE service_event_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
-          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now,
-          crashes = crashes + CASE WHEN status = 'processing' THEN 1 ELSE 0 END
-        WHERE (event_id, handler) IN (
-          SELECT event_id, handler FROM service_event_deliveries AS item
-          WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
-            AND handler IN (SELECT value FROM json_each(:handlers))
-            AND (order_key IS NULL OR NOT EXISTS (
-                SELECT 1 FROM service_event_deliveries AS head
-                WHERE head.handler = item.handler AND head.order_key = item.order_key AND head.event_id < item.event_id
-                  AND head.status IN ('pending', 'retry_ready', 'processing'))
-              AND NOT EXISTS (
-                SELECT 1 FROM service_pending_events AS early
-                WHERE early.order_key = item.order_key AND early.event_id < item.event_id))
-          ORDER BY next_attempt_at, event_id LIMIT :rows)
-        RETURNING event_id, handler, fence, attempts, crashes""",
-        "postgres": """WITH due AS MATERIALIZED (
-          SELECT event_id AS due_id, handler AS due_handler FROM service_event_deliveries AS item
-          WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
-            AND handler = ANY (ARRAY(SELECT jsonb_array_elements_text(:handlers)))
-            AND (order_key IS NULL OR NOT EXISTS (
-                SELECT 1 FROM service_event_deliveries AS head
-                WHERE head.handler = item.handler AND head.order_key = item.order_key AND head.event_id < item.event_id
-                  AND head.status IN ('pending', 'retry_ready', 'processing'))
-              AND NOT EXISTS (
-                SELECT 1 FROM service_pending_events AS early
-                WHERE early.order_key = item.order_key AND early.event_id < item.event_id))
-          ORDER BY next_attempt_at, event_id LIMIT :rows FOR UPDATE SKIP LOCKED)
-        UPDATE service_event_deliveries SET status = 'processing', owner = :owner, fence = fence + 1,
-          attempts = attempts + 1, next_attempt_at = @later(seconds), updated_at = @now,
-          crashes = crashes + CASE WHEN status = 'processing' THEN 1 ELSE 0 END
-        FROM due WHERE event_id = due_id AND handler = due_handler
+        "sqlite": _SQLITE,
+        "postgres": f"""{_POSTGRES_DUE}
+        {_POSTGRES_TAKE}
         RETURNING event_id, handler, fence, attempts, crashes""",
     }
+)
+# What CLAIM gives, and on PostgreSQL, where each answer is a round trip, in the same rows the events of the claims;
+# with a fence of NULL the new events that were taken, without an event the handlers that may want those.
+LOOK: Statement[Row] = Statement(
+    {
+        "sqlite": _SQLITE,
+        "postgres": f"""{_POSTGRES_DUE},
+        held AS (
+          {_POSTGRES_TAKE}
+          RETURNING event_id AS held_id, handler AS held_by, fence, attempts AS tries, crashes),
+        new AS (
+          DELETE FROM service_pending_events WHERE event_id = ANY (ARRAY(
+            SELECT event_id FROM service_pending_events ORDER BY event_id
+            LIMIT :rows - (SELECT count(*) FROM due) FOR UPDATE SKIP LOCKED))
+          RETURNING event_id AS new_id)
+        SELECT held_id, held_by, fence, tries, crashes, @columns
+        FROM held JOIN service_lifecycle_outbox ON event_id = held_id
+        UNION ALL
+        SELECT new_id, NULL, NULL, NULL, NULL, @columns FROM new JOIN service_lifecycle_outbox ON event_id = new_id
+        UNION ALL
+        SELECT name, pattern, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL
+        FROM service_event_handlers WHERE EXISTS (SELECT 1 FROM new)""",  # noqa: S608
+    },
+    columns=events.COLUMNS,
 )
 EVENTS: Statement[Row] = Statement(
     {
@@ -206,35 +227,38 @@ DELIVERIES: Statement[QueueItem] = Statement(
 def claim(*, owner: str, seconds: float, limit: int, handlers: Sequence[str]) -> Steps[list[Claim]]:
     """Take what is due for ``handlers``, then new events, which are handed to their handlers.
 
-    Two statements where nothing is due; one more with claims, two or three more with new events, two more where some of
-    those have to keep an order.
+    Two statements, also with new events on PostgreSQL, on SQLite two more with those. One more where some of them have
+    to keep an order, and with claims on SQLite.
     """
     wanted = Wanted(owner=owner, seconds=seconds, handlers=frozenset(handlers))
     names = Json(list(handlers))
-    taken = yield from CLAIM(owner=owner, seconds=seconds, rows=limit, handlers=names)
+    found = yield from LOOK(owner=owner, seconds=seconds, rows=limit, handlers=names)
+    taken = [row[:5] for row in found if row[2] is not None]
+    new = [row[5:] for row in found if row[2] is None and row[5] is not None]
     known: dict[str, Event] = {}
+    broken: dict[str, str] = {}
+    _read((row[5:] for row in found if row[2] is not None and row[5:]), known, broken)
     rows, more = limit - len(taken), False
+    everyone = [(row[0], row[1], row[13]) for row in found if row[5:] and row[5] is None]
     for _ in range(ROUNDS):
         left = limit - len(taken)
         if left <= 0:
             break
-        handed, read, more, count = yield from fan_out(wanted, left, rows)
+        handed, read, more, count = yield from (
+            hand_out(wanted, left, new, everyone) if new else fan_out(wanted, left, rows)
+        )
         taken += handed
         known |= read
         if more or count < rows:
             break
-        rows = MANY  # nobody wanted some of those: behind them may be one that somebody waits for
+        new, rows = [], MANY  # nobody wants some of those: behind them may be one that somebody waits for
     if more and len(taken) < limit:
         taken += yield from CLAIM(owner=owner, seconds=seconds, rows=limit - len(taken), handlers=names)
     if not taken:
         return []
-    broken: dict[str, str] = {}
-    missing = sorted({row[0] for row in taken} - known.keys())
-    for row in (yield from EVENTS(ids=Json(missing))) if missing else ():
-        try:
-            known[row[0]] = event_of(row)
-        except (ValueError, TypeError, ServicesError) as error:
-            broken[row[0]] = type(error).__name__
+    missing = sorted({row[0] for row in taken} - known.keys() - broken.keys())
+    if missing:
+        _read((yield from EVENTS(ids=Json(missing))), known, broken)
     claims = [
         Claim(
             queue="outbox",
@@ -253,6 +277,14 @@ def claim(*, owner: str, seconds: float, limit: int, handlers: Sequence[str]) ->
         yield from settle_many(bad, "dead", error=f"The event cannot be read: {kind}.", delay=0)
     # RETURNING has no order
     return sorted((claim for claim in claims if claim.event is not None), key=lambda claim: claim.id)
+
+
+def _read(rows: Iterable[Row], known: dict[str, Event], broken: dict[str, str]) -> None:
+    for row in rows:
+        try:
+            known[row[0]] = event_of(row)
+        except (ValueError, TypeError, ServicesError) as error:
+            broken[row[0]] = type(error).__name__
 
 
 def _key(claim: Claim) -> dict[str, Any]:

@@ -138,3 +138,51 @@ async def test_row_of_an_event_is_written_once(url: str, store: PostgresStore) -
     assert await store.queues.settle_many(await take(store, "h"), "done") == []
     assert rows(url, place) == before
     assert rows(url, "SELECT count(*) FROM service_pending_events") == [(0,)]
+
+
+FEW_DUE = (
+    """INSERT INTO service_lifecycle_outbox (id, event_id, event_name, provider_id, scope_type, scope_id, payload, status,
+      occurred_at, created_at, updated_at)
+    SELECT n::text, n::text, 'n', 'p', 'org', 'o', '{}', 'committed', now(), now(), now()
+    FROM generate_series(1, 400) AS n""",
+    """INSERT INTO service_event_deliveries (event_id, handler, status, next_attempt_at, updated_at)
+    SELECT n::text, 'h', CASE WHEN n > 380 THEN 'processing' ELSE 'delivered' END, now(), now()
+    FROM generate_series(1, 400) AS n""",
+    """INSERT INTO service_webhook_deliveries (id, provider_id, delivery_id, event, digest, status, next_attempt_at,
+      received_at, created_at, updated_at)
+    SELECT n::text, 'p', n::text, 'n', '', CASE WHEN n > 380 THEN 'processing' ELSE 'processed' END, now(),
+      now(), now(), now()
+    FROM generate_series(1, 400) AS n""",
+    "ANALYZE",
+    "SET enable_seqscan = off",  # which so small a table would get
+)
+
+
+async def test_claims_are_ended_by_their_key_however_few_are_due(url: str) -> None:
+    """The index of what is due has an entry for each that was settled since the last VACUUM; all of it would be read."""
+    from go_services_store_sql import give_back, inbox, outbox, pass_on
+    from go_services_store_sql.dialect import POSTGRES, Json
+
+    of_inbox, of_outbox = (
+        ("service_webhook_deliveries", ["400", "w", 1]),
+        ("service_event_deliveries", ["400", "h", "w", 1]),
+    )
+    values = {"status": "delivered", "error": "", "delay": 0, "seconds": 1.0}
+    with psycopg.connect(url, autocommit=True) as connection:
+        for text in FEW_DUE:
+            connection.execute(text.encode())
+        for statement, (table, held) in (
+            (inbox.HEARTBEAT, of_inbox),
+            (inbox.SETTLE_MANY, of_inbox),
+            (pass_on.END, of_inbox),
+            (give_back.GIVE_BACK["inbox"], (of_inbox[0], ["400", "", "w", 1])),
+            (outbox.HEARTBEAT, of_outbox),
+            (outbox.SETTLE_MANY, of_outbox),
+            (give_back.GIVE_BACK["outbox"], of_outbox),
+        ):
+            compiled = statement.compiled(POSTGRES)
+            given = compiled.bind({**values, "held": Json([held] * 20)})
+            lines = connection.execute(f"EXPLAIN {compiled.text}".encode(), given).fetchall()
+            plan = "\n".join(line for (line,) in lines)
+            assert f"{table}_pkey" in plan
+            assert "_due" not in plan

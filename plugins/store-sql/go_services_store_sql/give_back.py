@@ -12,6 +12,7 @@ from .statement import Row, Statement, Steps
 
 CHANGE = """UPDATE @table SET status = CASE WHEN attempts > 1 THEN '@again' ELSE '@new' END, owner = NULL,
   attempts = attempts - 1, next_attempt_at = @later(delay), updated_at = @now """
+# PostgreSQL: a bare status would let the planner scan the whole index of what is due, as in the outbox.
 TEXT = {
     "sqlite": """FROM json_each(:held) AS held
     WHERE @table.@key = json_extract(held.value, '$[0]') AND @handler = json_extract(held.value, '$[1]')
@@ -21,7 +22,7 @@ TEXT = {
     "postgres": """FROM jsonb_array_elements(:held) AS held (value)
     WHERE @key = ANY (ARRAY(SELECT one ->> 0 FROM jsonb_array_elements(:held) AS one))
       AND @key = value ->> 0 AND @handler = value ->> 1 AND owner = value ->> 2 AND fence = (value ->> 3)::integer
-      AND status = '@claimed'
+      AND coalesce(status, '') = '@claimed'
     RETURNING @key, @handler, fence""",
 }
 

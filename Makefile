@@ -24,7 +24,7 @@ demo: setup
 	@$(BIN)/go-services demo
 
 test: setup lint types
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 	@$(MAKE) --no-print-directory wheels docs
 
 lint: setup

@@ -57,7 +57,7 @@ async def kill(process: asyncio.subprocess.Process) -> list[str]:
 async def test_nothing_acknowledged_is_lost_and_no_effect_is_there_twice(on_disk: App, chaos: Any) -> None:
     """P66, P72, P90, P94: under random SIGKILL of servers and workers."""
     app = on_disk
-    wanted = chaos.rounds(150, 10_000)
+    wanted = chaos.rounds(200, 10_000)
     async with app.open() as runtime:
         app.rows(TABLE)
         await known(runtime)  # what is accepted before that is older than the handlers

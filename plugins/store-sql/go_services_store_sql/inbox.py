@@ -83,14 +83,14 @@ VARIANT: Statement[Row] = Statement(
     WHERE provider_id = :provider_id AND coalesce(connection_id, '') = :channel AND delivery_id = :delivery_id
       AND variant = :variant"""
 )
-_TAKE = f"""UPDATE service_webhook_deliveries SET
-          status = CASE WHEN {STALE} THEN 'superseded' ELSE 'processing' END,
-          owner = CASE WHEN {STALE} THEN NULL ELSE :owner END, fence = fence + 1,
-          attempts = attempts + CASE WHEN {STALE} THEN 0 ELSE 1 END,
-          next_attempt_at = CASE WHEN {STALE} THEN NULL ELSE @later(seconds) END, updated_at = @now"""  # noqa: S608
+_TAKE = """UPDATE service_webhook_deliveries SET
+          status = CASE WHEN @stale THEN 'superseded' ELSE 'processing' END,
+          owner = CASE WHEN @stale THEN NULL ELSE :owner END, fence = fence + 1,
+          attempts = attempts + CASE WHEN @stale THEN 0 ELSE 1 END,
+          next_attempt_at = CASE WHEN @stale THEN NULL ELSE @later(seconds) END, updated_at = @now"""
 CLAIM: Statement[Row] = Statement(
     {
-        "sqlite": f"""{_TAKE}
+        "sqlite": f"""{_TAKE.replace("@stale", STALE.replace("item.", "service_webhook_deliveries."))}
         WHERE id IN (
           SELECT id FROM service_webhook_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
@@ -102,14 +102,14 @@ CLAIM: Statement[Row] = Statement(
         RETURNING status = 'processing', fence, attempts, @columns""",  # noqa: S608
         # MATERIALIZED: a plan that ran the inner query twice would lock more rows than it gives.
         "postgres": f"""WITH due AS MATERIALIZED (
-          SELECT id AS due_id FROM service_webhook_deliveries AS item
+          SELECT id AS due_id, {STALE} AS is_stale FROM service_webhook_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
             AND (order_key IS NULL OR NOT EXISTS (
               SELECT 1 FROM service_webhook_deliveries AS head
               WHERE head.provider_id = item.provider_id AND head.order_key = item.order_key AND head.id < item.id
                 AND head.status IN ('pending', 'retry_ready', 'processing')))
           ORDER BY next_attempt_at, id LIMIT :rows FOR UPDATE SKIP LOCKED)
-        {_TAKE}
+        {_TAKE.replace("@stale", "is_stale")}
         FROM due WHERE id = due_id
         RETURNING status = 'processing', fence, attempts, @columns""",  # noqa: S608
     },

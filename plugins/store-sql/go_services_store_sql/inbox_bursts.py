@@ -15,12 +15,11 @@ from go_services_core.delivery_specs import Burst
 from .models import InboxRow
 from .statement import Row, Statement
 
-STALE: Final = """(burst_key IS NOT NULL AND EXISTS (
+STALE: Final = """(item.burst_key IS NOT NULL AND EXISTS (
   SELECT 1 FROM service_webhook_deliveries AS newer
-  WHERE newer.provider_id = service_webhook_deliveries.provider_id
-    AND newer.burst_key = service_webhook_deliveries.burst_key AND newer.id > service_webhook_deliveries.id
+  WHERE newer.provider_id = item.provider_id AND newer.burst_key = item.burst_key AND newer.id > item.id
     AND newer.status <> 'superseded'))"""
-"""Whether a newer delivery takes the place of the row that is claimed."""
+"""Whether a newer delivery takes the place of the row ``item``, which is claimed."""
 
 _GIVEN = [name for name in InboxRow._meta.sorted_field_names if name not in ("next_attempt_at", "burst_until")]
 _NEWEST = """FROM service_webhook_deliveries

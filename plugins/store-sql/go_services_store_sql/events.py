@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from go_services_core.model import Event, Scope
@@ -63,13 +62,9 @@ def enqueue(event: Event) -> Steps[None]:
 
 def row_of(event: Event) -> dict[str, Any]:
     """The row of ``event`` as JSON can hold it: every column."""
-    return {name: _plain(value) for name, value in _values(event).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Json):
-        return value.value
-    return f"{time_text(value)}+00:00" if isinstance(value, datetime) else value
+    at = f"{time_text(event.occurred_at)}+00:00"
+    times = {"occurred_at": at, "created_at": at, "updated_at": at}
+    return {**_values(event), "payload": dict(event.payload), "metadata": {}, **times}
 
 
 def _values(event: Event) -> dict[str, Any]:

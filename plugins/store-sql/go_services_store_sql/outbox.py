@@ -227,8 +227,8 @@ DELIVERIES: Statement[QueueItem] = Statement(
 def claim(*, owner: str, seconds: float, limit: int, handlers: Sequence[str]) -> Steps[list[Claim]]:
     """Take what is due for ``handlers``, then new events, which are handed to their handlers.
 
-    Two statements, also with new events on PostgreSQL, on SQLite two more with those. One more where some of them have
-    to keep an order, and with claims on SQLite.
+    Two statements where nothing is new, and on PostgreSQL also with new events; on SQLite five with those, and one more
+    for the events of what was due. One more where new ones have to keep an order or are more than ``limit``.
     """
     wanted = Wanted(owner=owner, seconds=seconds, handlers=frozenset(handlers))
     names = Json(list(handlers))

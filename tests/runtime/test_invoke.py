@@ -243,6 +243,6 @@ async def test_what_is_kept_of_scopes_ends_with_its_time(app):
 
 async def test_deadline_includes_finding_the_connection(app, runtime):
     await app.connect(runtime)
-    app.sandbox.faults.set("items.list", "slow", seconds=30)
+    app.sandbox.faults.set("items.list", "slow", times=None, seconds=30)
     with pytest.raises(RequestTimeout):
         await runtime.invoke("items.read", "sandbox", ADA, operation="items.list", deadline=0.1)

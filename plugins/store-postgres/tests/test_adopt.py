@@ -61,6 +61,15 @@ async def test_rows_of_every_kind_are_adopted_and_read(go_url: str) -> None:
     assert not [name for name in tables(go_url) if name.startswith("go_")]
 
 
+async def test_pending_events_reach_the_handlers_that_are_named(go_url: str) -> None:
+    store = PostgresStore(PostgresSettings(url=go_url))
+    await store.admin.adopt(AdoptOptions(handlers={"app.audit": "connection.*"}))
+    await store.open()
+    assert [claim.id for claim in await take(store, "app.audit")] == ["ev2:app.audit", "ev3:app.audit"]
+    assert await take(store, "app.audit") == []
+    await store.aclose()
+
+
 async def test_dry_run_leaves_the_database_as_it_was(go_url: str) -> None:
     before = tables(go_url)
     store = PostgresStore(PostgresSettings(url=go_url))

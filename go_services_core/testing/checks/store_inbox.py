@@ -16,7 +16,7 @@ from ...errors import BadInput
 from ...model import Claim, Event, InboxDelivery
 from ...protocols import Store
 from ..kit import check
-from .store import event, new_id, now, refused
+from .store import established, event, new_id, now, refused
 from .store_queues import delivery, items, take
 
 _numbers = count()
@@ -161,6 +161,23 @@ async def deliveries_are_passed_on_once(store: Store) -> None:
     assert sorted(item.id for item in await items(store, "outbox")) == sorted(claims)
     assert {(await state(store, id)).status for id in claims} == {"processed"}
     assert all([(await state(store, id)).passed_on for id in claims])
+
+
+@check("STORE-461", "store", needs=("queues", "connections"))
+async def event_of_a_delivery_is_given_as_it_was(store: Store) -> None:
+    """Every field of an event that a delivery was passed on with reaches the handler, the optional ones, too."""
+    connection = await established(store)
+    await store.queues.register_handlers({"h": "webhook.*"}, now=now() - timedelta(days=1))
+    await store.queues.accept(delivery("full"))
+    await store.queues.accept(delivery("bare"))
+    full, bare = sorted(await take(store), key=lambda claim: claim.id)
+    told = [
+        event("webhook.full", connection.id, id=full.id, source="webhook", order_key="key", version=3),
+        event("webhook.bare", None, id=bare.id, payload={}),
+    ]
+    assert await store.queues.pass_on([(full, told[0]), (bare, told[1])]) == []
+    given = [claim.event for claim in [*await take(store, "h"), *await take(store, "h")]]
+    assert sorted(given, key=lambda one: one.id if one else "") == told
 
 
 @check("STORE-406", "store", needs=("queues",))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import psycopg
+import pytest
 from attrs import evolve
 
 from go_services_core.testing.checks.store import attempt, change, credential, established, event, now
 from go_services_core.testing.checks.store_queues import delivery, emit, take
+from go_services_store_postgres.settings import PostgresSettings
 from go_services_store_postgres.store import PostgresStore
 
 COLUMNS = "table_name = 'service_webhook_deliveries' AND table_schema = current_schema() AND is_generated = 'NEVER'"
@@ -128,6 +131,24 @@ async def test_credentials_that_are_due_are_walked_in_order_by_an_index(url: str
             text = "\n".join(line for (line,) in plan)
             assert f"ix_service_credentials_{index}" in text
             assert "Sort" not in text
+
+
+async def test_event_of_a_delivery_has_its_time_in_every_time_zone_of_a_session(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    other = PostgresStore(PostgresSettings(url=url))
+    await other.open()
+    try:
+        await other.queues.register_handlers({"h": "*"}, now=now() - timedelta(days=1))
+        await other.queues.accept(delivery())
+        (held,) = await take(other)
+        told = event("webhook.issue", id=held.id)
+        assert await other.queues.pass_on([(held, told)]) == []
+    finally:
+        await other.aclose()
+    (given,) = await take(store, "h")
+    assert given.event == told
 
 
 async def test_row_of_an_event_is_written_once(url: str, store: PostgresStore) -> None:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
-from typing import Any
 
 from go_services_core.model import Claim, Event
 
 from .dialect import Json
-from .events import row_of
-from .models import OutboxRow
-from .models.columns import Time
+from .events import COLUMNS, row_of
 from .statement import Call, Row, Statement, Steps
 
+_PLACES = {column.column_name: place for place, column in enumerate(COLUMNS)}
+_SQLITE = {name: f"json_extract(value, '$[{place}]')" for name, place in _PLACES.items()}
+_POSTGRES = {
+    **{name: f"event ->> {place}" for name, place in _PLACES.items()},
+    "payload": f"event -> {_PLACES['payload']}",
+    "occurred_at": f"(event ->> {_PLACES['occurred_at']})::timestamp AT TIME ZONE 'UTC'",
+    "version": f"(event ->> {_PLACES['version']})::integer",
+}
 
-def _read(field: Any) -> str:
-    value = f"json_extract(value, '$.{field.column_name}')"
-    return f"substr({value}, 1, 26)" if isinstance(field, Time) else value  # without the zone, as SQLite has it
+
+def _insert(read: Mapping[str, str]) -> str:
+    """The insert of new events, whose values ``read`` gives by column."""
+    at = read["occurred_at"]
+    values = {"id": read["event_id"], **read, "status": "'committed'", "created_at": at, "updated_at": at}
+    return f"INSERT INTO service_lifecycle_outbox ({', '.join(values)}) SELECT {', '.join(values.values())}"
 
 
-_FIELDS = OutboxRow._meta.sorted_fields
 # Of a held one: the claim's id, owner and fence, and the event's row, which PostgreSQL writes at once.
 END: Statement[Row] = Statement(
     {
@@ -31,7 +38,7 @@ END: Statement[Row] = Statement(
           AND owner = json_extract(held.value, '$[1]') AND fence = json_extract(held.value, '$[2]')
           AND status = 'processing'
         RETURNING service_webhook_deliveries.id, fence""",
-        "postgres": """WITH held AS MATERIALIZED (
+        "postgres": f"""WITH held AS MATERIALIZED (
           SELECT value ->> 0 AS held_id, value ->> 1 AS held_by, (value ->> 2)::integer AS held_at, value -> 3 AS event
           FROM jsonb_array_elements(:held)),
         ended AS (
@@ -42,17 +49,15 @@ END: Statement[Row] = Statement(
             AND id = held_id AND owner = held_by AND fence = held_at AND coalesce(status, '') = 'processing'
           RETURNING id, fence, held.event),
         made AS (
-          INSERT INTO service_lifecycle_outbox
-          SELECT told.* FROM ended, LATERAL jsonb_populate_record(NULL::service_lifecycle_outbox, ended.event) AS told
+          {_insert(_POSTGRES)} FROM ended
           ON CONFLICT DO NOTHING RETURNING event_id, order_key),
         marked AS (INSERT INTO service_pending_events (event_id, order_key) SELECT event_id, order_key FROM made)
-        SELECT id, fence FROM ended""",
+        SELECT id, fence FROM ended""",  # noqa: S608
     }
 )
 INSERT_NEW: Statement[Row] = Statement(
     {
-        "sqlite": f"""INSERT INTO service_lifecycle_outbox ({", ".join(field.column_name for field in _FIELDS)})
-        SELECT {", ".join(map(_read, _FIELDS))} FROM json_each(:events) WHERE true ON CONFLICT DO NOTHING""",  # noqa: S608
+        "sqlite": f"{_insert(_SQLITE)} FROM json_each(:events) WHERE true ON CONFLICT DO NOTHING",
         "postgres": "",
     }
 )

@@ -131,7 +131,8 @@ async def execute(connection: Connection, call: Call) -> list[Row]:
     """
     compiled = call.statement.compiled(POSTGRES)
     try:
-        cursor = await connection.execute(compiled.text, compiled.bind(call.values))
+        # Binary: as text, bytes would be sent in twice their size.
+        cursor = await connection.execute(compiled.text, compiled.bind(call.values), binary=True)
     except UnicodeEncodeError as error:
         raise BadInput("PostgreSQL cannot store text with lone surrogates.", plugin=PLUGIN) from error
     return [] if cursor.description is None else await cursor.fetchall()

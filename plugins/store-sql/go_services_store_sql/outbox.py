@@ -153,13 +153,17 @@ SETTLE_MANY: Statement[Row] = Statement(
           AND owner = json_extract(held.value, '$[2]') AND fence = json_extract(held.value, '$[3]')
           AND status = 'processing'
         RETURNING event_id, handler, fence""",
-        "postgres": """UPDATE service_event_deliveries SET status = :status, owner = NULL,
+        "postgres": """WITH held AS MATERIALIZED (
+          SELECT value ->> 0 AS held_id, value ->> 1 AS held_for, value ->> 2 AS held_by,
+            (value ->> 3)::integer AS held_at
+          FROM jsonb_array_elements(:held))
+        UPDATE service_event_deliveries SET status = :status, owner = NULL,
           next_attempt_at = CASE WHEN :status = 'retry_ready' THEN @later(delay) END,
           last_error = :error, updated_at = @now, crashes = 0
-        FROM jsonb_array_elements(:held) AS held (value)
-        WHERE event_id = ANY (ARRAY(SELECT mine ->> 0 FROM jsonb_array_elements(:held) AS mine))
-          AND event_id = value ->> 0 AND handler = value ->> 1 AND owner = value ->> 2
-          AND fence = (value ->> 3)::integer AND coalesce(status, '') = 'processing'
+        FROM held
+        WHERE event_id = ANY (ARRAY(SELECT held_id FROM held))
+          AND event_id = held_id AND handler = held_for AND owner = held_by AND fence = held_at
+          AND coalesce(status, '') = 'processing'
         RETURNING event_id, handler, fence""",
     }
 )

@@ -111,6 +111,7 @@ async def delivery_that_nobody_handles_is_history_after_its_time(store: Store) -
     found = sorted(item.status for item in await items(store, "inbox"))
     assert found == ["dropped", "processing", "processing", "quarantined", "superseded", "superseded"]
     assert await store.prune({table: 60.0}) == {table: 0}
+    await asyncio.sleep(0.01)  # some were superseded as the newest was claimed, maybe in this very millisecond
     assert await store.prune({table: 0.0}) == {table: 4}
     assert {claim.id for claim in held} == {item.id for item in await items(store, "inbox")}
     assert newest[-1].id in {claim.id for claim in held}

@@ -18,6 +18,7 @@ from . import events
 from .dialect import Json, read_time
 from .events import event_of
 from .fan_out import Wanted, fan_out, hand_out
+from .front import Front
 from .listing import Listing
 from .models import EventDeliveryRow, OutboxRow, PendingEventRow
 from .statement import Param, Row, Statement, Steps
@@ -95,7 +96,7 @@ LOOK: Statement[Row] = Statement(
           RETURNING event_id AS held_id, handler AS held_by, fence, attempts AS tries, crashes),
         new AS (
           DELETE FROM service_pending_events WHERE event_id = ANY (ARRAY(
-            SELECT event_id FROM service_pending_events ORDER BY event_id
+            SELECT event_id FROM service_pending_events WHERE event_id > :after ORDER BY event_id
             LIMIT :rows - (SELECT count(*) FROM due) FOR UPDATE SKIP LOCKED))
           RETURNING event_id AS new_id)
         SELECT held_id, held_by, fence, tries, crashes, @columns
@@ -228,17 +229,18 @@ DELIVERIES: Statement[QueueItem] = Statement(
 )
 
 
-def claim(*, owner: str, seconds: float, limit: int, handlers: Sequence[str]) -> Steps[list[Claim]]:
-    """Take what is due for ``handlers``, then new events, which are handed to their handlers.
+def claim(front: Front, *, owner: str, seconds: float, limit: int, handlers: Sequence[str]) -> Steps[list[Claim]]:
+    """Take what is due for ``handlers``, then new events from the ``front`` on, which are handed to their handlers.
 
     Two statements where nothing is new, and on PostgreSQL also with new events; on SQLite five with those, and one more
     for the events of what was due. One more where new ones have to keep an order or are more than ``limit``.
     """
     wanted = Wanted(owner=owner, seconds=seconds, handlers=frozenset(handlers))
     names = Json(list(handlers))
-    found = yield from LOOK(owner=owner, seconds=seconds, rows=limit, handlers=names)
+    found = yield from LOOK(owner=owner, seconds=seconds, rows=limit, handlers=names, after=front.begin())
     taken = [row[:5] for row in found if row[2] is not None]
     new = [row[5:] for row in found if row[2] is None and row[5] is not None]
+    front.took([row[0] for row in new], wanted=limit - len(taken))
     known: dict[str, Event] = {}
     broken: dict[str, str] = {}
     _read((row[5:] for row in found if row[2] is not None and row[5:]), known, broken)

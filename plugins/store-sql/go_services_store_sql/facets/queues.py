@@ -24,7 +24,9 @@ from go_services_core.outbox import OutboxStatus
 from go_services_core.protocols import Work
 
 from .. import fan_out, handlers, inbox, jobs, outbox
+from ..driver import Driver
 from ..events import enqueue
+from ..front import Front
 from ..give_back import give_back
 from ..jobs import enqueue as put
 from ..positions import advance
@@ -45,6 +47,10 @@ def announced(claim: Claim) -> bool:
 
 class SqlQueues(SqlInbox):
     """The ``queues`` facet."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
+        self._front = Front()
 
     async def enqueue(self, job: NewJob) -> tuple[str, bool]:
         return await self._driver.run(lambda: jobs.enqueue(job), alone=job.idempotency_key is None and not job.mode)
@@ -69,7 +75,9 @@ class SqlQueues(SqlInbox):
             return await self._driver.run(
                 lambda: jobs.claim(owner=owner, seconds=lease, limit=limit, kinds=kinds), alone=True
             )
-        return await self._driver.run(lambda: outbox.claim(owner=owner, seconds=lease, limit=limit, handlers=handlers))
+        return await self._driver.run(
+            lambda: outbox.claim(self._front, owner=owner, seconds=lease, limit=limit, handlers=handlers)
+        )
 
     async def heartbeat(self, claims: Sequence[Claim], *, lease: float) -> builtins.list[str]:
         def work() -> Steps[builtins.list[str]]:

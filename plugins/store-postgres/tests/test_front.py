@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from attrs import evolve
 
 from go_services_core.testing.checks.store import event, now
-from go_services_core.testing.checks.store_queues import emit, take
+from go_services_core.testing.checks.store_queues import delivery, emit, take
 from go_services_store_postgres.store import PostgresStore
 from go_services_store_sql import front
 
@@ -51,3 +52,25 @@ async def test_claim_begins_at_the_first_after_a_while(store: PostgresStore, mon
     monkeypatch.setattr(front, "WHOLE", 0.0)
     await backlog(store)
     assert await names(store) == ["a1", "b3"]
+
+
+async def test_claim_of_the_inbox_begins_where_the_last_one_ended(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due since earlier is found at the end, and is not lost (P94)."""
+    monkeypatch.setattr(front, "WHOLE", 3600.0)
+
+    async def taken() -> list[str]:
+        claims = await take(store, limit=2)
+        await store.queues.settle_many(claims, "done")
+        return [claim.delivery.delivery_id for claim in claims if claim.delivery is not None]
+
+    for name in ("b1", "b2", "b3", "b4", "b5", "b6", "a1"):
+        await store.queues.accept(delivery(name))
+    with psycopg.connect(url, autocommit=True) as raw:
+        raw.execute("UPDATE service_webhook_deliveries SET next_attempt_at = NULL WHERE delivery_id = 'a1'")
+        assert [await taken(), await taken()] == [["b1", "b2"], ["b3", "b4"]]
+        raw.execute(
+            "UPDATE service_webhook_deliveries SET next_attempt_at = received_at - interval '1 h' WHERE delivery_id = 'a1'"
+        )
+    assert [await taken() for _ in range(3)] == [["b5", "b6"], ["a1"], []]

@@ -56,7 +56,8 @@ async def test_workers_at_once_keep_the_order_of_every_key(url: str, store: Post
 
 
 async def test_claims_walk_what_is_due_in_order_and_look_up_earlier_ones_of_a_key(url: str) -> None:
-    values = {"owner": "w", "seconds": 1.0, "rows": 10, "handlers": Json(["h"]), "kinds": Json(["k"]), "after": ""}
+    values = {"owner": "w", "seconds": 1.0, "rows": 10, "handlers": Json(["h"]), "kinds": Json(["k"])}
+    values |= {"after": "", "due_from": now()}
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET enable_seqscan = off")  # which an empty table would get
         for statement, tables in (

@@ -66,7 +66,8 @@ async def test_claims_find_what_is_due_by_an_index(url: str) -> None:
     from go_services_store_sql import fan_out, inbox, outbox
     from go_services_store_sql.dialect import POSTGRES, Json
 
-    values = {"owner": "w", "seconds": 1.0, "rows": 10, "handlers": Json(["h"]), "after": ""}
+    begin = {"after": "", "due_from": now()}
+    values = {"owner": "w", "seconds": 1.0, "rows": 10, "handlers": Json(["h"]), **begin}
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET enable_seqscan = off")  # which an empty table would get
         for statement, index in (

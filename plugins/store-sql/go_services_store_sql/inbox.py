@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from go_services_core.delivery_specs import Burst
@@ -11,6 +12,7 @@ from go_services_core.model import Accepted, Claim, InboxDelivery, KeyRef, Page,
 
 from . import inbox_bursts
 from .dialect import Json, read_time
+from .front import Front
 from .inbox_bursts import STALE
 from .listing import Listing
 from .models import InboxRow
@@ -99,11 +101,12 @@ CLAIM: Statement[Row] = Statement(
               WHERE head.provider_id = item.provider_id AND head.order_key = item.order_key AND head.id < item.id
                 AND head.status IN ('pending', 'retry_ready', 'processing')))
           ORDER BY next_attempt_at, id LIMIT :rows)
-        RETURNING status = 'processing', fence, attempts, @columns""",  # noqa: S608
+        RETURNING status = 'processing', fence, attempts, NULL, @columns""",  # noqa: S608
         # MATERIALIZED: a plan that ran the inner query twice would lock more rows than it gives.
         "postgres": f"""WITH due AS MATERIALIZED (
-          SELECT id AS due_id, {STALE} AS is_stale FROM service_webhook_deliveries AS item
+          SELECT id AS due_id, next_attempt_at AS due_at, {STALE} AS is_stale FROM service_webhook_deliveries AS item
           WHERE status IN ('pending', 'retry_ready', 'processing') AND next_attempt_at <= @now
+            AND next_attempt_at >= :due_from
             AND (order_key IS NULL OR NOT EXISTS (
               SELECT 1 FROM service_webhook_deliveries AS head
               WHERE head.provider_id = item.provider_id AND head.order_key = item.order_key AND head.id < item.id
@@ -111,7 +114,7 @@ CLAIM: Statement[Row] = Statement(
           ORDER BY next_attempt_at, id LIMIT :rows FOR UPDATE SKIP LOCKED)
         {_TAKE.replace("@stale", "is_stale")}
         FROM due WHERE id = due_id
-        RETURNING status = 'processing', fence, attempts, @columns""",  # noqa: S608
+        RETURNING status = 'processing', fence, attempts, due_at, @columns""",  # noqa: S608
     },
     columns=COLUMNS,
 )
@@ -242,25 +245,30 @@ def _insert(
     return (yield from inbox_bursts.INSERT[burst.mode].first(**values, **inbox_bursts.timing(burst)))
 
 
-def claim(*, owner: str, seconds: float, limit: int) -> Steps[list[Claim]]:
-    """Take what is due: one statement, and another one where newer deliveries superseded all that it took.
+def claim(front: Front[datetime], *, owner: str, seconds: float, limit: int) -> Steps[list[Claim]]:
+    """Take what is due, from the ``front`` on: one statement.
 
-    What cannot be read is set aside as dead: one more statement.
+    Another one where newer deliveries superseded all that it took, and where nothing is due from there on. What cannot
+    be read is set aside as dead: one more statement.
     """
-    while taken := (yield from CLAIM(owner=owner, seconds=seconds, rows=limit)):
+    while True:
+        due_from, whole = front.begin(), front.is_first
+        taken = yield from CLAIM(owner=owner, seconds=seconds, rows=limit, due_from=due_from)
+        front.took([row[3] for row in taken if row[3] is not None], wanted=limit)
+        if whole and not taken:
+            return []
         claims: list[Claim] = []
         broken: dict[str, list[Claim]] = {}
         for row in (row for row in taken if row[0]):
-            known: dict[str, Any] = {"queue": "inbox", "id": row[3], "owner": owner, "fence": row[1], "attempt": row[2]}
+            known: dict[str, Any] = {"queue": "inbox", "id": row[4], "owner": owner, "fence": row[1], "attempt": row[2]}
             try:
-                claims.append(Claim(**known, delivery=delivery_of(row[3:])))
+                claims.append(Claim(**known, delivery=delivery_of(row[4:])))
             except (ValueError, TypeError, ServicesError) as error:  # a row that a person or a disk has changed
                 broken.setdefault(type(error).__name__, []).append(Claim(**known))
         for kind, bad in sorted(broken.items()):
             yield from settle_many(bad, "dead", error=f"The delivery cannot be read: {kind}.", delay=0)
         if claims:
             return sorted(claims, key=lambda claim: claim.id)  # RETURNING has no order
-    return []
 
 
 def heartbeat(claims: Sequence[Claim], *, seconds: float) -> Steps[list[str]]:

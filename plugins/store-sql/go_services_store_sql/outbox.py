@@ -229,7 +229,7 @@ DELIVERIES: Statement[QueueItem] = Statement(
 )
 
 
-def claim(front: Front, *, owner: str, seconds: float, limit: int, handlers: Sequence[str]) -> Steps[list[Claim]]:
+def claim(front: Front[str], *, owner: str, seconds: float, limit: int, handlers: Sequence[str]) -> Steps[list[Claim]]:
     """Take what is due for ``handlers``, then new events from the ``front`` on, which are handed to their handlers.
 
     Two statements where nothing is new, and on PostgreSQL also with new events; on SQLite five with those, and one more

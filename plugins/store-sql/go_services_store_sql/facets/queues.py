@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from go_services_core.errors import BadInput, LeaseLost
@@ -50,7 +50,8 @@ class SqlQueues(SqlInbox):
 
     def __init__(self, driver: Driver) -> None:
         super().__init__(driver)
-        self._front = Front()
+        self._due = Front(datetime.min.replace(tzinfo=UTC))
+        self._events = Front("")
 
     async def enqueue(self, job: NewJob) -> tuple[str, bool]:
         return await self._driver.run(lambda: jobs.enqueue(job), alone=job.idempotency_key is None and not job.mode)
@@ -70,13 +71,15 @@ class SqlQueues(SqlInbox):
     ) -> builtins.list[Claim]:
         at_least_one(limit)
         if queue == "inbox":
-            return await self._driver.run(lambda: inbox.claim(owner=owner, seconds=lease, limit=limit), alone=True)
+            return await self._driver.run(
+                lambda: inbox.claim(self._due, owner=owner, seconds=lease, limit=limit), alone=True
+            )
         if queue == "jobs":
             return await self._driver.run(
                 lambda: jobs.claim(owner=owner, seconds=lease, limit=limit, kinds=kinds), alone=True
             )
         return await self._driver.run(
-            lambda: outbox.claim(self._front, owner=owner, seconds=lease, limit=limit, handlers=handlers)
+            lambda: outbox.claim(self._events, owner=owner, seconds=lease, limit=limit, handlers=handlers)
         )
 
     async def heartbeat(self, claims: Sequence[Claim], *, lease: float) -> builtins.list[str]:
